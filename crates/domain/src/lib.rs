@@ -1,0 +1,18 @@
+//! The nouns and rules of Keyholder: ids, time, randomness, principals, providers, mandates, budgets, acts, problems.
+//!
+//! Everything here is pure: no sockets, no files, no database, no async. Other crates speak in these words.
+
+pub mod act;
+pub mod api_key;
+pub mod audit;
+pub mod budget;
+pub mod clock;
+pub mod connection;
+pub mod environment;
+pub mod id;
+pub mod json;
+pub mod mandate;
+pub mod principal;
+pub mod problem;
+pub mod provider;
+pub mod random;

@@ -1,0 +1,254 @@
+//! Needles: one form of one secret, and the automaton that finds it. Wiped on drop, like everything made from a secret.
+//!
+//! The automaton is the bit-parallel one of Baeza-Yates and Gonnet ("A new approach to text searching", 1992): bit `j`
+//! set at a place of the text means that `j` characters of the needle end there. Since a character may be written in
+//! units of several lengths, a step reaches forward to the place where its unit ends, in a ring of [`REACH`] places.
+//! The time is linear in the text, whatever the text and the needle are.
+
+use std::collections::BTreeSet;
+
+use zeroize::Zeroizing;
+
+use super::unit::{self, REACH, Unit};
+
+/// Which characters of a text count as the needle's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fold {
+    /// The very same; and a plus sign for a space, as forms write it.
+    Exact,
+    /// Hexadecimal digits of either case.
+    Hex,
+    /// Base64 of both alphabets (RFC 4648 §4, §5), with line breaks anywhere between.
+    Base64,
+}
+
+/// One form of a secret, ready to be searched for.
+pub(super) struct Needle {
+    pattern: Zeroizing<Vec<u8>>,
+    fold: Fold,
+    /// Words per set of states. There is one state more than the pattern has bytes.
+    words: usize,
+    /// For every byte of text, where its row begins in `rows`; the row's bit `j` says that it is the pattern's byte `j`.
+    row_at: Zeroizing<Vec<usize>>,
+    rows: Zeroizing<Vec<u64>>,
+}
+
+impl Needle {
+    /// `None` for an empty pattern, which is everywhere.
+    pub(super) fn new(pattern: Zeroizing<Vec<u8>>, fold: Fold) -> Option<Self> {
+        if pattern.is_empty() {
+            return None;
+        }
+        let words = pattern.len() / 64 + 1;
+        // The first row is that of the bytes which are nowhere in the pattern.
+        let distinct = (0..=u8::MAX).filter(|byte| pattern.iter().any(|own| counts_as(*byte, *own, fold))).count();
+        let mut rows = Zeroizing::new(vec![0; words * (distinct + 1)]);
+        let mut row_at = Zeroizing::new(vec![0; 256]);
+        let mut next = words;
+        for (byte, at) in (0..=u8::MAX).zip(row_at.iter_mut()) {
+            if !pattern.iter().any(|own| counts_as(byte, *own, fold)) {
+                continue;
+            }
+            let row = rows.get_mut(next..next + words)?;
+            for (place, own) in pattern.iter().enumerate() {
+                if let Some(word) = row.get_mut(place / 64).filter(|_| counts_as(byte, *own, fold)) {
+                    *word |= 1 << (place % 64);
+                }
+            }
+            *at = next;
+            next += words;
+        }
+        Some(Self { pattern, fold, words, row_at, rows })
+    }
+
+    /// The length of the pattern, in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.pattern.len()
+    }
+
+    /// Whether the same is searched for.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.fold == other.fold && *self.pattern == *other.pattern
+    }
+
+    /// Whether an occurrence may begin with this character.
+    pub(super) fn may_begin_with(&self, byte: u8) -> bool {
+        self.pattern.first().is_some_and(|first| counts_as(byte, *first, self.fold))
+    }
+
+    fn row(&self, byte: u8) -> &[u64] {
+        let at = self.row_at.get(usize::from(byte)).copied().unwrap_or(0);
+        self.rows.get(at..at + self.words).unwrap_or_default()
+    }
+
+    /// Whether the unit may stand between two characters of the pattern without counting.
+    fn skips(&self, unit: &Unit) -> bool {
+        self.fold == Fold::Base64 && matches!(unit.meaning(), b"\r" | b"\n" | b" " | b"\t")
+    }
+
+    /// Where the occurrence that ends at `end` begins: of all readings, the one that begins first.
+    pub(super) fn begin_of(&self, text: &[u8], end: usize) -> Option<usize> {
+        let mut begin = None;
+        let mut seen = BTreeSet::new();
+        let mut open = vec![(end, self.len())];
+        while let Some((place, count)) = open.pop() {
+            if count == 0 {
+                begin = Some(begin.map_or(place, |first: usize| first.min(place)));
+                continue;
+            }
+            if !seen.insert((place, count)) {
+                continue;
+            }
+            for from in place.saturating_sub(REACH)..place {
+                let rest = text.get(from..).unwrap_or_default();
+                if place - from > 1 && !rest.first().copied().is_some_and(unit::is_introducer) {
+                    continue;
+                }
+                unit::each(rest, &mut |unit| {
+                    if unit.len != place - from {
+                        return;
+                    }
+                    if let Some(before) = self.count_before(count, unit.meaning()) {
+                        open.push((from, before));
+                    }
+                    if self.skips(&unit) && count < self.len() {
+                        open.push((from, count));
+                    }
+                });
+            }
+        }
+        begin
+    }
+
+    /// How much of the pattern is before these bytes, if they are the last ones of its first `count`.
+    fn count_before(&self, count: usize, bytes: &[u8]) -> Option<usize> {
+        let before = count.checked_sub(bytes.len())?;
+        let own = self.pattern.get(before..count)?;
+        own.iter().zip(bytes).all(|(own, byte)| counts_as(*byte, *own, self.fold)).then_some(before)
+    }
+}
+
+fn counts_as(byte: u8, own: u8, fold: Fold) -> bool {
+    match fold {
+        Fold::Exact => byte == own || (own == b' ' && byte == b'+'),
+        Fold::Hex => byte.eq_ignore_ascii_case(&own),
+        Fold::Base64 => byte == own || matches!((own, byte), (b'+', b'-') | (b'/', b'_')),
+    }
+}
+
+/// The states of one needle's automaton while it runs over a text.
+pub(super) struct Run {
+    /// A set of states for each of the next `REACH` places and this one.
+    ring: Zeroizing<Vec<u64>>,
+    /// How many words of each set may have a bit.
+    used: Vec<usize>,
+    /// Two sets to work with.
+    from: Zeroizing<Vec<u64>>,
+    to: Zeroizing<Vec<u64>>,
+    /// The last place that may have a state, and the place since which some has had one.
+    busy_to: usize,
+    busy_since: usize,
+}
+
+impl Run {
+    pub(super) fn new(needle: &Needle) -> Self {
+        let set = || Zeroizing::new(vec![0; needle.words]);
+        Self {
+            ring: Zeroizing::new(vec![0; needle.words * (REACH + 1)]),
+            used: vec![0; REACH + 1],
+            from: set(),
+            to: set(),
+            busy_to: 0,
+            busy_since: 0,
+        }
+    }
+
+    /// The place before which no occurrence that is still unfinished can have begun, after everything before `place` was
+    /// read.
+    pub(super) fn earliest(&self, place: usize) -> usize {
+        if self.busy_to >= place { self.busy_since } else { place }
+    }
+
+    /// Whether some occurrence may be under way at this place.
+    pub(super) fn is_busy(&self, place: usize) -> bool {
+        self.busy_to >= place
+    }
+
+    /// Reads the units at a place. Returns where an occurrence ends, if one does; the automaton then begins anew.
+    ///
+    /// Places are read in order; one may be left out only where nothing is under way and no unit may begin an occurrence.
+    pub(super) fn step(&mut self, needle: &Needle, place: usize, units: &[Unit]) -> Option<usize> {
+        let slot = place % (REACH + 1);
+        let busy = self.is_busy(place);
+        let used = self.used.get_mut(slot).map_or(0, std::mem::take);
+        let begins = units.iter().any(|unit| unit.meaning().first().is_some_and(|first| needle.may_begin_with(*first)));
+        if used == 0 && !begins {
+            return None;
+        }
+        let set = slot * needle.words..slot * needle.words + used;
+        for (from, here) in self.from.iter_mut().zip(self.ring.get_mut(set).unwrap_or_default()) {
+            *from = std::mem::take(here);
+        }
+        let mut ended = None;
+        for unit in units {
+            let length = self.advance(needle, used, unit);
+            let end = place + unit.len;
+            if length > 0 {
+                self.arrive(needle, end, length);
+                self.busy_since = if busy { self.busy_since } else { place };
+                self.busy_to = self.busy_to.max(end);
+            }
+            if self.to.get(needle.len() / 64).is_some_and(|word| length > 0 && word >> (needle.len() % 64) & 1 == 1) {
+                ended = ended.max(Some(end));
+            }
+        }
+        self.from.iter_mut().take(used.max(1)).for_each(|word| *word = 0);
+        if ended.is_some() {
+            self.ring.fill(0);
+            self.used.fill(0);
+            self.busy_to = 0;
+        }
+        ended
+    }
+
+    /// Computes in `to` the states after a unit; gives back how many words of it may have a bit.
+    fn advance(&mut self, needle: &Needle, used: usize, unit: &Unit) -> usize {
+        let skips = needle.skips(unit);
+        let mut length = used;
+        self.to.fill(0);
+        for (to, from) in self.to.iter_mut().zip(self.from.iter()).take(used) {
+            *to = *from;
+        }
+        if let Some(first) = self.to.first_mut() {
+            *first |= 1; // An occurrence may begin anywhere.
+            length = length.max(1);
+        }
+        for byte in unit.meaning() {
+            let mut carry = 0;
+            length = (length + 1).min(needle.words);
+            for (to, row) in self.to.iter_mut().zip(needle.row(*byte)).take(length) {
+                let matched = *to & row;
+                *to = matched << 1 | carry;
+                carry = matched >> 63;
+            }
+        }
+        if skips {
+            for (to, from) in self.to.iter_mut().zip(self.from.iter()).take(used) {
+                *to |= from;
+            }
+            length = length.max(used);
+        }
+        self.to.iter().take(length).rposition(|word| *word != 0).map_or(0, |last| last + 1)
+    }
+
+    fn arrive(&mut self, needle: &Needle, end: usize, length: usize) {
+        let slot = end % (REACH + 1);
+        let set = slot * needle.words..slot * needle.words + length;
+        for (there, to) in self.ring.get_mut(set).unwrap_or_default().iter_mut().zip(self.to.iter()) {
+            *there |= to;
+        }
+        if let Some(used) = self.used.get_mut(slot) {
+            *used = (*used).max(length);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The actions that can be permitted, each a type: what it is done to, whether it changes facts, and who may.
+//!
+//! An action is named once, here. A route, a job or a use case that wants to do something names one of these.
+
+use domain::{
+    id::{ConnectionId, Id, MandateId, WorkspaceId},
+    principal::Cause,
+};
+
+/// How the rule of an action is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// An admin of the workspace.
+    Admin,
+    /// Anybody with a role in the workspace.
+    Member,
+    /// The grantee of the mandate that is the object.
+    Grantee,
+    /// An admin, the owner of the connection, or a grantee of a mandate on it.
+    Concerned,
+    /// An admin, or the owner of the connection (of the mandate's connection).
+    AdminOrOwner,
+    /// Only the operator, at the machine.
+    Operator,
+    /// Only Keyholder itself, for a cause that lists it.
+    System,
+}
+
+/// Something that can be permitted.
+pub trait Action: Send + Sync + 'static {
+    /// What it is done to.
+    type Object: Id;
+    /// The stable name, for route tables, audits and refusals.
+    const NAME: &'static str;
+    /// Whether it changes facts: then its transaction raises the head.
+    const CHANGES_FACTS: bool;
+    /// Whether a permit is void once the workspace has moved on. Only what must finish after a revocation says no.
+    const NEEDS_CURRENT_FACTS: bool = true;
+    /// Who may.
+    const RULE: Rule;
+    /// Whether a cause of Keyholder's own lists this action, on this object.
+    fn listed_for(_cause: Cause, _object: Self::Object) -> bool {
+        false
+    }
+}
+
+macro_rules! action {
+    ($(#[$doc:meta])* $name:ident($object:ty), $text:literal, $rule:expr, $changes:literal $(, system: |$cause:pat_param, $id:ident| $listed:expr)? $(, late: $late:literal)?) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name;
+        impl Action for $name {
+            type Object = $object;
+            const NAME: &'static str = $text;
+            const CHANGES_FACTS: bool = $changes;
+            const RULE: Rule = $rule;
+            $(const NEEDS_CURRENT_FACTS: bool = !$late;)?
+            $(fn listed_for(cause: Cause, $id: $object) -> bool {
+                match cause {
+                    $cause => $listed,
+                    _ => false,
+                }
+            })?
+        }
+    };
+}
+
+action!(/** Makes a workspace. */ CreateWorkspace(WorkspaceId), "workspace.create", Rule::Operator, true);
+action!(/** Makes an API key by the operator's hand. */ IssueKey(WorkspaceId), "api_key.issue", Rule::Operator, true);
+action!(/** Reads the workspace's own facts. */ ReadWorkspace(WorkspaceId), "workspace.read", Rule::Member, false);
+action!(/** Makes, lists and revokes API keys. */ ManageKeys(WorkspaceId), "api_key.manage", Rule::Admin, true);
+action!(/** Lists API keys. */ ListKeys(WorkspaceId), "api_key.list", Rule::Admin, false);
+action!(/** Registers return addresses. */ ManageReturnAddresses(WorkspaceId), "return_address.manage", Rule::Admin, true);
+action!(/** Sets budgets. */ ManageBudgets(WorkspaceId), "budget.manage", Rule::Admin, true);
+action!(/** Reads budgets. */ ReadBudgets(WorkspaceId), "budget.read", Rule::Member, false);
+action!(/** Reads the audit trail. */ ReadAudit(WorkspaceId), "audit.read", Rule::Admin, false);
+action!(/** Invites an owner to connect an account. */ InviteOwner(WorkspaceId), "connect_link.create", Rule::Admin, false);
+action!(/** Notes on a link what its browser does. */ FollowLink(WorkspaceId), "connect_link.follow", Rule::System, false,
+    system: |Cause::ConnectCallback(_), _object| true);
+action!(/** Seals what an owner brought back from the provider. */ ReceiveCredential(WorkspaceId), "connection.receive", Rule::System, true,
+    system: |Cause::ConnectCallback(_), _object| true);
+action!(/** Redeems the one-time code of a new connection. */ RedeemConnection(WorkspaceId), "connection.redeem", Rule::Admin, true);
+action!(/** Lists what the caller may know of. */ ListWorkspace(WorkspaceId), "workspace.list", Rule::Member, false);
+action!(/** Reads a connection. */ ReadConnection(ConnectionId), "connection.read", Rule::Concerned, false);
+action!(/** Begins to take a connection apart. */ Disconnect(ConnectionId), "connection.disconnect", Rule::AdminOrOwner, true,
+    system: |Cause::Disconnect(connection), object| connection == object);
+action!(/** Reads what must be undone at the provider, and finishes. */ FinishDisconnect(ConnectionId), "connection.finish_disconnect", Rule::System, true,
+    system: |Cause::Disconnect(connection), object| connection == object);
+action!(/** Opens the old credential for the kill drill. */ OpenForKillDrill(ConnectionId), "credential.kill_drill", Rule::System, false,
+    system: |Cause::Disconnect(connection), object| connection == object, late: true);
+action!(/** Refreshes a credential. */ Refresh(ConnectionId), "credential.refresh", Rule::System, false,
+    system: |Cause::Refresh(connection), object| connection == object, late: true);
+action!(/** Says that only the owner can mend a connection. */ RequireReconnect(ConnectionId), "connection.require_reconnect", Rule::System, true,
+    system: |Cause::Refresh(connection), object| connection == object);
+action!(/** Makes a mandate on a connection. */ CreateMandate(ConnectionId), "mandate.create", Rule::AdminOrOwner, true);
+action!(/** Reads a mandate. */ ReadMandate(MandateId), "mandate.read", Rule::Concerned, false);
+action!(/** Ends a mandate. */ RevokeMandate(MandateId), "mandate.revoke", Rule::AdminOrOwner, true);
+action!(/** Acts under a mandate. */ Perform(MandateId), "act.perform", Rule::Grantee, false);
+action!(/** Opens the credential for one admitted act: an act admitted before a revocation may finish after it. */
+    OpenForAct(MandateId), "credential.open", Rule::Grantee, false, late: true);
+action!(/** Reads the acts that the caller may know of. */ ReadActs(WorkspaceId), "act.read", Rule::Member, false, late: true);
+action!(/** Reads the data key that seals kept answers. */ SealAnswers(WorkspaceId), "answer.seal", Rule::System, false,
+    system: |Cause::Sweep, _object| true, late: true);

@@ -1,0 +1,186 @@
+//! The application's state: everything that a use case needs, made once, concrete.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use domain::{
+    api_key::ApiKeyHash,
+    clock::Clock,
+    environment::Environment,
+    id::{ConnectionId, KeyId, NodeId, WorkspaceId},
+    principal::{Identity, Principal},
+};
+use moka::future::Cache;
+use relation::{Action, Permit, authorize};
+use seal::Keyring;
+use store::{
+    Store, StoreError, Tenant,
+    snapshot::{Snapshot, Snapshots},
+};
+use tokio::sync::Mutex;
+use url::Url;
+
+use crate::{
+    LimitOptions, Providers, Refusal,
+    custody::Custody,
+    limits::Limits,
+    refresh::Fresh,
+    step::{Hook, Step},
+    tasks::Tasks,
+};
+
+/// How often a use case asks again when the workspace moves under it.
+const TRIES: usize = 5;
+
+/// What an application is made of.
+pub struct AppOptions {
+    /// The database.
+    pub store: Store,
+    /// Epoch keys.
+    pub keyring: Keyring,
+    /// The providers.
+    pub providers: Providers,
+    /// The cheap limits.
+    pub limits: LimitOptions,
+    /// Where browsers reach this installation.
+    pub public_url: Url,
+    /// The name of the operator, as owners are shown it.
+    pub operator: String,
+    /// Its environment.
+    pub environment: Environment,
+    /// This process.
+    pub node: NodeId,
+    /// The time.
+    pub clock: Clock,
+    /// What is called at each step.
+    pub hook: Hook,
+    /// What runs beside the requests.
+    pub tasks: Tasks,
+}
+
+/// The application.
+pub struct App {
+    /// The database.
+    pub store: Store,
+    /// The facts.
+    pub snapshots: Snapshots,
+    /// The providers.
+    pub providers: Providers,
+    /// Where browsers reach this installation.
+    pub public_url: Url,
+    /// The name of the operator, as owners are shown it.
+    pub operator: String,
+    /// Its environment.
+    pub environment: Environment,
+    /// This process.
+    pub node: NodeId,
+    /// The time.
+    pub clock: Clock,
+    /// What runs beside the requests.
+    pub tasks: Tasks,
+    pub(crate) custody: Custody,
+    pub(crate) limits: Limits,
+    pub(crate) keys: Cache<ApiKeyHash, (WorkspaceId, KeyId)>,
+    pub(crate) fresh: Cache<ConnectionId, Arc<Mutex<Option<Fresh>>>>,
+    hook: Hook,
+}
+
+impl App {
+    /// Makes the application, and starts what runs beside the requests.
+    pub fn start(options: AppOptions) -> Arc<Self> {
+        let AppOptions {
+            store,
+            keyring,
+            providers,
+            limits,
+            public_url,
+            operator,
+            environment,
+            node,
+            clock,
+            hook,
+            tasks,
+        } = options;
+        let snapshots = Snapshots::new(store.loader.clone(), clock.clone());
+        let app = Arc::new(Self {
+            snapshots,
+            custody: Custody::new(keyring, environment),
+            limits: Limits::new(limits),
+            keys: Cache::builder().max_capacity(100_000).time_to_live(Duration::from_mins(5)).build(),
+            fresh: Cache::builder().max_capacity(100_000).time_to_idle(Duration::from_hours(1)).build(),
+            store,
+            providers,
+            public_url,
+            operator,
+            environment,
+            node,
+            clock,
+            hook,
+            tasks,
+        });
+        app.tasks.background(app.snapshots.clone().listen(node));
+        app.tasks.background(app.store.ledger.clone().run());
+        app.tasks.background(crate::jobs::run(Arc::clone(&app)));
+        app
+    }
+
+    pub(crate) fn step(&self, step: Step) {
+        self.hook.pass(step);
+    }
+
+    /// Membership: the facts of the workspace in which the principal acts. A stranger loads nothing.
+    pub(crate) async fn workspace_of(&self, principal: &Principal) -> Result<Arc<Snapshot>, Refusal> {
+        let workspace = principal.workspace().ok_or(Refusal::NotFound)?;
+        let snapshot = self.snapshots.get(workspace).await?;
+        if let Identity::ApiKey { key, .. } = &principal.identity
+            && !snapshot.accepts_key(*key, self.clock.now())
+        {
+            return Err(Refusal::Unauthenticated);
+        }
+        Ok(snapshot)
+    }
+
+    /// Asks for a permit by the workspace's present facts.
+    pub(crate) async fn permit<A: Action>(
+        &self,
+        principal: &Principal,
+        workspace: WorkspaceId,
+        object: A::Object,
+    ) -> Result<(Permit<A>, Arc<Snapshot>), Refusal> {
+        let snapshot = match principal.workspace() {
+            Some(_) => self.workspace_of(principal).await?,
+            None => self.snapshots.get(workspace).await?,
+        };
+        // A principal of one workspace has no business in another, whatever the facts say of it.
+        if snapshot.facts.workspace() != workspace {
+            return Err(Refusal::NotFound);
+        }
+        Ok((authorize::<A>(&snapshot.facts, principal, object, &self.clock)?, snapshot))
+    }
+
+    /// Enters the database with a permit of the present revision, asking anew where the workspace has moved on.
+    pub(crate) async fn enter<A: Action>(
+        &self,
+        principal: &Principal,
+        workspace: WorkspaceId,
+        object: A::Object,
+    ) -> Result<(Tenant<A>, Arc<Snapshot>), Refusal> {
+        for _ in 0..TRIES {
+            let (permit, snapshot) = self.permit::<A>(principal, workspace, object).await?;
+            match self.store.enter(permit).await {
+                Err(StoreError::Stale) => self.snapshots.forget(workspace).await,
+                entered => return Ok((entered?, snapshot)),
+            }
+        }
+        Err(Refusal::Stale)
+    }
+
+    /// Where the provider sends browsers back to: one address a provider, so that one provider's answer cannot pass for another's.
+    pub(crate) fn redirect_uri(&self, provider: &str) -> String {
+        format!("{}/connect/callback/{provider}", self.public_url.as_str().trim_end_matches('/'))
+    }
+
+    /// The workspaces' own name for a set of actions, sorted and without repetition.
+    pub(crate) fn sorted(actions: &[String]) -> Vec<String> {
+        actions.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}

@@ -1,0 +1,589 @@
+//! The corridor: how every act passes, in one direction, from a caller's request to a settled outcome.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use domain::{
+    act::{IdempotencyKey, Over, SEND_WITHIN, State},
+    budget::{Scope, Unit},
+    id::{ActId, MandateId, WorkspaceId},
+    mandate::Mandate,
+    principal::Principal,
+    problem::Fault,
+    provider::{Action, Effect, RecogniseError, ValidInput},
+};
+use egress::{Auth, Clean, HostSet, RawAnswer, SendError};
+use relation::{
+    Permit,
+    action::{OpenForAct, Perform, ReadActs},
+    authorize,
+};
+use seal::{Credential, Field, Place, Plain};
+use serde_json::Value;
+use store::{
+    StoreError,
+    ledger::{Entry, Outcome, Ticket, Verdict},
+    snapshot::Snapshot,
+};
+
+use crate::{
+    App, Refusal, UpstreamFault,
+    custody::{DoesNotOpen, KeyError},
+    kept::Kept,
+    oauth,
+    providers::Reachable,
+    refresh::{self, RefreshError},
+    step::Step,
+};
+
+/// How often an act asks for a new permit when the workspace moves under it.
+const TRIES: usize = 5;
+
+/// What a caller wants done.
+#[derive(Debug)]
+pub struct Request {
+    /// Under which mandate.
+    pub mandate: MandateId,
+    /// What: named, or to be recognised in a request to the platform's own API.
+    pub wish: Wish,
+    /// The caller's own name for the request.
+    pub key: Option<IdempotencyKey>,
+}
+
+/// The two ways to say what is wanted.
+#[derive(Debug)]
+pub enum Wish {
+    /// An action by its name, with its input.
+    Named {
+        /// The action's name.
+        action: String,
+        /// Its input.
+        input: Value,
+    },
+    /// A request as a client of the platform's own API would send it.
+    Platform {
+        /// The method.
+        method: String,
+        /// The path, as it was sent.
+        path: String,
+        /// The query, as it was sent.
+        query: Option<String>,
+        /// The body.
+        body: Bytes,
+    },
+}
+
+/// What became of an act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The act, where the ledger has one: a read that no budget binds has none.
+    pub act: Option<ActId>,
+    /// The action's name.
+    pub action: String,
+    /// The provider's status.
+    pub status: u16,
+    /// The content type of its body.
+    pub content_type: String,
+    /// Further headers that may be passed on.
+    pub headers: Vec<(String, String)>,
+    /// Its scrubbed body.
+    pub body: Bytes,
+    /// Whether the outcome is written. `false`: it happened, and the ledger could not be told yet.
+    pub durable: bool,
+    /// Whether this is the answer of an earlier act with the same key.
+    pub replayed: bool,
+}
+
+/// Why an act did not pass, or what is not known of it.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    /// What every use case may be refused for.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The mandate does not allow this, or not now.
+    #[error("outside the mandate: {0}")]
+    OutsideMandate(String),
+    /// The request is none of the provider's declared actions.
+    #[error("not an action of this provider")]
+    NotAnAction(#[source] RecogniseError),
+    /// A write or a send without a key.
+    #[error("an idempotency key is needed")]
+    KeyRequired,
+    /// The key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// The same act is on its way.
+    #[error("the same act is on its way")]
+    InProgress(ActId),
+    /// The same act was sent, and nobody knows what became of it; or this one was.
+    #[error("it is not known what became of the act")]
+    Ambiguous(ActId),
+    /// The act ended, and its answer is no longer kept or was never one.
+    #[error("the act has ended and its answer is not kept")]
+    NotKept(ActId),
+    /// A budget has no room.
+    #[error("a budget has no room")]
+    Over(Box<Over>),
+    /// The stored credential does not open.
+    #[error("the credential does not open")]
+    CredentialUnavailable(#[source] DoesNotOpen),
+    /// Only the owner can mend the connection.
+    #[error("the owner must connect the account again")]
+    ReconnectRequired,
+    /// The provider failed. `act` is given where it may have had its effect.
+    #[error("the provider failed")]
+    Upstream {
+        /// How.
+        fault: UpstreamFault,
+        /// The act that is now ambiguous.
+        act: Option<ActId>,
+    },
+}
+
+impl From<StoreError> for ActError {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+impl From<RefreshError> for ActError {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::ReconnectRequired => Self::ReconnectRequired,
+            RefreshError::Unopened(cause) => Self::CredentialUnavailable(cause),
+            RefreshError::Upstream(fault) => Self::Upstream { fault, act: None },
+            RefreshError::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+/// Walks the corridor. The work goes on to its end though its caller hangs up: what was admitted must be settled.
+///
+/// # Errors
+/// [`ActError`]. Only `Ambiguous` and `Upstream` with an act leave it open whether there was an effect.
+pub async fn act(app: &Arc<App>, caller: Principal, request: Request) -> Result<Answer, ActError> {
+    let walk = walk(Arc::clone(app), caller, request);
+    let answer = app.tasks.finish(walk).await.map_err(Refusal::from)?;
+    let outcome = match &answer {
+        Ok(answer) if answer.replayed => "replayed",
+        Ok(_) => "answered",
+        Err(error) => outcome_word(error),
+    };
+    metrics::counter!("keyholder_acts_total", "outcome" => outcome).increment(1);
+    answer
+}
+
+async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answer, ActError> {
+    for _ in 0..TRIES {
+        let workspace = enter(&app, &caller).await?;
+        let permits = permit(&app, &caller, &workspace, request.mandate)?;
+        let errand = inspect(&app, &workspace, &request)?;
+        refresh::ensure(&app, permits.perform.workspace(), errand.mandate.connection).await?;
+        let ticket = match admit(&app, permits.perform, &errand).await? {
+            Passage::Open(ticket) => ticket,
+            Passage::Replay(act) => return replay(&app, &caller, &errand, act).await,
+            Passage::Stale => continue,
+        };
+        let delivered = deliver(&app, permits.open, &errand, ticket.as_ref()).await;
+        return settle(&app, &errand, ticket, delivered).await;
+    }
+    Err(Refusal::Stale.into())
+}
+
+/// Open, act, scrub: from an admitted act to an answer that may be shown. Nothing is shown, and nothing written, before the end.
+async fn deliver(
+    app: &App,
+    permit: Permit<OpenForAct>,
+    errand: &Errand<'_>,
+    ticket: Option<&Ticket>,
+) -> Result<Clean, Undelivered> {
+    let credential = open(app, permit).await?;
+    let raw = send(app, errand, credential, ticket).await?;
+    Ok(scrub(app, raw))
+}
+
+/// Membership, then the workspace's facts. A stranger learns nothing, and loads nothing.
+async fn enter(app: &App, caller: &Principal) -> Result<Arc<Snapshot>, ActError> {
+    let workspace = app.workspace_of(caller).await?;
+    app.step(Step::Enter);
+    Ok(workspace)
+}
+
+/// The two permits of an act, minted from the same facts: to perform it, and to open the credential once it is admitted.
+struct Permits {
+    perform: Permit<Perform>,
+    open: Permit<OpenForAct>,
+}
+
+fn permit(app: &App, caller: &Principal, workspace: &Snapshot, mandate: MandateId) -> Result<Permits, ActError> {
+    let perform = authorize::<Perform>(&workspace.facts, caller, mandate, &app.clock).map_err(Refusal::from)?;
+    let open = authorize::<OpenForAct>(&workspace.facts, caller, mandate, &app.clock).map_err(Refusal::from)?;
+    app.step(Step::Permit);
+    Ok(Permits { perform, open })
+}
+
+/// An act as it was understood: what is to be done, by whose leave, and what it takes.
+struct Errand<'a> {
+    to: &'a Reachable,
+    mandate: Mandate,
+    input: ValidInput,
+    key: Option<IdempotencyKey>,
+    hash: [u8; 32],
+    units: Vec<(domain::id::BudgetId, u64)>,
+    wanted: Vec<(Unit, u64)>,
+    limits: Vec<domain::budget::Budget>,
+}
+
+impl Errand<'_> {
+    fn action(&self) -> &Action {
+        self.input.action()
+    }
+
+    fn is_metered(&self) -> bool {
+        self.action().effect != Effect::Read || self.key.is_some() || !self.units.is_empty()
+    }
+}
+
+/// The mandate's terms, then the action's schema, then the mandate's conditions on the input.
+fn inspect<'a>(app: &'a App, workspace: &Snapshot, request: &Request) -> Result<Errand<'a>, ActError> {
+    let now = app.clock.now();
+    let outside = |why: &str| ActError::OutsideMandate(why.to_owned());
+    let mandate = workspace.mandate(request.mandate).ok_or_else(|| outside("it was revoked"))?;
+    if mandate.expires_at.is_some_and(|end| end <= now) {
+        return Err(outside("it has expired"));
+    }
+    let connection = workspace.connection(mandate.connection).ok_or_else(|| outside("its connection is gone"))?;
+    match connection.state {
+        domain::connection::State::Active => {}
+        domain::connection::State::ReconnectRequired => return Err(ActError::ReconnectRequired),
+        _ => return Err(outside("its connection is not in use")),
+    }
+    let to = app.providers.get(&connection.provider).ok_or(Refusal::Unavailable(None))?;
+    let (action, input) = understand(to, &request.wish)?;
+    // The owner's ceiling may have sunk since the mandate was made: both must allow it.
+    if !mandate.actions.contains(&action.name) || !connection.ceiling.contains(&action.name) {
+        return Err(ActError::OutsideMandate(format!("it does not allow `{}`", action.name)));
+    }
+    let input = Action::validate(&action, &input).map_err(|faults| {
+        let prefix = if matches!(request.wish, Wish::Named { .. }) { "/input" } else { "" };
+        let faults = faults.into_iter().map(|fault| Fault::at(format!("{prefix}{}", fault.pointer), fault.message));
+        Refusal::Invalid(faults.collect())
+    })?;
+    if let Some(why) = mandate.conditions.broken_by(now, &input.to_value()) {
+        return Err(ActError::OutsideMandate(why));
+    }
+    if action.effect != Effect::Read && request.key.is_none() {
+        return Err(ActError::KeyRequired);
+    }
+    let wanted = wanted(&input);
+    let units = units(workspace, mandate, &wanted);
+    app.step(Step::Inspect);
+    Ok(Errand {
+        to,
+        hash: request_hash(request.mandate, &input),
+        mandate: mandate.clone(),
+        key: request.key.clone(),
+        limits: workspace.budgets.iter().filter(|budget| units.iter().any(|(id, _)| *id == budget.id)).cloned().collect(),
+        units,
+        wanted,
+        input,
+    })
+}
+
+fn understand(to: &Reachable, wish: &Wish) -> Result<(Arc<Action>, Value), ActError> {
+    match wish {
+        Wish::Named { action, input } => {
+            let known = to.provider.action(action);
+            let action = known.ok_or_else(|| ActError::OutsideMandate(format!("the provider has no action `{action}`")))?;
+            Ok((Arc::clone(action), input.clone()))
+        }
+        Wish::Platform { method, path, query, body } => {
+            let body = (!body.is_empty()).then_some(body.as_ref());
+            let (action, input) =
+                to.provider.recognise(method, path, query.as_deref(), body).map_err(ActError::NotAnAction)?;
+            Ok((Arc::clone(action), input))
+        }
+    }
+}
+
+/// Every act is one act; the action's file says what else it takes.
+fn wanted(input: &ValidInput) -> Vec<(Unit, u64)> {
+    let mut wanted = input.units();
+    if !wanted.iter().any(|(unit, _)| *unit == Unit::Acts) {
+        wanted.push((Unit::Acts, 1));
+    }
+    wanted.retain(|(_, units)| *units > 0);
+    wanted
+}
+
+/// What the act takes from each budget that binds it, all ranks of the hierarchy.
+fn units(workspace: &Snapshot, mandate: &Mandate, wanted: &[(Unit, u64)]) -> Vec<(domain::id::BudgetId, u64)> {
+    let binds = |scope: &Scope| match scope {
+        Scope::Mandate(id) => *id == mandate.id,
+        Scope::Connection(id) => *id == mandate.connection,
+        Scope::Principal(who) => *who == mandate.grantee,
+        Scope::Workspace | Scope::Installation => true,
+    };
+    workspace
+        .budgets
+        .iter()
+        .filter(|budget| binds(&budget.scope))
+        .filter_map(|budget| {
+            let (_, units) = wanted.iter().find(|(unit, _)| *unit == budget.limit.unit)?;
+            Some((budget.id, *units))
+        })
+        .collect()
+}
+
+/// What tells one request from another under the same key: the mandate, the action, and the canonical input.
+fn request_hash(mandate: MandateId, input: &ValidInput) -> [u8; 32] {
+    let mandate = mandate.to_string();
+    let parts = [mandate.as_bytes(), input.action().name.as_bytes(), &input.canonical()];
+    let mut text = Vec::new();
+    for part in parts {
+        text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        text.extend_from_slice(part);
+    }
+    seal::mac::sha256(&text)
+}
+
+enum Passage {
+    /// The act may be sent; a read that nothing binds needs no ticket.
+    Open(Option<Ticket>),
+    Replay(ActId),
+    Stale,
+}
+
+async fn admit(app: &App, permit: Permit<Perform>, errand: &Errand<'_>) -> Result<Passage, ActError> {
+    if !errand.is_metered() {
+        return Ok(Passage::Open(None));
+    }
+    app.step(Step::Admit);
+    let workspace = permit.workspace();
+    let entry = Entry {
+        permit,
+        act: ActId::new(&app.clock),
+        connection: errand.mandate.connection,
+        action: errand.action().name.clone(),
+        effect: errand.action().effect.as_str(),
+        key: errand.key.clone(),
+        request_hash: errand.hash,
+        timeout: Duration::from_millis(errand.to.provider.limits.timeout_ms),
+        units: errand.units.clone(),
+    };
+    match app.store.ledger.admit(entry).await? {
+        Verdict::Admitted(ticket) => Ok(Passage::Open(Some(ticket))),
+        Verdict::Replay(act) => Ok(Passage::Replay(act)),
+        Verdict::Conflict => Err(ActError::KeyReused),
+        Verdict::Stale => {
+            metrics::counter!("keyholder_stale_total").increment(1);
+            app.snapshots.forget(workspace).await;
+            Ok(Passage::Stale)
+        }
+        Verdict::Over { budget, remaining, resets_at } => {
+            let known = errand.limits.iter().find(|known| known.id == budget);
+            let known = known.ok_or(Refusal::Internal("the ledger refused for a budget that was not asked", None))?;
+            let wanted = errand.wanted.iter().find(|(unit, _)| *unit == known.limit.unit).map_or(0, |(_, units)| *units);
+            let scope = known.scope.kind();
+            Err(ActError::Over(Box::new(Over { scope, limit: known.limit, remaining, wanted, resets_at })))
+        }
+    }
+}
+
+/// Why there is nothing to show.
+enum Undelivered {
+    Unopened(ActError),
+    Failed(SendError),
+}
+
+/// Unseals the credential for this one call.
+async fn open(app: &App, permit: Permit<OpenForAct>) -> Result<Credential, Undelivered> {
+    app.step(Step::Open);
+    let opened = async {
+        let mut tenant = app.store.enter(permit).await?;
+        let stored = store::credential::of_mandate(&mut tenant).await?;
+        let key = app.custody.key(&mut tenant, Some(stored.access.key)).await.map_err(|error| match error {
+            KeyError::Closed(cause) => ActError::CredentialUnavailable(cause),
+            KeyError::Store(StoreError::NotFound) => ActError::CredentialUnavailable(DoesNotOpen::no_key()),
+            KeyError::Store(error) => error.into(),
+        })?;
+        tenant.finish().await?;
+        app.custody.open_credential(&key, &stored, Field::Access).map_err(ActError::CredentialUnavailable)
+    };
+    opened.await.map_err(Undelivered::Unopened)
+}
+
+/// Sends the call, rendered anew from the parsed input, to hosts that are both sealed and declared.
+async fn send(
+    app: &App,
+    errand: &Errand<'_>,
+    credential: Credential,
+    ticket: Option<&Ticket>,
+) -> Result<RawAnswer, Undelivered> {
+    let send_by = ticket.map_or_else(|| app.clock.since_boot() + SEND_WITHIN, Ticket::send_by);
+    let malformed = || Undelivered::Failed(SendError::Malformed("it cannot be rendered"));
+    let call = oauth::outbound(&errand.to.provider, errand.input.render(), Some(send_by)).ok_or_else(malformed)?;
+    let hosts = HostSet::parse(&credential.hosts).map_err(|_| Undelivered::Failed(SendError::HostRefused))?;
+    app.step(Step::Act);
+    errand.to.egress.send(call, Auth::Bearer(credential.secret), &hosts).await.map_err(Undelivered::Failed)
+}
+
+/// Searches the answer for the credential before anyone sees it.
+fn scrub(app: &App, raw: RawAnswer) -> Clean {
+    app.step(Step::Scrub);
+    let clean = raw.scrub();
+    if clean.hits() > 0 {
+        metrics::counter!("keyholder_scrubbed_total").increment(1);
+        tracing::warn!(hits = clean.hits(), "a provider's answer held the credential; it was removed");
+    }
+    clean
+}
+
+/// Writes the outcome, and waits for it.
+async fn settle(
+    app: &App,
+    errand: &Errand<'_>,
+    ticket: Option<Ticket>,
+    delivered: Result<Clean, Undelivered>,
+) -> Result<Answer, ActError> {
+    app.step(Step::Settle);
+    let act = ticket.as_ref().map(Ticket::act);
+    match delivered {
+        Ok(clean) => {
+            let kept = kept(&clean);
+            if clean.status().as_u16() == 401 {
+                refresh::forget(app, errand.mandate.connection).await;
+            }
+            let durable = match ticket {
+                Some(ticket) => {
+                    let answer = seal_answer(app, &ticket, errand, &kept).await;
+                    let outcome = Outcome::Settled { status: kept.status, answer };
+                    app.store.ledger.settle(ticket, outcome).await.unwrap_or(false)
+                }
+                None => true,
+            };
+            Ok(answer(act, errand.action(), kept, headers(&clean), durable, false))
+        }
+        Err(Undelivered::Unopened(error)) => {
+            end(app, ticket, Outcome::NotSent).await;
+            Err(error)
+        }
+        Err(Undelivered::Failed(error)) => {
+            let unsent = error.is_surely_unsent();
+            let outcome = match error.status() {
+                // The provider did answer; that its answer cannot be passed on does not make the effect doubtful.
+                Some(status) => Outcome::Settled { status: status.as_u16(), answer: None },
+                None if unsent => Outcome::NotSent,
+                None => Outcome::Ambiguous,
+            };
+            let act = act.filter(|_| !unsent);
+            tracing::warn!(provider = errand.to.provider.name, error = %Chain(&error), "a call failed");
+            end(app, ticket, outcome).await;
+            Err(ActError::Upstream { fault: UpstreamFault::of(&error), act })
+        }
+    }
+}
+
+async fn end(app: &App, ticket: Option<Ticket>, outcome: Outcome) {
+    if let Some(ticket) = ticket {
+        let act = ticket.act();
+        if let Err(error) = app.store.ledger.settle(ticket, outcome).await {
+            tracing::warn!(%act, %error, "an act's outcome was not written yet");
+        }
+    }
+}
+
+/// The scrubbed answer, sealed for a replay; nothing, where sealing fails: the act is settled all the same.
+async fn seal_answer(
+    app: &App,
+    ticket: &Ticket,
+    errand: &Errand<'_>,
+    kept: &Kept,
+) -> Option<(Vec<u8>, domain::id::DataKeyId)> {
+    errand.key.as_ref()?;
+    let key = app.custody.sealing_key(app, ticket.workspace()).await.ok()?;
+    let place = Place::Answer { act: ticket.act() };
+    let sealed = app.custody.seal(&key, place, Plain::new(kept.encode()?)).ok()?;
+    Some((sealed, key.id()))
+}
+
+/// Answers as the first act with this key was answered, to somebody who may still read that act.
+async fn replay(app: &App, caller: &Principal, errand: &Errand<'_>, act: ActId) -> Result<Answer, ActError> {
+    let workspace = caller.workspace().ok_or(Refusal::NotFound)?;
+    let (mut tenant, _) = app.enter::<ReadActs>(caller, workspace, workspace).await?;
+    let first = store::act::get(&mut tenant, act).await?;
+    if first.principal != caller.reference() {
+        return Err(Refusal::NotFound.into());
+    }
+    match first.state {
+        State::Admitted => return Err(ActError::InProgress(act)),
+        State::Ambiguous => return Err(ActError::Ambiguous(act)),
+        State::Settled | State::NotSent => {}
+    }
+    let kept = store::act::kept_answer(&mut tenant, act).await?.ok_or(ActError::NotKept(act))?;
+    let key = app.custody.key(&mut tenant, Some(kept.key)).await.map_err(Refusal::from)?;
+    tenant.finish().await?;
+    let plain = app.custody.open(&key, Place::Answer { act }, kept.sealed).map_err(ActError::CredentialUnavailable)?;
+    let kept = Kept::decode(&plain.into_exposed()).ok_or(Refusal::Internal("a kept answer", None))?;
+    Ok(answer(Some(act), errand.action(), kept, Vec::new(), true, true))
+}
+
+fn kept(clean: &Clean) -> Kept {
+    let content_type = clean.headers().get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    Kept {
+        status: clean.status().as_u16(),
+        content_type: content_type.unwrap_or("application/octet-stream").to_owned(),
+        body: clean.body().clone(),
+    }
+}
+
+fn headers(clean: &Clean) -> Vec<(String, String)> {
+    let texts = clean.headers().iter().filter(|(name, _)| **name != http::header::CONTENT_TYPE);
+    texts.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned()))).collect()
+}
+
+fn answer(
+    act: Option<ActId>,
+    action: &Action,
+    kept: Kept,
+    headers: Vec<(String, String)>,
+    durable: bool,
+    replayed: bool,
+) -> Answer {
+    let Kept { status, content_type, body } = kept;
+    Answer { act, action: action.name.clone(), status, content_type, headers, body, durable, replayed }
+}
+
+fn outcome_word(error: &ActError) -> &'static str {
+    match error {
+        ActError::Refused(_) => "refused",
+        ActError::OutsideMandate(_) => "outside_mandate",
+        ActError::NotAnAction(_) => "not_an_action",
+        ActError::KeyRequired | ActError::KeyReused => "key",
+        ActError::InProgress(_) | ActError::NotKept(_) => "replay_refused",
+        ActError::Over(_) => "over",
+        ActError::CredentialUnavailable(_) | ActError::ReconnectRequired => "credential",
+        ActError::Upstream { act: Some(_), .. } | ActError::Ambiguous(_) => "ambiguous",
+        ActError::Upstream { act: None, .. } => "not_sent",
+    }
+}
+
+/// An error with its causes, for the one log line that it gets.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// The workspace in which a principal acts.
+pub(crate) fn workspace_of(principal: &Principal) -> Result<WorkspaceId, Refusal> {
+    principal.workspace().ok_or(Refusal::NotFound)
+}

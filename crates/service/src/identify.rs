@@ -1,0 +1,44 @@
+//! Identify: a caller's credential becomes a principal.
+
+use std::net::IpAddr;
+
+use domain::{api_key, id::RequestId, principal::Principal};
+
+use crate::{App, Refusal, step::Step};
+
+/// Counts a request against its network, before anything else is done for it.
+///
+/// # Errors
+/// `RateLimited`.
+pub fn admit_network(app: &App, from: IpAddr) -> Result<(), Refusal> {
+    app.limits.network(from)
+}
+
+/// Who shows this API key.
+///
+/// The key's form, checksum and environment are checked before the database is asked; whether it is revoked, the workspace's facts
+/// say at the next step.
+///
+/// # Errors
+/// `Unauthenticated`; `RateLimited` for a network that keeps guessing, or a principal that asks too often; `Unavailable`.
+pub async fn api_key(app: &App, text: &str, from: IpAddr, request: RequestId) -> Result<Principal, Refusal> {
+    let Ok(hash) = api_key::parse(text, app.environment) else {
+        return Err(refuse(app, from));
+    };
+    let known = match app.keys.get(&hash).await {
+        Some(known) => Some(known),
+        None => app.store.lookup.api_key(hash).await?,
+    };
+    let Some((workspace, key)) = known else {
+        return Err(refuse(app, from));
+    };
+    app.keys.insert(hash, (workspace, key)).await;
+    let principal = Principal::api_key(key, workspace, app.clock.now()).in_request(request);
+    app.limits.principal(&principal.reference())?;
+    app.step(Step::Identify);
+    Ok(principal)
+}
+
+fn refuse(app: &App, from: IpAddr) -> Refusal {
+    app.limits.failure(from).err().unwrap_or(Refusal::Unauthenticated)
+}

@@ -1,0 +1,30 @@
+//! The use cases. [`gateway`] is the corridor that every act walks; what stands beside it has a file of its own, by its noun.
+//!
+//! A verb here takes the principal, asks for the permit, and speaks to `store` and `egress`. It knows nothing of HTTP.
+
+pub mod act;
+pub mod api_key;
+mod app;
+pub mod audit;
+pub mod budget;
+pub mod connect;
+pub mod connection;
+mod custody;
+pub mod gateway;
+pub mod identify;
+pub mod jobs;
+mod kept;
+mod limits;
+pub mod mandate;
+mod oauth;
+mod providers;
+mod refresh;
+mod refusal;
+pub mod step;
+pub mod tasks;
+pub mod workspace;
+
+pub use app::{App, AppOptions};
+pub use limits::LimitOptions;
+pub use providers::{Client, Providers, ProvidersError, Sandbox};
+pub use refusal::{Refusal, UpstreamFault};

@@ -1,0 +1,248 @@
+//! Refresh: a credential that is about to expire is exchanged once, whoever and however many ask, on however many nodes.
+//!
+//! The intent is written before the provider is called, and the answer is put in place only if fence and version are still those of
+//! the lease. No transaction is open while the network is.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::{
+    audit::Event,
+    id::{ConnectionId, WorkspaceId},
+    principal::{Cause, Principal},
+    provider::Replay,
+};
+use egress::HostSet;
+use relation::action::{Refresh, RequireReconnect};
+use seal::Field;
+use store::{
+    StoreError,
+    credential::{self, Lease, NewCredential, Stored},
+};
+use time::OffsetDateTime;
+use tokio::sync::Mutex;
+
+use crate::{
+    App, Refusal, UpstreamFault,
+    custody::DoesNotOpen,
+    oauth::{self, TokenError, Tokens},
+    step::Step,
+};
+
+/// A credential is refreshed when it has less than this left to live.
+const AHEAD: Duration = Duration::from_mins(1);
+/// How long a node may hold the lease: longer than its call may take.
+const TERM: Duration = Duration::from_secs(20);
+/// How long a caller waits for another node's refresh.
+const PATIENCE: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Until when the stored credential is known to be good.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fresh {
+    expires_at: Option<OffsetDateTime>,
+}
+
+impl Fresh {
+    fn is_good(self, now: OffsetDateTime, ahead: Duration) -> bool {
+        self.expires_at.is_none_or(|end| now + ahead < end)
+    }
+}
+
+/// Why a credential is not fresh.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RefreshError {
+    #[error("only the owner can mend this connection")]
+    ReconnectRequired,
+    #[error("the stored credential does not open")]
+    Unopened(#[source] DoesNotOpen),
+    #[error("the provider could not be asked")]
+    Upstream(UpstreamFault),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl From<StoreError> for RefreshError {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// Sees to it that the connection's credential will live long enough for a call.
+///
+/// All callers of this node wait for one of them, and that one waits for another node's refresh rather than make its own.
+pub(crate) async fn ensure(app: &App, workspace: WorkspaceId, connection: ConnectionId) -> Result<(), RefreshError> {
+    let slot = app.fresh.get_with(connection, async { Arc::new(Mutex::new(None)) }).await;
+    let mut fresh = slot.lock().await;
+    let now = app.clock.now();
+    if fresh.is_some_and(|fresh: Fresh| fresh.is_good(now, AHEAD)) {
+        return Ok(());
+    }
+    match run(app, workspace, connection).await {
+        Ok(renewed) => {
+            *fresh = Some(renewed);
+            Ok(())
+        }
+        // What failed for a passing reason may be tried again as long as the old token lives.
+        Err(RefreshError::Upstream(_)) if fresh.is_some_and(|fresh| fresh.is_good(now, Duration::from_secs(5))) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Forgets what is known of a connection's credential: it was replaced, refused or removed.
+pub(crate) async fn forget(app: &App, connection: ConnectionId) {
+    app.fresh.invalidate(&connection).await;
+}
+
+async fn run(app: &App, workspace: WorkspaceId, connection: ConnectionId) -> Result<Fresh, RefreshError> {
+    let principal = Principal::system(Cause::Refresh(connection), app.clock.now());
+    let give_up = app.clock.since_boot() + PATIENCE;
+    loop {
+        let (mut tenant, _) = app.enter::<Refresh>(&principal, workspace, connection).await?;
+        let stored = credential::of_connection(&mut tenant).await.map_err(gone)?;
+        let fresh = Fresh { expires_at: stored.expires_at };
+        if fresh.is_good(app.clock.now(), AHEAD) {
+            return Ok(fresh);
+        }
+        if stored.refresh.is_none() {
+            drop(tenant);
+            return if fresh.is_good(app.clock.now(), Duration::ZERO) { Ok(fresh) } else { give_to_owner(app, &principal, workspace, connection).await };
+        }
+        let lease = credential::lease(&mut tenant, stored.version, app.node, TERM).await?;
+        tenant.finish().await?;
+        match lease {
+            Some(lease) => return renew(app, &principal, workspace, stored, lease).await,
+            None if app.clock.since_boot() > give_up => return Err(RefreshError::Upstream(UpstreamFault::Timeout)),
+            None => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+/// A connection without a credential is one that is being taken apart.
+fn gone(error: StoreError) -> RefreshError {
+    match error {
+        StoreError::NotFound => RefreshError::ReconnectRequired,
+        error => error.into(),
+    }
+}
+
+async fn renew(
+    app: &App,
+    principal: &Principal,
+    workspace: WorkspaceId,
+    stored: Stored,
+    lease: Lease,
+) -> Result<Fresh, RefreshError> {
+    let connection = stored.connection;
+    let to = app.providers.get(&stored.provider).ok_or(Refusal::Unavailable(None))?;
+    let replay = to.provider.auth.refresh.replay;
+    if lease.interrupted && replay == Replay::ReuseDetected {
+        // The lost call may have spent this token: to show it again would end the grant for certain, as theft.
+        tracing::warn!(%connection, "an interrupted refresh cannot be repeated at this provider");
+        release(app, principal, workspace, connection, &lease).await;
+        return give_to_owner(app, principal, workspace, connection).await;
+    }
+    let (mut tenant, _) = app.enter::<Refresh>(principal, workspace, connection).await?;
+    let key = match app.custody.key(&mut tenant, stored.refresh.as_ref().map(|field| field.key)).await {
+        Ok(key) => key,
+        Err(error) => {
+            drop(tenant);
+            release(app, principal, workspace, connection, &lease).await;
+            return Err(Refusal::from(error).into());
+        }
+    };
+    drop(tenant);
+    let opened = match app.custody.open_credential(&key, &stored, Field::Refresh) {
+        Ok(opened) => opened,
+        Err(error) => {
+            release(app, principal, workspace, connection, &lease).await;
+            return Err(RefreshError::Unopened(error));
+        }
+    };
+    let hosts = HostSet::parse(&opened.hosts).map_err(|error| Refusal::internal("a sealed host", error))?;
+    app.step(Step::RefreshCall);
+    metrics::counter!("keyholder_refreshes_total", "provider" => stored.provider.clone()).increment(1);
+    match oauth::refresh(to, opened.secret, &hosts).await {
+        Ok(tokens) => {
+            app.step(Step::RefreshStore);
+            store_renewed(app, principal, workspace, &stored, &lease, tokens, &opened.hosts).await
+        }
+        Err(error) => {
+            metrics::counter!("keyholder_refresh_failures_total", "provider" => stored.provider.clone()).increment(1);
+            tracing::warn!(%connection, %error, "a refresh failed");
+            match &error {
+                TokenError::Refused => {
+                    release(app, principal, workspace, connection, &lease).await;
+                    give_to_owner(app, principal, workspace, connection).await
+                }
+                TokenError::Unknown(_) if replay == Replay::ReuseDetected => {
+                    release(app, principal, workspace, connection, &lease).await;
+                    give_to_owner(app, principal, workspace, connection).await
+                }
+                _ => {
+                    release(app, principal, workspace, connection, &lease).await;
+                    Err(RefreshError::Upstream(error.upstream()))
+                }
+            }
+        }
+    }
+}
+
+async fn store_renewed(
+    app: &App,
+    principal: &Principal,
+    workspace: WorkspaceId,
+    stored: &Stored,
+    lease: &Lease,
+    tokens: Tokens,
+    hosts: &[String],
+) -> Result<Fresh, RefreshError> {
+    let connection = stored.connection;
+    let lifetime = app.providers.get(&stored.provider).map(|to| to.provider.auth.refresh.access_token_lifetime_s);
+    let lifetime = tokens.expires_in.or(lifetime.map(Duration::from_secs));
+    let expires_at = lifetime.map(|life| app.clock.now() + life);
+    let (mut tenant, _) = app.enter::<Refresh>(principal, workspace, connection).await?;
+    let key = app.custody.key(&mut tenant, None).await.map_err(Refusal::from)?;
+    let seal = |field, secret| {
+        app.custody.seal_credential(&key, (connection, stored.provider.as_str(), field), secret, hosts)
+    };
+    let refresh = match tokens.refresh {
+        Some(token) => Some(seal(Field::Refresh, token)?),
+        // A provider that does not rotate answers no refresh token: the old one stays.
+        None => stored.refresh.clone(),
+    };
+    let new = NewCredential { access: seal(Field::Access, tokens.access)?, refresh, expires_at };
+    credential::replace(&mut tenant, lease, &new).await?;
+    let event = Event::new("credential.refreshed", format!("connection:{connection}"));
+    tenant.commit(event).await?;
+    Ok(Fresh { expires_at })
+}
+
+async fn release(app: &App, principal: &Principal, workspace: WorkspaceId, connection: ConnectionId, lease: &Lease) {
+    let released = async {
+        let (mut tenant, _) = app.enter::<Refresh>(principal, workspace, connection).await?;
+        credential::release(&mut tenant, lease).await?;
+        tenant.finish().await?;
+        Ok::<_, Refusal>(())
+    };
+    if let Err(error) = released.await {
+        tracing::warn!(%connection, %error, "a refresh's lease was not given back and must run out");
+    }
+}
+
+/// Says to everybody, the owner first, that only a new consent helps.
+async fn give_to_owner(
+    app: &App,
+    principal: &Principal,
+    workspace: WorkspaceId,
+    connection: ConnectionId,
+) -> Result<Fresh, RefreshError> {
+    let (mut tenant, _) = app.enter::<RequireReconnect>(principal, workspace, connection).await?;
+    match store::connection::require_reconnect(&mut tenant).await {
+        Ok(()) => {
+            tenant.commit(Event::new("connection.reconnect_required", format!("connection:{connection}"))).await?;
+        }
+        Err(StoreError::NotFound) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Err(RefreshError::ReconnectRequired)
+}

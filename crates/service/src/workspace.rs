@@ -1,0 +1,146 @@
+//! Workspaces: made by the operator, read by their members.
+
+use domain::{
+    audit::Event,
+    id::{KeyId, WorkspaceId},
+    principal::Principal,
+    problem::Fault,
+};
+use relation::{
+    Facts,
+    action::{CreateWorkspace, IssueKey, ManageReturnAddresses, ReadWorkspace},
+    authorize,
+};
+use store::api_key::Role;
+use time::OffsetDateTime;
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::{App, Refusal, api_key, gateway::workspace_of};
+
+/// A workspace as its members see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workspace {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// Its name, as owners are shown it.
+    pub name: String,
+    /// Where browsers may be sent back to.
+    pub return_addresses: Vec<String>,
+}
+
+/// Makes a workspace with its first data key.
+///
+/// # Errors
+/// `Invalid` for a name that is none; `Unavailable`.
+pub async fn create(app: &App, operator: &Principal, name: &str) -> Result<WorkspaceId, Refusal> {
+    let name = checked_name("/name", name)?;
+    let id = WorkspaceId::new(&app.clock);
+    let permit = authorize::<CreateWorkspace>(&Facts::none_yet(id), operator, id, &app.clock)?;
+    let key = app.custody.first_key(id, &app.clock)?;
+    let mut tenant = app.store.found(permit).await?;
+    store::workspace::create(&mut tenant, name, &key, app.clock.now()).await?;
+    tenant.commit(Event::new("workspace.created", format!("workspace:{id}"))).await?;
+    Ok(id)
+}
+
+/// Makes an API key by the operator's hand: the first one of a workspace cannot come from anybody else.
+///
+/// # Errors
+/// `NotFound`, `Invalid`, `Unavailable`.
+pub async fn issue_key(
+    app: &App,
+    operator: &Principal,
+    workspace: WorkspaceId,
+    label: &str,
+    role: Role,
+    expires_at: Option<OffsetDateTime>,
+) -> Result<(KeyId, Zeroizing<String>), Refusal> {
+    let label = checked_name("/label", label)?;
+    let (mut tenant, _) = app.enter::<IssueKey>(operator, workspace, workspace).await?;
+    let (id, text) = api_key::store_new(app, &mut tenant, label, role, expires_at).await?;
+    tenant.commit(api_key::created(id, role)).await?;
+    Ok((id, text))
+}
+
+/// The caller's own workspace.
+///
+/// # Errors
+/// As for any use case.
+pub async fn get(app: &App, caller: &Principal) -> Result<Workspace, Refusal> {
+    let id = workspace_of(caller)?;
+    let (mut tenant, snapshot) = app.enter::<ReadWorkspace>(caller, id, id).await?;
+    let addresses = store::return_address::list(&mut tenant).await?;
+    tenant.finish().await?;
+    let return_addresses = addresses.into_iter().map(|(url, _)| url).collect();
+    Ok(Workspace { id, name: snapshot.name.clone(), return_addresses })
+}
+
+/// Registers an address to which a browser may be sent with the one-time code of a new connection.
+///
+/// It is `https`, or on this machine itself; it has no credentials and no fragment.
+///
+/// # Errors
+/// `Invalid`, with what is wrong with the address.
+pub async fn register_return_address(app: &App, caller: &Principal, address: &str) -> Result<String, Refusal> {
+    let id = workspace_of(caller)?;
+    let address = checked_address(address)?;
+    let (mut tenant, _) = app.enter::<ManageReturnAddresses>(caller, id, id).await?;
+    store::return_address::register(&mut tenant, &address, app.clock.now()).await?;
+    tenant
+        .commit(
+            Event::new("return_address.registered", format!("workspace:{id}"))
+                .with(serde_json::json!({ "origin": Url::parse(&address).map(|url| url.origin().ascii_serialization()).ok() })),
+        )
+        .await?;
+    Ok(address)
+}
+
+fn checked_address(address: &str) -> Result<String, Refusal> {
+    let wrong = |why: &str| Refusal::Invalid(vec![Fault::at("/url", why)]);
+    if address.len() > 2000 {
+        return Err(wrong("has at most 2000 characters"));
+    }
+    let url = Url::parse(address).map_err(|_| wrong("is an absolute address"))?;
+    let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    if url.scheme() != "https" && !(url.scheme() == "http" && local) {
+        return Err(wrong("is an https address (or http on localhost)"));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err(wrong("has no credentials and no fragment"));
+    }
+    Ok(url.into())
+}
+
+/// A name for people: 1 to 200 characters, none of them a control character.
+pub(crate) fn checked_name<'a>(pointer: &str, name: &'a str) -> Result<&'a str, Refusal> {
+    let name = name.trim();
+    if (1..=200).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
+        Ok(name)
+    } else {
+        Err(Refusal::invalid(pointer, "has 1 to 200 characters, and no control characters"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_would_leak_a_code_are_refused() {
+        for good in ["https://app.example.com/done", "http://localhost:3000/cb", "http://127.0.0.1/cb?x=1"] {
+            assert!(checked_address(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://app.example.com/done",
+            "https://user:pass@app.example.com/",
+            "https://app.example.com/#x",
+            "javascript:alert(1)",
+            "/relative",
+            "http://localhost.example.com/",
+            "",
+        ] {
+            assert!(checked_address(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Connections: rows and facts. Their credentials are `credential`'s.
+
+use domain::{
+    connection::{Certificate, Connection, State},
+    id::{AccountId, ConnectionId, Id},
+};
+use relation::{
+    Facts,
+    action::{Disconnect, FinishDisconnect, ReceiveCredential, RedeemConnection, RequireReconnect},
+};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::{StoreError, Tenant, tuple};
+
+/// A new connection, before anybody may use it.
+pub struct NewConnection<'a> {
+    /// Its id.
+    pub id: ConnectionId,
+    /// The provider file's name.
+    pub provider: &'a str,
+    /// The provider file's digest at the moment of consent.
+    pub provider_digest: &'a [u8],
+    /// The account at the provider: id and name.
+    pub account: (&'a str, &'a str),
+    /// The person who consented.
+    pub owner: AccountId,
+    /// What the owner allowed.
+    pub ceiling: &'a [String],
+    /// The scopes that the provider granted.
+    pub scopes: &'a [String],
+}
+
+/// All connections that are not gone. Their ceilings are facts.
+pub(crate) async fn all(sql: &mut PgConnection, facts: &Facts) -> Result<Vec<Connection>, StoreError> {
+    let rows = sqlx::query!(
+        "select id, provider, account_id, account_name, state, scopes, created_at from connections where state <> 'disconnected'"
+    )
+    .fetch_all(sql)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let id = ConnectionId::from_uuid(row.id);
+            let ceiling = facts.subjects(&format!("connection:{id}"), "ceiling");
+            Ok(Connection {
+                id,
+                provider: row.provider,
+                account_id: row.account_id,
+                account_name: row.account_name,
+                state: State::from_row(&row.state).ok_or(StoreError::Corrupt("a connection's state"))?,
+                ceiling: ceiling.iter().filter_map(|action| action.strip_prefix("action:")).map(str::to_owned).collect(),
+                scopes: row.scopes,
+                created_at: row.created_at,
+            })
+        })
+        .collect()
+}
+
+/// Stores a connection that nobody can use yet.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn create(
+    tenant: &mut Tenant<ReceiveCredential>,
+    new: &NewConnection<'_>,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let workspace = tenant.workspace();
+    sqlx::query!(
+        "insert into connections (workspace_id, id, provider, provider_digest, account_id, account_name, owner_id, state, scopes, created_at) \
+         values ($1, $2, $3, $4, $5, $6, $7, 'inert', $8, $9)",
+        workspace.uuid(),
+        new.id.uuid(),
+        new.provider,
+        new.provider_digest,
+        new.account.0,
+        new.account.1,
+        new.owner.uuid(),
+        new.scopes,
+        now,
+    )
+    .execute(tenant.sql())
+    .await?;
+    let object = format!("connection:{}", new.id);
+    tuple::add(tenant, &object, "workspace", &format!("workspace:{workspace}")).await?;
+    tuple::add(tenant, &object, "owner", &format!("account:{}", new.owner)).await?;
+    set_ceiling(tenant, new.id, new.ceiling).await
+}
+
+/// The owner consented anew: what was allowed before no longer counts, and the connection lives again.
+///
+/// # Errors
+/// `NotFound` where the connection is gone, or belongs to another account at the provider.
+pub async fn reconsent(
+    tenant: &mut Tenant<ReceiveCredential>,
+    new: &NewConnection<'_>,
+) -> Result<(), StoreError> {
+    let workspace = tenant.workspace().uuid();
+    let renewed = sqlx::query!(
+        "update connections set provider_digest = $3, account_name = $4, scopes = $5, \
+           state = case state when 'reconnect_required' then 'active' else state end \
+         where workspace_id = $1 and id = $2 and provider = $6 and account_id = $7 and owner_id = $8 \
+           and state in ('active', 'reconnect_required')",
+        workspace,
+        new.id.uuid(),
+        new.provider_digest,
+        new.account.1,
+        new.scopes,
+        new.provider,
+        new.account.0,
+        new.owner.uuid(),
+    )
+    .execute(tenant.sql())
+    .await?;
+    if renewed.rows_affected() == 0 {
+        return Err(StoreError::NotFound);
+    }
+    set_ceiling(tenant, new.id, new.ceiling).await
+}
+
+async fn set_ceiling(
+    tenant: &mut Tenant<ReceiveCredential>,
+    connection: ConnectionId,
+    ceiling: &[String],
+) -> Result<(), StoreError> {
+    let object = format!("connection:{connection}");
+    tuple::remove_of_relation(tenant, &object, "ceiling").await?;
+    for action in ceiling {
+        tuple::add(tenant, &object, "ceiling", &format!("action:{action}")).await?;
+    }
+    Ok(())
+}
+
+/// The back end has shown the one-time code: the connection may be used.
+///
+/// # Errors
+/// `NotFound` where it is not inert.
+pub async fn activate(tenant: &mut Tenant<RedeemConnection>, id: ConnectionId) -> Result<(), StoreError> {
+    let workspace = tenant.workspace().uuid();
+    let changed = sqlx::query!(
+        "update connections set state = 'active' where workspace_id = $1 and id = $2 and state = 'inert'",
+        workspace,
+        id.uuid()
+    )
+    .execute(tenant.sql())
+    .await?;
+    if changed.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+}
+
+/// Stops all acts on the permit's connection, for good. A disconnection that was interrupted may begin again.
+///
+/// # Errors
+/// `NotFound` where it is gone already.
+pub async fn begin_disconnect(tenant: &mut Tenant<Disconnect>) -> Result<(), StoreError> {
+    let (workspace, id) = (tenant.workspace().uuid(), tenant.object().uuid());
+    let changed = sqlx::query!(
+        "update connections set state = 'disconnecting' where workspace_id = $1 and id = $2 and state <> 'disconnected'",
+        workspace,
+        id
+    )
+    .execute(tenant.sql())
+    .await?;
+    if changed.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+}
+
+/// Deletes the permit's connection with all that could open it, and keeps the certificate.
+///
+/// # Errors
+/// `NotFound` where another node has finished meanwhile.
+pub async fn finish_disconnect(tenant: &mut Tenant<FinishDisconnect>, certificate: &Certificate) -> Result<(), StoreError> {
+    let (workspace, id) = (tenant.workspace().uuid(), tenant.object());
+    let json = serde_json::to_value(certificate).map_err(|_| StoreError::Corrupt("a certificate"))?;
+    let changed = sqlx::query!(
+        "update connections set state = 'disconnected', certificate = $3 \
+         where workspace_id = $1 and id = $2 and state = 'disconnecting'",
+        workspace,
+        id.uuid(),
+        json
+    )
+    .execute(tenant.sql())
+    .await?;
+    if changed.rows_affected() == 0 {
+        return Err(StoreError::NotFound);
+    }
+    sqlx::query!("delete from credentials where workspace_id = $1 and connection_id = $2", workspace, id.uuid())
+        .execute(tenant.sql())
+        .await?;
+    sqlx::query!("delete from refreshes where workspace_id = $1 and connection_id = $2", workspace, id.uuid())
+        .execute(tenant.sql())
+        .await?;
+    sqlx::query!(
+        "update mandates set revoked_at = clock_timestamp() where workspace_id = $1 and connection_id = $2 and revoked_at is null",
+        workspace,
+        id.uuid()
+    )
+    .execute(tenant.sql())
+    .await?;
+    // Who may read the certificate stays; what may be done ends.
+    tuple::remove_of_relation(tenant, &format!("connection:{id}"), "ceiling").await
+}
+
+/// The certificate of a connection that is gone.
+///
+/// # Errors
+/// `NotFound`; `Corrupt`.
+pub async fn certificate<A: relation::Action<Object = ConnectionId>>(tenant: &mut Tenant<A>) -> Result<Certificate, StoreError> {
+    let (workspace, id) = (tenant.workspace().uuid(), tenant.object().uuid());
+    let json = sqlx::query_scalar!("select certificate from connections where workspace_id = $1 and id = $2", workspace, id)
+        .fetch_one(tenant.sql())
+        .await?
+        .ok_or(StoreError::NotFound)?;
+    serde_json::from_value(json).map_err(|_| StoreError::Corrupt("a certificate"))
+}
+
+/// Says that only the owner can mend the permit's connection.
+///
+/// # Errors
+/// `NotFound` where it is not active.
+pub async fn require_reconnect(tenant: &mut Tenant<RequireReconnect>) -> Result<(), StoreError> {
+    let (workspace, id) = (tenant.workspace().uuid(), tenant.object().uuid());
+    let changed = sqlx::query!(
+        "update connections set state = 'reconnect_required' where workspace_id = $1 and id = $2 and state = 'active'",
+        workspace,
+        id
+    )
+    .execute(tenant.sql())
+    .await?;
+    if changed.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+}

@@ -1,0 +1,126 @@
+//! The start-up gate: what must be true of a database before a process serves from it. Every fault is found, and named, at once.
+
+use domain::environment::Environment;
+use sqlx::PgPool;
+
+use crate::{Store, StoreError, migrate};
+
+/// What this process expects of its database.
+#[derive(Debug, Clone)]
+pub struct Expectation<'a> {
+    /// The installation's name, with which its roles begin.
+    pub installation: &'a str,
+    /// The environment that this process serves.
+    pub environment: Environment,
+    /// The value that this process's root key gives.
+    pub root_check: [u8; 32],
+}
+
+/// Checks everything that must be true, by each login that serves.
+///
+/// # Errors
+/// `Unavailable` where the database does not answer. What is wrong with a database that answers is the list.
+pub async fn check(store: &Store, expected: &Expectation<'_>) -> Result<Vec<String>, StoreError> {
+    let mut faults = Vec::new();
+    let pools =
+        [("app", &store.app), ("ledger", store.ledger.pool()), ("lookup", &store.lookup.pool), ("loader", &store.loader.pool)];
+    for (role, pool) in pools {
+        check_role(pool, expected.installation, role, &mut faults).await?;
+    }
+    check_server(&store.loader.pool, &mut faults).await?;
+    if faults.is_empty() {
+        check_tables(&store.loader.pool, &mut faults).await?;
+        check_installation(store, expected, &mut faults).await?;
+    }
+    Ok(faults)
+}
+
+/// No login that serves is a superuser, an owner, CREATEROLE or BYPASSRLS, itself or through a membership; each has the one
+/// group that its work needs, and none of the others'.
+async fn check_role(pool: &PgPool, installation: &str, role: &str, faults: &mut Vec<String>) -> Result<(), StoreError> {
+    let login = sqlx::query_scalar!("select current_user::text as \"name!\"").fetch_one(pool).await?;
+    let powers = sqlx::query!(
+        "select r.rolname::text as \"name!\", r.rolsuper as \"superuser!\", r.rolcreaterole as \"createrole!\", \
+           r.rolbypassrls as \"bypassrls!\", \
+           exists (select from pg_namespace n where n.nspname = 'keyholder' and n.nspowner = r.oid) \
+             or exists (select from pg_database d where d.datname = current_database() and d.datdba = r.oid) as \"owner!\" \
+         from pg_roles r where pg_has_role(current_user, r.oid, 'member')"
+    )
+    .fetch_all(pool)
+    .await?;
+    for power in &powers {
+        let through = if power.name == login { String::new() } else { format!(" (through its membership in `{}`)", power.name) };
+        for (has, what) in [
+            (power.superuser, "is a superuser"),
+            (power.createrole, "has CREATEROLE"),
+            (power.bypassrls, "has BYPASSRLS"),
+            (power.owner, "owns what it serves"),
+        ] {
+            if has {
+                faults.push(format!("the {role} login `{login}` {what}{through}"));
+            }
+        }
+    }
+    for group in migrate::GROUPS {
+        let name = format!("{installation}_{group}");
+        let member = powers.iter().any(|power| power.name == name);
+        if member != (group == role) {
+            let verb = if member { "must not be" } else { "is not" };
+            faults.push(format!("the {role} login `{login}` {verb} a member of `{name}`"));
+        }
+    }
+    Ok(())
+}
+
+async fn check_server(pool: &PgPool, faults: &mut Vec<String>) -> Result<(), StoreError> {
+    let version = sqlx::query_scalar!("select current_setting('server_version_num')::integer as \"version!\"").fetch_one(pool).await?;
+    if version < 150_000 {
+        faults.push(format!("PostgreSQL 15 or newer is needed; this server is version {version}"));
+    }
+    let settings = sqlx::query!(
+        "select name as \"name!\", setting as \"setting!\" from pg_settings where name in ('fsync', 'synchronous_commit', 'full_page_writes')"
+    )
+    .fetch_all(pool)
+    .await?;
+    for row in settings.iter().filter(|row| row.setting == "off") {
+        faults.push(format!("the server has `{}` off: a commit would not be durable", row.name));
+    }
+    Ok(())
+}
+
+async fn check_tables(pool: &PgPool, faults: &mut Vec<String>) -> Result<(), StoreError> {
+    let bare = sqlx::query_scalar!(
+        "select c.relname::text as \"name!\" from pg_class c where c.relnamespace = 'keyholder'::regnamespace \
+         and c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity) order by 1"
+    )
+    .fetch_all(pool)
+    .await?;
+    faults.extend(bare.into_iter().map(|name| format!("the table `{name}` has no forced row-level security")));
+    Ok(())
+}
+
+async fn check_installation(store: &Store, expected: &Expectation<'_>, faults: &mut Vec<String>) -> Result<(), StoreError> {
+    let found = match store.lookup.installation().await {
+        Ok(found) => found,
+        Err(StoreError::Unavailable(error)) => return Err(StoreError::Unavailable(error)),
+        Err(_) => {
+            faults.push("the database has no Keyholder schema: run `keyholder migrate`".to_owned());
+            return Ok(());
+        }
+    };
+    if found.environment != expected.environment.as_str() {
+        faults.push(format!(
+            "the database is of the environment `{}`, this process of `{}`",
+            found.environment, expected.environment
+        ));
+    }
+    if found.root_check != expected.root_check {
+        faults.push("the database was made under another root key".to_owned());
+    }
+    let newest = migrate::newest();
+    if found.schema_version != newest {
+        let what = if found.schema_version < newest { "run `keyholder migrate`" } else { "this binary is too old for it" };
+        faults.push(format!("the schema has version {}, this binary wants {newest}: {what}", found.schema_version));
+    }
+    Ok(())
+}

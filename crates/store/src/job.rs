@@ -1,0 +1,61 @@
+//! Jobs: work that must follow a commit, enqueued in the transaction of its cause. The outbox is nothing else: a side effect is
+//! a job whose kind names it.
+
+use domain::id::{Id, JobId, WorkspaceId};
+use relation::Action;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{StoreError, Tenant};
+
+/// A job that this process holds for the length of its lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// The job.
+    pub job: JobId,
+    /// Its kind.
+    pub kind: String,
+    /// What it is about.
+    pub subject: Uuid,
+    /// How often it was claimed, this time included.
+    pub attempts: i32,
+}
+
+/// Enqueues a job, to run no sooner than `run_at`.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn enqueue<A: Action>(
+    tenant: &mut Tenant<A>,
+    id: JobId,
+    kind: &str,
+    subject: impl Id,
+    run_at: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let workspace = tenant.workspace().uuid();
+    sqlx::query!(
+        "insert into jobs (workspace_id, id, kind, subject, run_at) values ($1, $2, $3, $4, $5)",
+        workspace,
+        id.uuid(),
+        kind,
+        subject.uuid(),
+        run_at,
+    )
+    .execute(tenant.sql())
+    .await?;
+    Ok(())
+}
+
+/// Removes the jobs of a kind about a subject: they are done.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn done<A: Action>(tenant: &mut Tenant<A>, kind: &str, subject: impl Id) -> Result<(), StoreError> {
+    let workspace = tenant.workspace().uuid();
+    sqlx::query!("delete from jobs where workspace_id = $1 and kind = $2 and subject = $3", workspace, kind, subject.uuid())
+        .execute(tenant.sql())
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! The database, and the only crate that speaks SQL.
+//!
+//! There are five entrances and no other way to a connection: [`Tenant`] (one workspace, by a permit), [`Person`] (one
+//! account's own rows), [`Lookup`] (a fixed list of questions asked before anybody is known), [`Loader`] (reads the facts of a
+//! workspace) and [`Ledger`] (admits and settles acts). Each has a database role of its own that can do no more than that.
+//!
+//! One file a noun; every statement is known at build. Nothing here opens a credential.
+
+pub mod act;
+pub mod api_key;
+pub mod audit;
+pub mod budget;
+pub mod connection;
+mod context;
+pub mod credential;
+pub mod data_key;
+mod error;
+pub mod gate;
+pub mod job;
+pub mod ledger;
+pub mod link;
+mod loader;
+mod lookup;
+pub mod mandate;
+pub mod migrate;
+pub mod person;
+mod pool;
+pub mod return_address;
+pub mod snapshot;
+mod tenant;
+mod tuple;
+pub mod workspace;
+
+pub use context::{ContextKey, Pads};
+pub use error::StoreError;
+pub use ledger::Ledger;
+pub use loader::Loader;
+pub use lookup::{Called, Lookup, OpenedLink};
+pub use person::Person;
+pub use pool::{Store, StoreOptions, Urls};
+pub use tenant::Tenant;

@@ -1,0 +1,138 @@
+//! Connect links. Tokens, cookies, states and codes are stored as SHA-256 only: a copy of the database opens no link.
+
+use domain::{
+    id::{ConnectionId, DataKeyId, Id, LinkId},
+    principal::{Cause, Identity},
+};
+use relation::{
+    Action,
+    action::{FollowLink, InviteOwner, ReceiveCredential, RedeemConnection},
+};
+use time::OffsetDateTime;
+
+use crate::{StoreError, Tenant, context::sha256};
+
+/// A link to be made.
+pub struct NewLink<'a> {
+    /// Its id.
+    pub id: LinkId,
+    /// The token in its address.
+    pub token: &'a str,
+    /// The provider's name.
+    pub provider: &'a str,
+    /// The actions that are wanted.
+    pub actions: &'a [String],
+    /// A registered return address.
+    pub return_url: &'a str,
+    /// The connection that is to be consented to anew.
+    pub reconnects: Option<ConnectionId>,
+    /// When it dies.
+    pub expires_at: OffsetDateTime,
+}
+
+/// The hash under which a token, cookie, state or code is stored and looked up.
+pub fn digest(text: &str) -> Vec<u8> {
+    sha256(text.as_bytes())
+}
+
+/// Makes a link.
+///
+/// # Errors
+/// `Conflict` where the return address is not a registered one, or the connection is not there.
+pub async fn create(tenant: &mut Tenant<InviteOwner>, new: &NewLink<'_>, now: OffsetDateTime) -> Result<(), StoreError> {
+    let workspace = tenant.workspace().uuid();
+    let creator = tenant.principal().reference();
+    sqlx::query!(
+        "insert into connect_links (workspace_id, id, token_hash, provider, actions, return_url, reconnects, created_by, created_at, \
+         expires_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        workspace,
+        new.id.uuid(),
+        digest(new.token),
+        new.provider,
+        new.actions,
+        new.return_url,
+        new.reconnects.map(Id::uuid),
+        creator,
+        now,
+        new.expires_at,
+    )
+    .execute(tenant.sql())
+    .await?;
+    Ok(())
+}
+
+/// The link that this transaction is the consequence of.
+fn link_of<A: Action>(tenant: &Tenant<A>) -> Result<LinkId, StoreError> {
+    match tenant.principal().identity {
+        Identity::System(Cause::ConnectCallback(link)) => Ok(link),
+        _ => Err(StoreError::Corrupt("only a link's own browser follows it")),
+    }
+}
+
+/// The owner has chosen: what is allowed, the state that the callback must bring back, and the sealed PKCE verifier.
+///
+/// # Errors
+/// `NotFound` where the link is dead, spent, or another browser's.
+pub async fn follow(
+    tenant: &mut Tenant<FollowLink>,
+    cookie: &str,
+    state: &str,
+    allowed: &[String],
+    (verifier, key): (&[u8], DataKeyId),
+) -> Result<(), StoreError> {
+    let (workspace, link) = (tenant.workspace().uuid(), link_of(tenant)?);
+    let changed = sqlx::query!(
+        "update connect_links set state_hash = $3, allowed = $4, verifier = $5, verifier_key = $6 \
+         where workspace_id = $1 and id = $2 and cookie_hash = $7 and called_back_at is null and expires_at > clock_timestamp()",
+        workspace,
+        link.uuid(),
+        digest(state),
+        allowed,
+        verifier,
+        key.uuid(),
+        digest(cookie),
+    )
+    .execute(tenant.sql())
+    .await?;
+    if changed.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+}
+
+/// Ties the link to the connection that came of it. `code` is what the back end will redeem; a renewed consent has none.
+///
+/// # Errors
+/// `NotFound` where the link was not called back.
+pub async fn attach(
+    tenant: &mut Tenant<ReceiveCredential>,
+    connection: ConnectionId,
+    code: Option<&str>,
+) -> Result<(), StoreError> {
+    let (workspace, link) = (tenant.workspace().uuid(), link_of(tenant)?);
+    let changed = sqlx::query!(
+        "update connect_links set connection_id = $3, code_hash = $4, verifier = null, verifier_key = null \
+         where workspace_id = $1 and id = $2 and called_back_at is not null and connection_id is null",
+        workspace,
+        link.uuid(),
+        connection.uuid(),
+        code.map(digest),
+    )
+    .execute(tenant.sql())
+    .await?;
+    if changed.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+}
+
+/// Spends the one-time code, within ten minutes of the callback: the connection that it stands for.
+///
+/// # Errors
+/// `NotFound` where there is no such code in this workspace, or it was spent, or it is too late.
+pub async fn redeem(tenant: &mut Tenant<RedeemConnection>, code: &str) -> Result<ConnectionId, StoreError> {
+    let workspace = tenant.workspace().uuid();
+    let connection = sqlx::query_scalar!(
+        "update connect_links set redeemed_at = clock_timestamp() where workspace_id = $1 and code_hash = $2 and redeemed_at is null \
+         and called_back_at > clock_timestamp() - interval '10 minutes' returning connection_id as \"connection_id!\"",
+        workspace,
+        digest(code),
+    )
+    .fetch_one(tenant.sql())
+    .await?;
+    Ok(ConnectionId::from_uuid(connection))
+}

@@ -1,0 +1,249 @@
+//! Migrations, group roles and logins: what the owner does, and a serving process cannot.
+//!
+//! The only place where SQL text is put together at run time, from names that are checked and verifiers that are made here.
+
+use aws_lc_rs::{digest, hmac, pbkdf2};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use domain::{environment::Environment, random};
+use sqlx::{
+    AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr,
+    migrate::{Migration, MigrationType, Migrator},
+    postgres::PgConnectOptions,
+};
+use zeroize::Zeroizing;
+
+use crate::ContextKey;
+
+/// The groups that hold the privileges of the logins that serve.
+pub const GROUPS: [&str; 4] = ["app", "ledger", "lookup", "loader"];
+
+const MIGRATIONS: [(i64, &str, &str); 3] = [
+    (1, "foundation", include_str!("../migrations/0001_foundation.sql")),
+    (2, "lookups", include_str!("../migrations/0002_lookups.sql")),
+    (3, "ledger", include_str!("../migrations/0003_ledger.sql")),
+];
+/// The iterations of SCRAM-SHA-256 that PostgreSQL itself uses (RFC 7677 asks for at least as many).
+const SCRAM_ITERATIONS: u32 = 4096;
+
+/// The version of the newest migration in this binary.
+pub fn newest() -> i64 {
+    MIGRATIONS.iter().map(|(version, _, _)| *version).max().unwrap_or(0)
+}
+
+/// Why a database could not be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// The name would not be one as an identifier.
+    #[error("an installation's name is 1 to 24 of a-z, 0-9 and _, and begins with a letter")]
+    Name,
+    /// A migration failed, or the one that was run is not the one that is here.
+    #[error("a migration failed")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+    /// The login may not do what the owner must.
+    #[error("the owner's login lacks a right: it must own the database, or be allowed to create in it, and have CREATEROLE")]
+    Rights(#[source] sqlx::Error),
+    /// The database holds an installation of another environment or root key.
+    #[error("the database belongs to another installation: {0}")]
+    Foreign(&'static str),
+    /// The database does not answer, or a statement failed.
+    #[error("the database could not be prepared")]
+    Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for MigrateError {
+    fn from(error: sqlx::Error) -> Self {
+        // 42501: insufficient_privilege.
+        match &error {
+            sqlx::Error::Database(cause) if cause.code().as_deref() == Some("42501") => Self::Rights(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// Who the database is prepared for.
+pub struct Installation<'a> {
+    /// The name with which its roles begin.
+    pub name: &'a str,
+    /// Its environment.
+    pub environment: Environment,
+    /// The key that signs contexts.
+    pub context_key: &'a ContextKey,
+    /// The value that only the right root key gives.
+    pub root_check: [u8; 32],
+}
+
+/// A login that was just made. The password is known here alone: the server has a verifier.
+pub struct Login {
+    /// `app`, `ledger`, `lookup` or `loader`.
+    pub group: &'static str,
+    /// The login's name.
+    pub name: String,
+    /// Its password.
+    pub password: Zeroizing<String>,
+}
+
+/// Brings the schema to this binary's version. Returns the versions before and after.
+///
+/// # Errors
+/// `Rights`, `Foreign`, `Migration`: nothing of the failed migration stays.
+pub async fn migrate(owner: &PgConnectOptions, installation: &Installation<'_>) -> Result<(i64, i64), MigrateError> {
+    let name = checked(installation.name)?;
+    let mut sql = PgConnection::connect_with(owner).await?;
+    for group in ["owner"].iter().chain(&GROUPS) {
+        create_role(&mut sql, &format!("create role {name}_{group} nologin")).await?;
+    }
+    run(&mut sql, format!("grant {name}_owner to current_user")).await?;
+    let database = sqlx::query_scalar!("select quote_ident(current_database()) as \"name!\"").fetch_one(&mut sql).await?;
+    run(&mut sql, format!("grant create, connect on database {database} to {name}_owner")).await?;
+    run(&mut sql, format!("set role {name}_owner")).await?;
+    run(&mut sql, "create schema if not exists keyholder".to_owned()).await?;
+    run(&mut sql, "set search_path = keyholder".to_owned()).await?;
+    let before = version(&mut sql).await?;
+    Migrator::with_migrations(rendered(name)).run(&mut sql).await.map_err(MigrateError::Migration)?;
+    record(&mut sql, installation).await?;
+    let after = version(&mut sql).await?;
+    sql.close().await?;
+    Ok((before, after))
+}
+
+fn rendered(name: &str) -> Vec<Migration> {
+    MIGRATIONS
+        .iter()
+        .map(|(version, description, text)| {
+            let text = ["owner"].iter().chain(&GROUPS).fold((*text).to_owned(), |text, group| {
+                text.replace(&format!("{{{{{group}}}}}"), &format!("{name}_{group}"))
+            });
+            Migration::new(*version, (*description).into(), MigrationType::Simple, AssertSqlSafe(text).into_sql_str(), false)
+        })
+        .collect()
+}
+
+async fn version(sql: &mut PgConnection) -> Result<i64, MigrateError> {
+    let there = sqlx::query_scalar!("select to_regclass('keyholder._sqlx_migrations') is not null as \"there!\"")
+        .fetch_one(&mut *sql)
+        .await?;
+    if !there {
+        return Ok(0);
+    }
+    Ok(sqlx::query_scalar!("select max(version) from _sqlx_migrations where success").fetch_one(sql).await?.unwrap_or(0))
+}
+
+/// Writes what the database is, once; after that, an installation of another kind is turned away.
+async fn record(sql: &mut PgConnection, installation: &Installation<'_>) -> Result<(), MigrateError> {
+    let found = sqlx::query!("select environment, root_check from installation").fetch_optional(&mut *sql).await?;
+    match found {
+        Some(found) if found.environment != installation.environment.as_str() => {
+            return Err(MigrateError::Foreign("its environment is another"));
+        }
+        Some(found) if found.root_check != installation.root_check => {
+            return Err(MigrateError::Foreign("it was made under another root key"));
+        }
+        Some(_) => {}
+        None => {
+            sqlx::query!(
+                "insert into installation (environment, root_check) values ($1, $2)",
+                installation.environment.as_str(),
+                installation.root_check.as_slice()
+            )
+            .execute(&mut *sql)
+            .await?;
+        }
+    }
+    let pads = installation.context_key.pads();
+    sqlx::query!(
+        "insert into context_keys (id, inner_pad, outer_pad) values (1, $1, $2) on conflict (id) do nothing",
+        pads.inner.as_slice(),
+        pads.outer.as_slice()
+    )
+    .execute(&mut *sql)
+    .await?;
+    sqlx::query!(
+        "insert into heads (kind, id) values ('installation', '00000000-0000-0000-0000-000000000000') on conflict do nothing"
+    )
+    .execute(sql)
+    .await?;
+    Ok(())
+}
+
+/// Makes the next generation of logins, one a group. Those that are there stay: a rotation has two alive.
+///
+/// # Errors
+/// `Rights`.
+pub async fn create_logins(owner: &PgConnectOptions, installation: &str) -> Result<Vec<Login>, MigrateError> {
+    let installation = checked(installation)?;
+    let mut sql = PgConnection::connect_with(owner).await?;
+    let pattern = format!("^{installation}_(app|ledger|lookup|loader)_([0-9]+)$");
+    let newest = sqlx::query_scalar!(
+        "select max(substring(rolname from '[0-9]+$')::integer) from pg_roles where rolname ~ $1 and rolcanlogin",
+        pattern
+    )
+    .fetch_one(&mut sql)
+    .await?
+    .unwrap_or(0);
+    let mut logins = Vec::new();
+    for group in GROUPS {
+        let name = format!("{installation}_{group}_{}", newest + 1);
+        let password = Zeroizing::new(random::token());
+        let verifier = scram_verifier(&password);
+        run(&mut sql, format!("create role {name} login password '{verifier}' in role {installation}_{group}")).await?;
+        logins.push(Login { group, name, password });
+    }
+    sql.close().await?;
+    Ok(logins)
+}
+
+/// The verifier of a password as PostgreSQL stores it (RFC 5802 §3), so that no statement ever carries the password.
+fn scram_verifier(password: &str) -> String {
+    let salt = random::bytes::<16>();
+    let mut salted = Zeroizing::new([0_u8; 32]);
+    let iterations = std::num::NonZeroU32::new(SCRAM_ITERATIONS).unwrap_or(std::num::NonZeroU32::MIN);
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password.as_bytes(), salted.as_mut_slice());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, salted.as_slice());
+    let stored = digest::digest(&digest::SHA256, hmac::sign(&key, b"Client Key").as_ref());
+    let server = hmac::sign(&key, b"Server Key");
+    format!(
+        "SCRAM-SHA-256${SCRAM_ITERATIONS}:{}${}:{}",
+        STANDARD.encode(salt),
+        STANDARD.encode(stored),
+        STANDARD.encode(server)
+    )
+}
+
+async fn create_role(sql: &mut PgConnection, statement: &str) -> Result<(), MigrateError> {
+    match run(sql, statement.to_owned()).await {
+        // 42710: duplicate_object. Roles belong to the cluster, and outlive a database.
+        Err(MigrateError::Database(sqlx::Error::Database(cause))) if cause.code().as_deref() == Some("42710") => Ok(()),
+        result => result,
+    }
+}
+
+async fn run(sql: &mut PgConnection, statement: String) -> Result<(), MigrateError> {
+    sql.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
+    Ok(())
+}
+
+fn checked(name: &str) -> Result<&str, MigrateError> {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    if first && name.len() <= 24 && name.bytes().all(legal) { Ok(name) } else { Err(MigrateError::Name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_need_quoting_are_refused() {
+        for name in ["", "Keyholder", "1st", "a-b", "a b", "a\"b", "abcdefghijklmnopqrstuvwxyz"] {
+            assert!(checked(name).is_err(), "{name}");
+        }
+        assert!(checked("keyholder_2").is_ok());
+    }
+
+    #[test]
+    fn no_placeholder_survives() {
+        for migration in rendered("kh") {
+            assert!(!migration.sql.as_str().contains("{{"), "{}", migration.description);
+        }
+    }
+}

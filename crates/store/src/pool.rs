@@ -1,0 +1,112 @@
+//! The four logins of a serving process, each with its own small pool, and the options that every connection has.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::{clock::Clock, id::NodeId};
+use sqlx::{
+    ConnectOptions, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tracing::log::LevelFilter;
+
+use crate::{ContextKey, Ledger, Loader, Lookup, StoreError};
+
+/// How long a caller waits for a connection before it is told that there is none.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Where each role logs in.
+#[derive(Clone)]
+pub struct Urls {
+    /// Serves tenants under row-level security.
+    pub app: PgConnectOptions,
+    /// Calls the ledger's functions.
+    pub ledger: PgConnectOptions,
+    /// Calls the look-ups.
+    pub lookup: PgConnectOptions,
+    /// Reads facts; holds the listening connection.
+    pub loader: PgConnectOptions,
+}
+
+/// What a store is made of.
+pub struct StoreOptions {
+    /// Where each role logs in.
+    pub urls: Urls,
+    /// The key that signs contexts.
+    pub context_key: ContextKey,
+    /// This process.
+    pub node: NodeId,
+    /// The time.
+    pub clock: Clock,
+    /// The most connections of the application's role; the others need fewer.
+    pub connections: u32,
+}
+
+/// The database, as a serving process reaches it.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) app: PgPool,
+    pub(crate) key: Arc<ContextKey>,
+    pub(crate) clock: Clock,
+    /// Questions asked before anybody is known.
+    pub lookup: Lookup,
+    /// Facts.
+    pub loader: Loader,
+    /// Acts.
+    pub ledger: Ledger,
+}
+
+impl Store {
+    /// Opens the pools. Connections are made when they are first needed; [`crate::gate::check`] is what refuses a bad database.
+    pub fn open(options: StoreOptions) -> Self {
+        let StoreOptions { urls, context_key, node, clock, connections } = options;
+        let key = Arc::new(context_key);
+        let lookup = Lookup { pool: pool(urls.lookup, 4) };
+        let loader = Loader {
+            pool: pool(urls.loader, 6),
+            key: Arc::clone(&key),
+            clock: clock.clone(),
+        };
+        let ledger = Ledger::new(pool(urls.ledger, 6), node, clock.clone());
+        Self { app: pool(urls.app, connections), key, clock, lookup, loader, ledger }
+    }
+
+    /// Closes every connection, waiting for those in use.
+    pub async fn close(&self) {
+        self.app.close().await;
+        self.lookup.pool.close().await;
+        self.loader.pool.close().await;
+        self.ledger.close().await;
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// `Unavailable` where it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query_scalar!("select 1 as one").fetch_one(&self.app).await?;
+        Ok(())
+    }
+}
+
+fn pool(options: PgConnectOptions, most: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(most)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .connect_lazy_with(with_limits(options))
+}
+
+/// Every statement and every idle transaction has an end: one long snapshot would slow the hot rows of everybody.
+pub(crate) fn with_limits(options: PgConnectOptions) -> PgConnectOptions {
+    options
+        .application_name("keyholder")
+        .options([
+            ("search_path", "keyholder"),
+            ("timezone", "UTC"),
+            ("statement_timeout", "10s"),
+            ("lock_timeout", "3s"),
+            ("idle_in_transaction_session_timeout", "10s"),
+        ])
+        .log_statements(LevelFilter::Off)
+        .log_slow_statements(LevelFilter::Off, Duration::ZERO)
+}

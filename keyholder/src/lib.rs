@@ -1,0 +1,3 @@
+//! Keyholder, as a library: what the binary, the tests and the benches start.
+
+pub mod cluster;
