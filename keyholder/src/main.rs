@@ -1,10 +1,30 @@
-//! Keyholder's executable.
+//! Keyholder's executable: whatever must be true of the process before it has a thread, then the command line.
 
 use std::process::ExitCode;
 
+use anyhow::Context;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
 fn main() -> ExitCode {
+    // Before all else: this process may have been started only to become PostgreSQL.
     if let Some(code) = keyholder::cluster::launch::intercept() {
         return code;
     }
-    ExitCode::SUCCESS
+    begin().unwrap_or_else(|error| keyholder::cli::fail_to_begin(&format!("{error:#}")))
+}
+
+fn begin() -> anyhow::Result<ExitCode> {
+    keep_memory_private().context("this process's memory cannot be kept from being dumped")?;
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        anyhow::bail!("another cryptographic provider was installed first");
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime can be built")?;
+    Ok(runtime.block_on(keyholder::cli::run()))
+}
+
+/// Keys are in this process's memory: no core file is written of it, and no process of the same user may attach to it.
+fn keep_memory_private() -> rustix::io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }

@@ -32,7 +32,7 @@ pub struct ApiKeyHash(pub [u8; 32]);
 
 /// A fresh key: its text, shown once, and its hash.
 pub fn generate(environment: Environment) -> (Zeroizing<String>, ApiKeyHash) {
-    let secret: String = random::bytes::<SECRET_LENGTH>().iter().map(letter).collect();
+    let secret: String = random::bytes::<SECRET_LENGTH>().into_iter().map(letter).collect();
     let body = Zeroizing::new(format!("kh_{environment}_{secret}"));
     let key = Zeroizing::new(format!("{}{}", *body, checksum(&body)));
     let hash = hash(&key);
@@ -60,12 +60,18 @@ pub fn parse(text: &str, environment: Environment) -> Result<ApiKeyHash, ApiKeyE
     Ok(hash(text))
 }
 
-fn letter(byte: &u8) -> char {
+fn letter(byte: u8) -> char {
     char::from(ALPHABET.get(usize::from(byte & 31)).copied().unwrap_or(b'0'))
 }
 
 fn checksum(body: &str) -> String {
-    digest::digest(&digest::SHA256, body.as_bytes()).as_ref().iter().take(CHECKSUM_LENGTH).map(letter).collect()
+    digest::digest(&digest::SHA256, body.as_bytes())
+        .as_ref()
+        .iter()
+        .copied()
+        .take(CHECKSUM_LENGTH)
+        .map(letter)
+        .collect()
 }
 
 fn hash(text: &str) -> ApiKeyHash {

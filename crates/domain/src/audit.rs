@@ -15,8 +15,8 @@ pub struct Event {
 
 impl Event {
     /// An event without further facts.
-    pub fn new(name: &'static str, object: impl ToString) -> Self {
-        Self { name, object: object.to_string(), detail: Value::Null }
+    pub fn new(name: &'static str, object: String) -> Self {
+        Self { name, object, detail: Value::Null }
     }
 
     /// The same event with facts.

@@ -95,7 +95,9 @@ impl Period {
         let at = at.to_offset(UtcOffset::UTC);
         let midnight = at.replace_time(Time::MIDNIGHT);
         match self {
-            Self::Minute => at.replace_second(0).and_then(|at| at.replace_nanosecond(0)).unwrap_or(at) + Duration::MINUTE,
+            Self::Minute => {
+                at.replace_second(0).and_then(|at| at.replace_nanosecond(0)).unwrap_or(at) + Duration::MINUTE
+            }
             Self::Hour => midnight + Duration::hours(i64::from(at.hour()) + 1),
             Self::Day => midnight + Duration::DAY,
             Self::Month => {

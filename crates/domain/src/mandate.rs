@@ -139,7 +139,9 @@ mod tests {
             let said = conditions.broken_by(now, &input);
             match broken {
                 None => assert_eq!(said, None, "{now} {input}"),
-                Some(word) => assert!(said.as_deref().is_some_and(|said| said.contains(word)), "{now} {input}: {said:?}"),
+                Some(word) => {
+                    assert!(said.as_deref().is_some_and(|said| said.contains(word)), "{now} {input}: {said:?}")
+                }
             }
         }
     }

@@ -134,7 +134,13 @@ impl Principal {
 
     /// Keyholder itself.
     pub fn system(cause: Cause, now: OffsetDateTime) -> Self {
-        Self { identity: Identity::System(cause), session: None, authenticated_at: now, means: Means::Internal, request: None }
+        Self {
+            identity: Identity::System(cause),
+            session: None,
+            authenticated_at: now,
+            means: Means::Internal,
+            request: None,
+        }
     }
 
     /// A person of the operator's, at the machine that holds the root key.

@@ -46,6 +46,12 @@ impl Cleaner {
         replace_until(crate::finding::piece(text, 0..seen), limit, |text| self.find(text))
     }
 
+    /// The marker that replaces the whole value of a field, where the field's name alone says that it is a secret, an e-mail
+    /// address or a telephone number.
+    pub fn field_marker(&self, name: &str, value: &str) -> Option<&'static str> {
+        self.redactor.field_marker(name, value).or_else(|| self.masker.field_marker(name, value))
+    }
+
     /// How many bytes behind its limit [`Cleaner::clean_cut`] wants to see.
     pub const LOOKAHEAD: usize = BEYOND;
 

@@ -20,8 +20,7 @@ const GROUPS: usize = 10;
 const DIGITS: usize = 19;
 
 /// Names behind which any number is a telephone number.
-const PHONE_NAMES: &[&str] =
-    &["phone", "mobile", "msisdn", "whatsapp", "wa_id", "telephone", "tel", "fax", "phone_number", "cell"];
+const PHONE_NAMES: &[&str] = &["phone", "mobile", "msisdn", "whatsapp", "wa_id", "telephone", "tel", "fax", "cell"];
 
 /// How far before a number its name is looked for.
 const NAME_REACH: usize = 24;
@@ -190,14 +189,16 @@ fn follows_phone_name(text: &str, at: usize) -> bool {
     let left = piece(text, from..at).to_ascii_lowercase();
     let left = left.trim_end_matches(['"', '\'', '\\', ' ', ':', '=', '.', '(', '+']);
     let left = left.strip_suffix("%3a").or_else(|| left.strip_suffix("%3d")).unwrap_or(left);
-    let left = left
-        .strip_suffix("number")
-        .or_else(|| left.strip_suffix("no"))
-        .unwrap_or(left)
-        .trim_end_matches(['_', ' ', '-']);
+    is_phone_name(left)
+}
+
+/// The text ends with a name of telephone numbers.
+pub(crate) fn is_phone_name(text: &str) -> bool {
+    let text = text.strip_suffix("number").or_else(|| text.strip_suffix("no")).unwrap_or(text);
+    let text = text.trim_end_matches(['_', ' ', '-']);
     PHONE_NAMES
         .iter()
-        .any(|name| left.strip_suffix(name).is_some_and(|rest| !rest.ends_with(|c: char| c.is_ascii_alphanumeric())))
+        .any(|name| text.strip_suffix(name).is_some_and(|rest| !rest.ends_with(|c: char| c.is_ascii_alphanumeric())))
 }
 
 fn is_dotted_quad(marks: &[&str], lengths: &[usize]) -> bool {

@@ -54,6 +54,19 @@ impl Masker {
         replace(text, |text| self.find(text))
     }
 
+    /// The marker that replaces the whole value of a field whose name says that it is an e-mail address or a telephone number.
+    pub fn field_marker(&self, name: &str, value: &str) -> Option<&'static str> {
+        let name = name.to_ascii_lowercase();
+        let kind = if ["email", "e_mail", "email_address"].iter().any(|end| name.ends_with(end)) {
+            Kind::Email
+        } else if digits::is_phone_name(&name) {
+            Kind::Phone
+        } else {
+            return None;
+        };
+        (!value.is_empty()).then(|| kind.marker())
+    }
+
     pub(crate) fn find(&self, text: &str) -> Vec<Finding> {
         let mut findings = Vec::new();
         for range in unmarked(text) {

@@ -90,7 +90,7 @@ pub(crate) struct Pairs {
 impl Pairs {
     pub(crate) fn new() -> Result<Self, GuardError> {
         let pair = format!(
-            r#"(?i)(?P<name>{NAMES})(?P<many>s)?(?P<quote>\\{{0,7}}["'`]|%(?:25){{0,2}}2[27])?(?:\]|%5D)?(?:\s{{0,16}}(?:(?P<encoded>%(?:25){{0,2}}3[AD](?:%(?:25){{0,2}}20|\+)?)|(?P<sep>=>|:=|={{1,3}}|:|,|>|\\u003[ad]))\s{{0,16}}|(?P<gap>[ \t]{{1,4}}))"#
+            r#"(?i)(?P<name>{NAMES})(?P<many>s)?(?P<quote>\\{{0,7}}["'`]|%(?:25){{0,2}}2[27])?(?:\]|%5D)?(?:\s{{0,16}}(?:(?P<encoded>%(?:25){{0,2}}3[AD](?:%(?:25){{0,2}}20|\+)?)|(?P<sep>=>|:=|={{1,3}}|:|,|>|\(|\\u003[ad]))\s{{0,16}}|(?P<gap>[ \t]{{1,4}}))"#
         );
         Ok(Self {
             pair: Regex::new(&pair).map_err(GuardError::Pattern)?,
@@ -163,19 +163,12 @@ impl<'t> Pair<'t> {
     /// The secret's place and kind, and whether it is a bare value of a JSON document.
     fn secret(&self) -> Option<(Place, Kind, bool)> {
         let tag = self.sep == ">";
-        if (tag && !self.names_a_tag()) || (self.sep == " " && !self.encoded && !self.names_a_flag()) {
-            return None;
-        }
         let notation = Notation { quoted_name: self.quote.is_some(), encoded: self.encoded, tag };
         let window = self.text.floor_char_boundary(self.value_at.saturating_add(JUDGED));
         let first = piece(self.text, 0..window);
         let place = read(first, self.value_at, self.ending, notation);
         let value = piece(first, place.start..place.end);
-        // A comma separates a name from its value only in a printed list of pairs, and there both are quoted.
-        if self.sep == "," && (self.quote.is_none() || place.form != Form::Quoted) {
-            return None;
-        }
-        if self.many && place.form == Form::Bare {
+        if !self.is_separated(place.form) || (self.many && place.form == Form::Bare) {
             return None;
         }
         // A list whose values are markers already has only quotes left before the first of them.
@@ -189,6 +182,21 @@ impl<'t> Pair<'t> {
         Some((place, self.kind, place.form != Form::Quoted && self.quote == Some("\"")))
     }
 
+    /// Whether what stands between name and value separates a name from a value, before a value of this form.
+    fn is_separated(&self, form: Form) -> bool {
+        let names_none = self.quote.is_none() && self.surety != Surety::Doubtful && form == Form::Quoted;
+        match self.sep {
+            // In a printed list of pairs both are quoted.
+            "," => form == Form::Quoted && self.quote.is_some_and(|quote| !quote.ends_with('`')),
+            // `Password("…")`, as `Debug` prints it.
+            "(" => names_none,
+            ">" => self.names_a_tag(),
+            // `PASSWORD '…'` is SQL, `--password …` a command line; between other words a space separates nothing.
+            " " if !self.encoded => names_none || self.names_a_flag(),
+            _ => true,
+        }
+    }
+
     fn is_secret(&self, form: Form, value: &str) -> bool {
         if self.kind != Kind::Password && is_public_id(value) {
             return false;
@@ -196,7 +204,7 @@ impl<'t> Pair<'t> {
         let in_sentence = self.sep == ":" && self.quote.is_none() && form == Form::Bare;
         match self.surety {
             Surety::Sure if self.ending == Ending::Line => true,
-            Surety::Sure => !(in_sentence && PROSE.contains(&value)),
+            Surety::Sure => !(in_sentence && PROSE.iter().any(|word| word.eq_ignore_ascii_case(value))),
             Surety::Likely if in_sentence => looks_random(value, 6),
             Surety::Likely => !is_count(value),
             Surety::Doubtful if self.is_in_query() => true,

@@ -149,9 +149,9 @@ fn word_end(bytes: &[u8], at: usize, notation: Notation) -> usize {
     let mut end = at;
     while let Some(&byte) = bytes.get(end) {
         let stops = match byte {
-            b'"' | b'\'' | b'`' | b'&' | b'<' => true,
+            b'"' | b'\'' | b'`' | b'&' => true,
             b',' | b'}' | b']' => notation.quoted_name,
-            b'>' => notation.tag,
+            b'<' | b'>' => notation.tag,
             b'\\' => matches!(bytes.get(end + 1), Some(b'"' | b'\'' | b'n' | b'r' | b't' | b'\\' | b'u')),
             b'%' => notation.encoded && is_encoded_separator(bytes, end),
             byte => byte.is_ascii_whitespace(),

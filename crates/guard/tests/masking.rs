@@ -1,5 +1,7 @@
 //! Personal data in every notation, and the numbers that are none.
 
+#![expect(clippy::expect_used, reason = "helpers of tests, outside of the test functions themselves")]
+
 use std::sync::Arc;
 
 use keyholder_guard::{Addresses, Cleaner, Masker, Redactor};
@@ -38,6 +40,7 @@ const TABLE: &[(&str, &str)] = &[
     ("4111-1111-1111-1111 and 378282246310005", "[card] and [card]"),
     ("card 5555555555554444.", "card [card]."),
     ("from 203.0.113.9:443", "from [ip]:443"),
+    ("203.0.113.9:203.0.113.10", "[ip]:[ip]"),
     ("http://203.0.113.9/x", "http://[ip]/x"),
     ("[2001:db8::1]:443", "[[ip]]:443"),
     ("client 2a00:1450:4001:81b::200e left", "client [ip] left"),
@@ -96,6 +99,21 @@ fn other_numbers_stay() {
         .map(|(text, shown)| format!("{text} -> {shown}"))
         .collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn a_field_is_judged_by_its_name() {
+    let masker = masker();
+    for (name, value, marker) in [
+        ("phone", "4915112345678", Some("[phone]")),
+        ("owner_phone_number", "x", Some("[phone]")),
+        ("owner_email", "someone", Some("[email]")),
+        ("hotel", "5", None),
+        ("email", "", None),
+        ("attempt", "4915112345678", None),
+    ] {
+        assert_eq!(masker.field_marker(name, value), marker, "{name}");
+    }
 }
 
 #[test]

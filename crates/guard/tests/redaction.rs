@@ -2,6 +2,8 @@
 //!
 //! The secrets are put together from pieces, so that no scanner of this repository takes them for real ones.
 
+#![expect(clippy::expect_used, reason = "helpers of tests, outside of the test functions themselves")]
+
 use std::borrow::Cow;
 
 use guard::Redactor;
@@ -15,10 +17,10 @@ fn redactor() -> Redactor {
     Redactor::new().expect("the patterns compile")
 }
 
-/// A text with a secret in it, and the secret.
-fn planted() -> Vec<(String, String)> {
+/// Secrets that their shape gives away: a text with a secret in it, and the secret.
+fn shapes() -> Vec<(String, String)> {
     let m = MIXED;
-    let hex: String = m.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(m);
     let jwt = format!("eyJ{m}.eyJ{m}.{m}");
     let mut table: Vec<(String, String)> = [
         format!("kh_live_{m}"),
@@ -66,6 +68,11 @@ fn planted() -> Vec<(String, String)> {
     table.push((pem.replace('\n', "\\n"), m.into()));
     table.push((pem.replace(' ', "%20").replace('\n', "%0A"), m.into()));
     table.push((format!("-----BEGIN PRIVATE KEY-----\n{m}\n{m}"), m.into()));
+    table
+}
+
+/// Secrets that only their name gives away.
+fn named() -> Vec<(String, String)> {
     let hunter = "hunter2hunter";
     let around = [
         "Authorization: Bearer SECRET",
@@ -100,6 +107,10 @@ fn planted() -> Vec<(String, String)> {
         "host=localhost password='a SECRET b' user=x",
         "--client-secret SECRET --name x",
         "--password=SECRET",
+        "ALTER ROLE app PASSWORD 'SECRET' LOGIN",
+        "Password(\"SECRET\")",
+        "Err(BadToken(\"SECRET\"))",
+        "password=<SECRET>",
         "<password>SECRET</password>",
         "grant_type=refresh_token&refresh_token=SECRET&client_id=x",
         "GET /callback?code=SECRET&state=x",
@@ -133,7 +144,8 @@ fn planted() -> Vec<(String, String)> {
         "{\"pin\":\"SECRETabcdef0123456789\"}",
         "secret: [104, 117, SECRET]",
     ];
-    table.extend(around.iter().map(|text| (text.replace("SECRET", hunter), hunter.to_owned())));
+    let mut table: Vec<(String, String)> =
+        around.iter().map(|text| (text.replace("SECRET", hunter), hunter.to_owned())).collect();
     table.push(("{\"password\":90210773}".into(), "90210773".into()));
     table
 }
@@ -167,6 +179,9 @@ const HARMLESS: &[&str] = &[
     "postgres://app@db.internal:5432/keyholder",
     "serde::de::Error, authorization denied",
     "urn:keyholder:problem:act-in-progress",
+    "unknown field `password`, expected `user` or `token`",
+    "missing field `secret` at line 1",
+    "password(s) and token (optional)",
     "passkey compass=north bypass: true",
     "zip_code=12345-6789",
     "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
@@ -177,7 +192,7 @@ fn no_planted_secret_is_left() {
     let redactor = redactor();
     let frames = ["SECRET", "before SECRET after", "x=SECRET;", "\nSECRET\n", "{\"note\":\"SECRET\"}", "%3DSECRET%26"];
     let mut faults = Vec::new();
-    for (text, secret) in planted() {
+    for (text, secret) in shapes().into_iter().chain(named()) {
         for frame in frames {
             let text = frame.replace("SECRET", &text);
             let shown = redactor.redact(&text);
@@ -248,7 +263,7 @@ fn known_values_are_found_in_every_form_and_can_be_learned_later() {
         "pa%20ss%2Fw%22%C3%B6r%5Cd%2B%3D1".to_owned(),
         "pa+ss%2fw%22%c3%b6r%5cd%2b%3d1".replace('+', "%20"),
         "pa+ss%2Fw%22%C3%B6r%5Cd%2B%3D1".to_owned(),
-        value.bytes().map(|byte| format!("{byte:02x}")).collect(),
+        hex::encode(value),
     ];
     let redactor = redactor();
     for form in &forms {

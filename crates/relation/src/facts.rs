@@ -17,8 +17,8 @@ pub struct Tuple {
 
 impl Tuple {
     /// A fact.
-    pub fn new(object: impl ToString, relation: &str, subject: impl ToString) -> Self {
-        Self { object: object.to_string(), relation: relation.to_owned(), subject: subject.to_string() }
+    pub fn new(object: impl Into<String>, relation: &str, subject: impl Into<String>) -> Self {
+        Self { object: object.into(), relation: relation.to_owned(), subject: subject.into() }
     }
 }
 

@@ -157,7 +157,8 @@ impl Question<'_> {
 
     fn is_visible(&self) -> bool {
         let member = self.object == self.workspace() && self.meets(Rule::Member);
-        member || self.meets(Rule::Concerned)
+        let former = self.is_known() && self.holds(&self.object, "former_grantee");
+        member || former || self.meets(Rule::Concerned)
     }
 
     fn is_known(&self) -> bool {
@@ -225,12 +226,12 @@ mod tests {
             workspace,
             (1, 7, 1),
             [
-                Tuple::new(reference(workspace), "admin", &admin),
-                Tuple::new(reference(workspace), "service", &agent),
-                Tuple::new(reference(workspace), "service", &idle),
+                Tuple::new(reference(workspace), "admin", admin.reference()),
+                Tuple::new(reference(workspace), "service", agent.reference()),
+                Tuple::new(reference(workspace), "service", idle.reference()),
                 Tuple::new(reference(connection), "workspace", reference(workspace)),
                 Tuple::new(reference(mandate), "connection", reference(connection)),
-                Tuple::new(reference(mandate), "grantee", &agent),
+                Tuple::new(reference(mandate), "grantee", agent.reference()),
             ],
         );
         House { clock, facts, workspace, connection, mandate, admin, agent, idle, stranger }
@@ -267,10 +268,7 @@ mod tests {
     #[test]
     fn an_object_of_nowhere_is_not_visible_to_an_admin_either() {
         let h = house();
-        assert_eq!(
-            ask::<action::ReadConnection>(&h, &h.admin, ConnectionId::new(&h.clock)),
-            Err(Denied::NotVisible)
-        );
+        assert_eq!(ask::<action::ReadConnection>(&h, &h.admin, ConnectionId::new(&h.clock)), Err(Denied::NotVisible));
         assert_eq!(ask::<action::ManageKeys>(&h, &h.admin, WorkspaceId::new(&h.clock)), Err(Denied::NotVisible));
     }
 

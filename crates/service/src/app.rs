@@ -157,6 +157,16 @@ impl App {
         Ok((authorize::<A>(&snapshot.facts, principal, object, &self.clock)?, snapshot))
     }
 
+    /// Whether the caller may do `A` to this object by its own workspace's present facts. It opens nothing: a verb asks for its permit
+    /// itself. An edge that reads input asks here first, so that a refusal comes before the faults of an input.
+    ///
+    /// # Errors
+    /// `Unauthenticated` for a credential that was ended, `NotFound`, `Forbidden`; `Unavailable`.
+    pub async fn allows<A: Action>(&self, caller: &Principal, object: A::Object) -> Result<(), Refusal> {
+        let workspace = caller.workspace().ok_or(Refusal::NotFound)?;
+        self.permit::<A>(caller, workspace, object).await.map(drop)
+    }
+
     /// Enters the database with a permit of the present revision, asking anew where the workspace has moved on.
     pub(crate) async fn enter<A: Action>(
         &self,
@@ -175,7 +185,7 @@ impl App {
     }
 
     /// Where the provider sends browsers back to: one address a provider, so that one provider's answer cannot pass for another's.
-    pub(crate) fn redirect_uri(&self, provider: &str) -> String {
+    pub fn redirect_uri(&self, provider: &str) -> String {
         format!("{}/connect/callback/{provider}", self.public_url.as_str().trim_end_matches('/'))
     }
 

@@ -238,14 +238,18 @@ pub async fn call_back(app: &App, provider: &str, callback: Callback, cookie: &s
     let mut url = Url::parse(&called.return_url).map_err(|error| Refusal::internal("a return address", error))?;
     match receive(app, &called, callback).await {
         Ok(Received { code: Some(code), .. }) => {
-            url.query_pairs_mut().append_pair("keyholder_code", &code).append_pair("keyholder_link", &called.link.to_string());
+            url.query_pairs_mut()
+                .append_pair("keyholder_code", &code)
+                .append_pair("keyholder_link", &called.link.to_string());
         }
         Ok(Received { connection, code: None }) => {
             url.query_pairs_mut().append_pair("keyholder_connection", &connection.to_string());
         }
         Err(error) => {
             tracing::warn!(link = %called.link, %error, "a connection did not come about");
-            url.query_pairs_mut().append_pair("keyholder_error", error_word(&error)).append_pair("keyholder_link", &called.link.to_string());
+            url.query_pairs_mut()
+                .append_pair("keyholder_error", error_word(&error))
+                .append_pair("keyholder_link", &called.link.to_string());
         }
     }
     Ok(url)
@@ -306,7 +310,8 @@ async fn exchange(
 ) -> Result<Tokens, ConnectError> {
     let (mut tenant, _) = app.enter::<FollowLink>(principal, called.workspace, called.workspace).await?;
     let (sealed, key) = &called.verifier;
-    let key = app.custody.key(&mut tenant, Some(domain::id::DataKeyId::from_uuid(*key))).await.map_err(Refusal::from)?;
+    let key =
+        app.custody.key(&mut tenant, Some(domain::id::DataKeyId::from_uuid(*key))).await.map_err(Refusal::from)?;
     tenant.finish().await?;
     let verifier = app
         .custody
@@ -321,10 +326,8 @@ async fn exchange(
 
 /// What the grant covers: the scopes, and of what the owner allowed the actions whose scopes are all there.
 fn granted(provider: &Provider, called: &Called, tokens: &Tokens) -> (Vec<String>, Vec<String>) {
-    let scopes = tokens
-        .scopes
-        .clone()
-        .unwrap_or_else(|| provider.scopes_for(called.allowed.iter().map(String::as_str)));
+    let scopes =
+        tokens.scopes.clone().unwrap_or_else(|| provider.scopes_for(called.allowed.iter().map(String::as_str)));
     let covered = |name: &&String| {
         provider.action(name).is_some_and(|action| action.scopes.iter().all(|scope| scopes.contains(scope)))
     };
@@ -434,7 +437,7 @@ async fn open_new(
     let stored = store::credential::Stored {
         connection: id,
         provider: to.provider.name.clone(),
-        state: String::new(),
+        state: domain::connection::State::Inert,
         access: new.access.clone(),
         refresh: new.refresh.clone(),
         version: 0,

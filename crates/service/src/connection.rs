@@ -48,7 +48,8 @@ pub async fn list(
     most: usize,
 ) -> Result<Vec<Connection>, Refusal> {
     let snapshot = app.workspace_of(caller).await?;
-    let visible = |known: &&Connection| authorize::<ReadConnection>(&snapshot.facts, caller, known.id, &app.clock).is_ok();
+    let visible =
+        |known: &&Connection| authorize::<ReadConnection>(&snapshot.facts, caller, known.id, &app.clock).is_ok();
     let mut connections: Vec<_> = snapshot.connections.iter().filter(visible).cloned().collect();
     connections.sort_by_key(|connection| std::cmp::Reverse(connection.id));
     Ok(connections.into_iter().filter(|known| before.is_none_or(|before| known.id < before)).take(most).collect())

@@ -74,6 +74,14 @@ impl Custody {
             return Ok(key);
         }
         let row = store::data_key::get(tenant, id).await?;
+        Ok(self.unwrap(workspace, row).await?)
+    }
+
+    /// The key of a row that was read in the workspace: the one in memory, or unwrapped now.
+    pub(crate) async fn unwrap(&self, workspace: WorkspaceId, row: WrappedKey) -> Result<Arc<DataKey>, DoesNotOpen> {
+        if let Some(key) = self.keys.get(&(workspace, row.id)).await {
+            return Ok(key);
+        }
         let wrapped = WrappedDataKey { epoch: seal::EpochId::from_i64(row.epoch), bytes: row.wrapped };
         let key = Arc::new(wrapped.unwrap(&self.keyring, workspace, row.id).map_err(closed)?);
         self.keys.insert((workspace, row.id), Arc::clone(&key)).await;

@@ -1,16 +1,15 @@
 //! The corridor: how every act passes, in one direction, from a caller's request to a settled outcome.
 
+mod errand;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use domain::{
     act::{IdempotencyKey, Over, SEND_WITHIN, State},
-    budget::{Scope, Unit},
     id::{ActId, MandateId, WorkspaceId},
-    mandate::Mandate,
     principal::Principal,
-    problem::Fault,
-    provider::{Action, Effect, RecogniseError, ValidInput},
+    provider::{Action, RecogniseError},
 };
 use egress::{Auth, Clean, HostSet, RawAnswer, SendError};
 use relation::{
@@ -26,12 +25,13 @@ use store::{
     snapshot::Snapshot,
 };
 
+use errand::{Errand, inspect};
+
 use crate::{
     App, Refusal, UpstreamFault,
-    custody::{DoesNotOpen, KeyError},
+    custody::DoesNotOpen,
     kept::Kept,
     oauth,
-    providers::Reachable,
     refresh::{self, RefreshError},
     step::Step,
 };
@@ -197,7 +197,7 @@ async fn deliver(
     errand: &Errand<'_>,
     ticket: Option<&Ticket>,
 ) -> Result<Clean, Undelivered> {
-    let credential = open(app, permit).await?;
+    let credential = open(app, permit, ticket).await?;
     let raw = send(app, errand, credential, ticket).await?;
     Ok(scrub(app, raw))
 }
@@ -220,131 +220,6 @@ fn permit(app: &App, caller: &Principal, workspace: &Snapshot, mandate: MandateI
     let open = authorize::<OpenForAct>(&workspace.facts, caller, mandate, &app.clock).map_err(Refusal::from)?;
     app.step(Step::Permit);
     Ok(Permits { perform, open })
-}
-
-/// An act as it was understood: what is to be done, by whose leave, and what it takes.
-struct Errand<'a> {
-    to: &'a Reachable,
-    mandate: Mandate,
-    input: ValidInput,
-    key: Option<IdempotencyKey>,
-    hash: [u8; 32],
-    units: Vec<(domain::id::BudgetId, u64)>,
-    wanted: Vec<(Unit, u64)>,
-    limits: Vec<domain::budget::Budget>,
-}
-
-impl Errand<'_> {
-    fn action(&self) -> &Action {
-        self.input.action()
-    }
-
-    fn is_metered(&self) -> bool {
-        self.action().effect != Effect::Read || self.key.is_some() || !self.units.is_empty()
-    }
-}
-
-/// The mandate's terms, then the action's schema, then the mandate's conditions on the input.
-fn inspect<'a>(app: &'a App, workspace: &Snapshot, request: &Request) -> Result<Errand<'a>, ActError> {
-    let now = app.clock.now();
-    let outside = |why: &str| ActError::OutsideMandate(why.to_owned());
-    let mandate = workspace.mandate(request.mandate).ok_or_else(|| outside("it was revoked"))?;
-    if mandate.expires_at.is_some_and(|end| end <= now) {
-        return Err(outside("it has expired"));
-    }
-    let connection = workspace.connection(mandate.connection).ok_or_else(|| outside("its connection is gone"))?;
-    match connection.state {
-        domain::connection::State::Active => {}
-        domain::connection::State::ReconnectRequired => return Err(ActError::ReconnectRequired),
-        _ => return Err(outside("its connection is not in use")),
-    }
-    let to = app.providers.get(&connection.provider).ok_or(Refusal::Unavailable(None))?;
-    let (action, input) = understand(to, &request.wish)?;
-    // The owner's ceiling may have sunk since the mandate was made: both must allow it.
-    if !mandate.actions.contains(&action.name) || !connection.ceiling.contains(&action.name) {
-        return Err(ActError::OutsideMandate(format!("it does not allow `{}`", action.name)));
-    }
-    let input = Action::validate(&action, &input).map_err(|faults| {
-        let prefix = if matches!(request.wish, Wish::Named { .. }) { "/input" } else { "" };
-        let faults = faults.into_iter().map(|fault| Fault::at(format!("{prefix}{}", fault.pointer), fault.message));
-        Refusal::Invalid(faults.collect())
-    })?;
-    if let Some(why) = mandate.conditions.broken_by(now, &input.to_value()) {
-        return Err(ActError::OutsideMandate(why));
-    }
-    if action.effect != Effect::Read && request.key.is_none() {
-        return Err(ActError::KeyRequired);
-    }
-    let wanted = wanted(&input);
-    let units = units(workspace, mandate, &wanted);
-    app.step(Step::Inspect);
-    Ok(Errand {
-        to,
-        hash: request_hash(request.mandate, &input),
-        mandate: mandate.clone(),
-        key: request.key.clone(),
-        limits: workspace.budgets.iter().filter(|budget| units.iter().any(|(id, _)| *id == budget.id)).cloned().collect(),
-        units,
-        wanted,
-        input,
-    })
-}
-
-fn understand(to: &Reachable, wish: &Wish) -> Result<(Arc<Action>, Value), ActError> {
-    match wish {
-        Wish::Named { action, input } => {
-            let known = to.provider.action(action);
-            let action = known.ok_or_else(|| ActError::OutsideMandate(format!("the provider has no action `{action}`")))?;
-            Ok((Arc::clone(action), input.clone()))
-        }
-        Wish::Platform { method, path, query, body } => {
-            let body = (!body.is_empty()).then_some(body.as_ref());
-            let (action, input) =
-                to.provider.recognise(method, path, query.as_deref(), body).map_err(ActError::NotAnAction)?;
-            Ok((Arc::clone(action), input))
-        }
-    }
-}
-
-/// Every act is one act; the action's file says what else it takes.
-fn wanted(input: &ValidInput) -> Vec<(Unit, u64)> {
-    let mut wanted = input.units();
-    if !wanted.iter().any(|(unit, _)| *unit == Unit::Acts) {
-        wanted.push((Unit::Acts, 1));
-    }
-    wanted.retain(|(_, units)| *units > 0);
-    wanted
-}
-
-/// What the act takes from each budget that binds it, all ranks of the hierarchy.
-fn units(workspace: &Snapshot, mandate: &Mandate, wanted: &[(Unit, u64)]) -> Vec<(domain::id::BudgetId, u64)> {
-    let binds = |scope: &Scope| match scope {
-        Scope::Mandate(id) => *id == mandate.id,
-        Scope::Connection(id) => *id == mandate.connection,
-        Scope::Principal(who) => *who == mandate.grantee,
-        Scope::Workspace | Scope::Installation => true,
-    };
-    workspace
-        .budgets
-        .iter()
-        .filter(|budget| binds(&budget.scope))
-        .filter_map(|budget| {
-            let (_, units) = wanted.iter().find(|(unit, _)| *unit == budget.limit.unit)?;
-            Some((budget.id, *units))
-        })
-        .collect()
-}
-
-/// What tells one request from another under the same key: the mandate, the action, and the canonical input.
-fn request_hash(mandate: MandateId, input: &ValidInput) -> [u8; 32] {
-    let mandate = mandate.to_string();
-    let parts = [mandate.as_bytes(), input.action().name.as_bytes(), &input.canonical()];
-    let mut text = Vec::new();
-    for part in parts {
-        text.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        text.extend_from_slice(part);
-    }
-    seal::mac::sha256(&text)
 }
 
 enum Passage {
@@ -383,7 +258,8 @@ async fn admit(app: &App, permit: Permit<Perform>, errand: &Errand<'_>) -> Resul
         Verdict::Over { budget, remaining, resets_at } => {
             let known = errand.limits.iter().find(|known| known.id == budget);
             let known = known.ok_or(Refusal::Internal("the ledger refused for a budget that was not asked", None))?;
-            let wanted = errand.wanted.iter().find(|(unit, _)| *unit == known.limit.unit).map_or(0, |(_, units)| *units);
+            let wanted =
+                errand.wanted.iter().find(|(unit, _)| *unit == known.limit.unit).map_or(0, |(_, units)| *units);
             let scope = known.scope.kind();
             Err(ActError::Over(Box::new(Over { scope, limit: known.limit, remaining, wanted, resets_at })))
         }
@@ -397,18 +273,19 @@ enum Undelivered {
 }
 
 /// Unseals the credential for this one call.
-async fn open(app: &App, permit: Permit<OpenForAct>) -> Result<Credential, Undelivered> {
+///
+/// What the ledger admitted may finish though its mandate was revoked since; what passed without the ledger must be in force now,
+/// not merely in memory.
+async fn open(app: &App, permit: Permit<OpenForAct>, ticket: Option<&Ticket>) -> Result<Credential, Undelivered> {
     app.step(Step::Open);
+    let workspace = permit.workspace();
     let opened = async {
-        let mut tenant = app.store.enter(permit).await?;
-        let stored = store::credential::of_mandate(&mut tenant).await?;
-        let key = app.custody.key(&mut tenant, Some(stored.access.key)).await.map_err(|error| match error {
-            KeyError::Closed(cause) => ActError::CredentialUnavailable(cause),
-            KeyError::Store(StoreError::NotFound) => ActError::CredentialUnavailable(DoesNotOpen::no_key()),
-            KeyError::Store(error) => error.into(),
-        })?;
-        tenant.finish().await?;
-        app.custody.open_credential(&key, &stored, Field::Access).map_err(ActError::CredentialUnavailable)
+        let found = app.store.credential_for_act(permit).await?;
+        if ticket.is_none() && !found.in_force {
+            return Err(ActError::OutsideMandate("it was revoked".to_owned()));
+        }
+        let key = app.custody.unwrap(workspace, found.key).await.map_err(ActError::CredentialUnavailable)?;
+        app.custody.open_credential(&key, &found.stored, Field::Access).map_err(ActError::CredentialUnavailable)
     };
     opened.await.map_err(Undelivered::Unopened)
 }

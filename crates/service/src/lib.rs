@@ -28,3 +28,9 @@ pub use app::{App, AppOptions};
 pub use limits::LimitOptions;
 pub use providers::{Client, Providers, ProvidersError, Sandbox};
 pub use refusal::{Refusal, UpstreamFault};
+pub use relation::{Action, action};
+pub use store::{
+    api_key::{Listed, Role},
+    audit::Entry,
+    budget::Standing,
+};

@@ -100,7 +100,11 @@ fn check(app: &App, snapshot: &Snapshot, terms: &Terms) -> Result<(), Refusal> {
         faults.push(Fault::at("/limits", "has at most 16 limits"));
     }
     for (field, condition) in &terms.conditions.fields {
-        let there = terms.actions.iter().filter_map(|action| to.provider.action(action)).any(|action| action.input.contains_key(field));
+        let there = terms
+            .actions
+            .iter()
+            .filter_map(|action| to.provider.action(action))
+            .any(|action| action.input.contains_key(field));
         if !there {
             faults.push(Fault::at(format!("/conditions/fields/{field}"), "none of the actions has this field"));
         }
@@ -131,7 +135,8 @@ pub async fn list(
     most: usize,
 ) -> Result<Vec<Mandate>, Refusal> {
     let snapshot = app.workspace_of(caller).await?;
-    let visible = |mandate: &&Mandate| authorize::<ReadMandate>(&snapshot.facts, caller, mandate.id, &app.clock).is_ok();
+    let visible =
+        |mandate: &&Mandate| authorize::<ReadMandate>(&snapshot.facts, caller, mandate.id, &app.clock).is_ok();
     let mut mandates: Vec<_> = snapshot.mandates.iter().filter(visible).cloned().collect();
     mandates.sort_by_key(|mandate| std::cmp::Reverse(mandate.id));
     Ok(mandates.into_iter().filter(|mandate| before.is_none_or(|before| mandate.id < before)).take(most).collect())

@@ -74,7 +74,13 @@ pub(crate) fn challenge(verifier: &str) -> String {
 }
 
 /// Where the owner's browser is sent to consent (RFC 6749 §4.1.1, RFC 7636 §4.3).
-pub(crate) fn consent_url(to: &Reachable, redirect: &str, scopes: &[String], state: &str, challenge: &str) -> Option<Url> {
+pub(crate) fn consent_url(
+    to: &Reachable,
+    redirect: &str,
+    scopes: &[String],
+    state: &str,
+    challenge: &str,
+) -> Option<Url> {
     let auth = &to.provider.auth;
     let mut url = to.authorize_url()?;
     let scope = scopes.join(&auth.scope_separator.to_string());
@@ -91,7 +97,12 @@ pub(crate) fn consent_url(to: &Reachable, redirect: &str, scopes: &[String], sta
 }
 
 /// Exchanges the code of a callback (RFC 6749 §4.1.3).
-pub(crate) async fn exchange(to: &Reachable, redirect: &str, code: &str, verifier: Plain) -> Result<Tokens, TokenError> {
+pub(crate) async fn exchange(
+    to: &Reachable,
+    redirect: &str,
+    code: &str,
+    verifier: Plain,
+) -> Result<Tokens, TokenError> {
     let verifier = verifier.into_exposed();
     let fields = [
         ("grant_type", Zeroizing::new(b"authorization_code".to_vec())),
@@ -99,13 +110,13 @@ pub(crate) async fn exchange(to: &Reachable, redirect: &str, code: &str, verifie
         ("redirect_uri", Zeroizing::new(redirect.as_bytes().to_vec())),
         ("code_verifier", verifier),
     ];
-    tokens(post(to, &to.provider.auth.token_url, &fields, &to.hosts).await?)
+    tokens(&post(to, &to.provider.auth.token_url, &fields, &to.hosts).await?)
 }
 
 /// Exchanges a refresh token for a fresh pair (RFC 6749 §6), at the hosts that were sealed with it and no others.
 pub(crate) async fn refresh(to: &Reachable, token: Plain, hosts: &HostSet) -> Result<Tokens, TokenError> {
     let fields = [("grant_type", Zeroizing::new(b"refresh_token".to_vec())), ("refresh_token", token.into_exposed())];
-    tokens(post(to, &to.provider.auth.token_url, &fields, hosts).await?)
+    tokens(&post(to, &to.provider.auth.token_url, &fields, hosts).await?)
 }
 
 /// Revokes a token (RFC 7009). `false` where the provider has no such endpoint or did not acknowledge.
@@ -258,7 +269,7 @@ struct ErrorAnswer {
     error: String,
 }
 
-fn tokens(answer: RawAnswer) -> Result<Tokens, TokenError> {
+fn tokens(answer: &RawAnswer) -> Result<Tokens, TokenError> {
     if !answer.status.is_success() {
         // X answers a dead refresh token with `invalid_request`, where RFC 6749 §5.2 has `invalid_grant`.
         let refused = serde_json::from_slice::<ErrorAnswer>(&answer.body)
@@ -271,9 +282,16 @@ fn tokens(answer: RawAnswer) -> Result<Tokens, TokenError> {
     }
     Ok(Tokens {
         access: Plain::new(std::mem::take(&mut said.access_token).into_bytes()),
-        refresh: said.refresh_token.take().filter(|token| !token.is_empty()).map(|token| Plain::new(token.into_bytes())),
+        refresh: said
+            .refresh_token
+            .take()
+            .filter(|token| !token.is_empty())
+            .map(|token| Plain::new(token.into_bytes())),
         expires_in: said.expires_in.map(Duration::from_secs),
-        scopes: said.scope.as_ref().map(|scope| scope.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect()),
+        scopes: said
+            .scope
+            .as_ref()
+            .map(|scope| scope.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect()),
     })
 }
 

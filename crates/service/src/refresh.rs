@@ -23,13 +23,15 @@ use tokio::sync::Mutex;
 
 use crate::{
     App, Refusal, UpstreamFault,
-    custody::DoesNotOpen,
+    custody::{DoesNotOpen, KeyError},
     oauth::{self, TokenError, Tokens},
     step::Step,
 };
 
 /// A credential is refreshed when it has less than this left to live.
 const AHEAD: Duration = Duration::from_mins(1);
+/// With less than this left, an old token might die on its way.
+const SPARE: Duration = Duration::from_secs(5);
 /// How long a node may hold the lease: longer than its call may take.
 const TERM: Duration = Duration::from_secs(20);
 /// How long a caller waits for another node's refresh.
@@ -67,6 +69,16 @@ impl From<StoreError> for RefreshError {
     }
 }
 
+impl From<KeyError> for RefreshError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Closed(cause) => Self::Unopened(cause),
+            KeyError::Store(StoreError::NotFound) => Self::Unopened(DoesNotOpen::no_key()),
+            KeyError::Store(error) => error.into(),
+        }
+    }
+}
+
 /// Sees to it that the connection's credential will live long enough for a call.
 ///
 /// All callers of this node wait for one of them, and that one waits for another node's refresh rather than make its own.
@@ -77,15 +89,8 @@ pub(crate) async fn ensure(app: &App, workspace: WorkspaceId, connection: Connec
     if fresh.is_some_and(|fresh: Fresh| fresh.is_good(now, AHEAD)) {
         return Ok(());
     }
-    match run(app, workspace, connection).await {
-        Ok(renewed) => {
-            *fresh = Some(renewed);
-            Ok(())
-        }
-        // What failed for a passing reason may be tried again as long as the old token lives.
-        Err(RefreshError::Upstream(_)) if fresh.is_some_and(|fresh| fresh.is_good(now, Duration::from_secs(5))) => Ok(()),
-        Err(error) => Err(error),
-    }
+    *fresh = Some(run(app, workspace, connection).await?);
+    Ok(())
 }
 
 /// Forgets what is known of a connection's credential: it was replaced, refused or removed.
@@ -105,15 +110,27 @@ async fn run(app: &App, workspace: WorkspaceId, connection: ConnectionId) -> Res
         }
         if stored.refresh.is_none() {
             drop(tenant);
-            return if fresh.is_good(app.clock.now(), Duration::ZERO) { Ok(fresh) } else { give_to_owner(app, &principal, workspace, connection).await };
+            return if fresh.is_good(app.clock.now(), Duration::ZERO) {
+                Ok(fresh)
+            } else {
+                give_to_owner(app, &principal, workspace, connection).await
+            };
         }
         let lease = credential::lease(&mut tenant, stored.version, app.node, TERM).await?;
         tenant.finish().await?;
-        match lease {
-            Some(lease) => return renew(app, &principal, workspace, stored, lease).await,
-            None if app.clock.since_boot() > give_up => return Err(RefreshError::Upstream(UpstreamFault::Timeout)),
-            None => tokio::time::sleep(POLL).await,
-        }
+        let renewed = match lease {
+            Some(lease) => renew(app, &principal, workspace, stored, lease).await,
+            None if app.clock.since_boot() > give_up => Err(RefreshError::Upstream(UpstreamFault::Timeout)),
+            None => {
+                tokio::time::sleep(POLL).await;
+                continue;
+            }
+        };
+        return match renewed {
+            // What failed for a passing reason may be tried again as long as the old token lives.
+            Err(RefreshError::Upstream(_)) if fresh.is_good(app.clock.now(), SPARE) => Ok(fresh),
+            renewed => renewed,
+        };
     }
 }
 
@@ -147,7 +164,7 @@ async fn renew(
         Err(error) => {
             drop(tenant);
             release(app, principal, workspace, connection, &lease).await;
-            return Err(Refusal::from(error).into());
+            return Err(error.into());
         }
     };
     drop(tenant);
@@ -174,7 +191,8 @@ async fn renew(
                     release(app, principal, workspace, connection, &lease).await;
                     give_to_owner(app, principal, workspace, connection).await
                 }
-                TokenError::Unknown(_) if replay == Replay::ReuseDetected => {
+                // An answer that cannot be read has spent the token all the same.
+                TokenError::Unknown(_) | TokenError::Malformed if replay == Replay::ReuseDetected => {
                     release(app, principal, workspace, connection, &lease).await;
                     give_to_owner(app, principal, workspace, connection).await
                 }
@@ -202,9 +220,8 @@ async fn store_renewed(
     let expires_at = lifetime.map(|life| app.clock.now() + life);
     let (mut tenant, _) = app.enter::<Refresh>(principal, workspace, connection).await?;
     let key = app.custody.key(&mut tenant, None).await.map_err(Refusal::from)?;
-    let seal = |field, secret| {
-        app.custody.seal_credential(&key, (connection, stored.provider.as_str(), field), secret, hosts)
-    };
+    let seal =
+        |field, secret| app.custody.seal_credential(&key, (connection, stored.provider.as_str(), field), secret, hosts);
     let refresh = match tokens.refresh {
         Some(token) => Some(seal(Field::Refresh, token)?),
         // A provider that does not rotate answers no refresh token: the old one stays.

@@ -46,7 +46,10 @@ impl Tasks {
     ///
     /// # Errors
     /// `BrokenOff` where the work panicked.
-    pub async fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, BrokenOff> {
+    pub async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, BrokenOff> {
         self.spawn(work).await.map_err(|_| BrokenOff)
     }
 

@@ -88,10 +88,9 @@ pub async fn register_return_address(app: &App, caller: &Principal, address: &st
     let (mut tenant, _) = app.enter::<ManageReturnAddresses>(caller, id, id).await?;
     store::return_address::register(&mut tenant, &address, app.clock.now()).await?;
     tenant
-        .commit(
-            Event::new("return_address.registered", format!("workspace:{id}"))
-                .with(serde_json::json!({ "origin": Url::parse(&address).map(|url| url.origin().ascii_serialization()).ok() })),
-        )
+        .commit(Event::new("return_address.registered", format!("workspace:{id}")).with(
+            serde_json::json!({ "origin": Url::parse(&address).map(|url| url.origin().ascii_serialization()).ok() }),
+        ))
         .await?;
     Ok(address)
 }

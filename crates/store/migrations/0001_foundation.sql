@@ -241,6 +241,24 @@ create table mandates (
 );
 create index on mandates (workspace_id, connection_id);
 
+-- The sealed access token that a mandate opens, with the data key that it is sealed under, in one round trip: this is asked by every
+-- act. It enters the context itself, and sees what the caller's policies show; the caller is the application, not the owner.
+create function credential_for_act(p_context text, p_mandate uuid)
+returns table (connection_id uuid, provider text, state text, revoked boolean, sealed bytea, version bigint, expires_at timestamptz,
+  key_id uuid, key_epoch bigint, key_wrapped bytea)
+language plpgsql set search_path = keyholder, pg_temp as $$
+begin
+  perform set_config('keyholder.context', p_context, true);
+  return query
+    select c.id, c.provider, c.state, m.revoked_at is not null, d.sealed, d.version, d.expires_at, k.id, k.epoch, k.wrapped
+      from mandates m
+      join connections c on c.workspace_id = m.workspace_id and c.id = m.connection_id
+      join credentials d on d.workspace_id = c.workspace_id and d.connection_id = c.id and d.field = 'access'
+      join data_keys k on k.workspace_id = d.workspace_id and k.id = d.data_key_id
+      where m.workspace_id = (select current_workspace()) and m.id = p_mandate;
+end $$;
+grant execute on function credential_for_act(text, uuid) to {{app}};
+
 -- Budgets of all ranks. Those of the installation have no workspace. Their rows are hot: nothing that changes is indexed.
 create table budgets (
   id uuid primary key,

@@ -74,9 +74,10 @@ pub async fn get(tenant: &mut Tenant<ReadActs>, id: ActId) -> Result<Act, StoreE
 /// `NotFound`.
 pub async fn kept_answer(tenant: &mut Tenant<ReadActs>, id: ActId) -> Result<Option<KeptAnswer>, StoreError> {
     let workspace = tenant.workspace().uuid();
-    let row = sqlx::query!("select answer, answer_key from acts where workspace_id = $1 and id = $2", workspace, id.uuid())
-        .fetch_one(tenant.sql())
-        .await?;
+    let row =
+        sqlx::query!("select answer, answer_key from acts where workspace_id = $1 and id = $2", workspace, id.uuid())
+            .fetch_one(tenant.sql())
+            .await?;
     Ok(row.answer.zip(row.answer_key).map(|(sealed, key)| KeptAnswer { sealed, key: DataKeyId::from_uuid(key) }))
 }
 

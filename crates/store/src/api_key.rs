@@ -71,7 +71,11 @@ pub struct NewKey<'a> {
 ///
 /// # Errors
 /// `Unavailable`.
-pub async fn create<A: MakesKeys>(tenant: &mut Tenant<A>, key: &NewKey<'_>, now: OffsetDateTime) -> Result<(), StoreError> {
+pub async fn create<A: MakesKeys>(
+    tenant: &mut Tenant<A>,
+    key: &NewKey<'_>,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
     let workspace = tenant.workspace();
     let creator = tenant.principal().reference();
     sqlx::query!(
@@ -88,7 +92,8 @@ pub async fn create<A: MakesKeys>(tenant: &mut Tenant<A>, key: &NewKey<'_>, now:
     )
     .execute(tenant.sql())
     .await?;
-    crate::tuple::add(tenant, &format!("workspace:{workspace}"), key.role.as_str(), &format!("api_key:{}", key.id)).await
+    crate::tuple::add(tenant, &format!("workspace:{workspace}"), key.role.as_str(), &format!("api_key:{}", key.id))
+        .await
 }
 
 /// Ends a key, and the fact that gave it its role.

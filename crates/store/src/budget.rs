@@ -116,7 +116,8 @@ impl Store {
     /// # Errors
     /// `Unavailable`.
     pub async fn configure_installation(&self, limits: &[Limit], clock: &Clock) -> Result<(), StoreError> {
-        let (mut transaction, _) = self.begin(&self.app, Kind::Installation, BudgetId::from_uuid(Uuid::nil()), true).await?;
+        let (mut transaction, _) =
+            self.begin(&self.app, Kind::Installation, BudgetId::from_uuid(Uuid::nil()), true).await?;
         let rows = sqlx::query!("select id, unit, period, cap from budgets where workspace_id is null")
             .fetch_all(&mut *transaction)
             .await?;

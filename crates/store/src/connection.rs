@@ -2,7 +2,7 @@
 
 use domain::{
     connection::{Certificate, Connection, State},
-    id::{AccountId, ConnectionId, Id},
+    id::{AccountId, ConnectionId, Id, MandateId},
 };
 use relation::{
     Facts,
@@ -48,7 +48,11 @@ pub(crate) async fn all(sql: &mut PgConnection, facts: &Facts) -> Result<Vec<Con
                 account_id: row.account_id,
                 account_name: row.account_name,
                 state: State::from_row(&row.state).ok_or(StoreError::Corrupt("a connection's state"))?,
-                ceiling: ceiling.iter().filter_map(|action| action.strip_prefix("action:")).map(str::to_owned).collect(),
+                ceiling: ceiling
+                    .iter()
+                    .filter_map(|action| action.strip_prefix("action:"))
+                    .map(str::to_owned)
+                    .collect(),
                 scopes: row.scopes,
                 created_at: row.created_at,
             })
@@ -91,10 +95,7 @@ pub async fn create(
 ///
 /// # Errors
 /// `NotFound` where the connection is gone, or belongs to another account at the provider.
-pub async fn reconsent(
-    tenant: &mut Tenant<ReceiveCredential>,
-    new: &NewConnection<'_>,
-) -> Result<(), StoreError> {
+pub async fn reconsent(tenant: &mut Tenant<ReceiveCredential>, new: &NewConnection<'_>) -> Result<(), StoreError> {
     let workspace = tenant.workspace().uuid();
     let renewed = sqlx::query!(
         "update connections set provider_digest = $3, account_name = $4, scopes = $5, \
@@ -167,7 +168,10 @@ pub async fn begin_disconnect(tenant: &mut Tenant<Disconnect>) -> Result<(), Sto
 ///
 /// # Errors
 /// `NotFound` where another node has finished meanwhile.
-pub async fn finish_disconnect(tenant: &mut Tenant<FinishDisconnect>, certificate: &Certificate) -> Result<(), StoreError> {
+pub async fn finish_disconnect(
+    tenant: &mut Tenant<FinishDisconnect>,
+    certificate: &Certificate,
+) -> Result<(), StoreError> {
     let (workspace, id) = (tenant.workspace().uuid(), tenant.object());
     let json = serde_json::to_value(certificate).map_err(|_| StoreError::Corrupt("a certificate"))?;
     let changed = sqlx::query!(
@@ -188,13 +192,17 @@ pub async fn finish_disconnect(tenant: &mut Tenant<FinishDisconnect>, certificat
     sqlx::query!("delete from refreshes where workspace_id = $1 and connection_id = $2", workspace, id.uuid())
         .execute(tenant.sql())
         .await?;
-    sqlx::query!(
-        "update mandates set revoked_at = clock_timestamp() where workspace_id = $1 and connection_id = $2 and revoked_at is null",
+    let mandates = sqlx::query_scalar!(
+        "update mandates set revoked_at = clock_timestamp() where workspace_id = $1 and connection_id = $2 and revoked_at is null \
+         returning id",
         workspace,
         id.uuid()
     )
-    .execute(tenant.sql())
+    .fetch_all(tenant.sql())
     .await?;
+    for mandate in mandates.into_iter().map(MandateId::from_uuid) {
+        tuple::turn(tenant, &format!("mandate:{mandate}"), "grantee", "former_grantee").await?;
+    }
     // Who may read the certificate stays; what may be done ends.
     tuple::remove_of_relation(tenant, &format!("connection:{id}"), "ceiling").await
 }
@@ -203,12 +211,15 @@ pub async fn finish_disconnect(tenant: &mut Tenant<FinishDisconnect>, certificat
 ///
 /// # Errors
 /// `NotFound`; `Corrupt`.
-pub async fn certificate<A: relation::Action<Object = ConnectionId>>(tenant: &mut Tenant<A>) -> Result<Certificate, StoreError> {
+pub async fn certificate<A: relation::Action<Object = ConnectionId>>(
+    tenant: &mut Tenant<A>,
+) -> Result<Certificate, StoreError> {
     let (workspace, id) = (tenant.workspace().uuid(), tenant.object().uuid());
-    let json = sqlx::query_scalar!("select certificate from connections where workspace_id = $1 and id = $2", workspace, id)
-        .fetch_one(tenant.sql())
-        .await?
-        .ok_or(StoreError::NotFound)?;
+    let json =
+        sqlx::query_scalar!("select certificate from connections where workspace_id = $1 and id = $2", workspace, id)
+            .fetch_one(tenant.sql())
+            .await?
+            .ok_or(StoreError::NotFound)?;
     serde_json::from_value(json).map_err(|_| StoreError::Corrupt("a certificate"))
 }
 

@@ -33,7 +33,9 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
                 Self::Unavailable(error)
             }
-            sqlx::Error::Database(cause) if cause.is_unique_violation() || cause.is_foreign_key_violation() => Self::Conflict,
+            sqlx::Error::Database(cause) if cause.is_unique_violation() || cause.is_foreign_key_violation() => {
+                Self::Conflict
+            }
             // 57P01 to 57P03: the server shuts down, has crashed, or does not take connections yet.
             sqlx::Error::Database(cause) if cause.code().is_some_and(|code| code.starts_with("57P")) => {
                 Self::Unavailable(error)

@@ -22,8 +22,12 @@ pub struct Expectation<'a> {
 /// `Unavailable` where the database does not answer. What is wrong with a database that answers is the list.
 pub async fn check(store: &Store, expected: &Expectation<'_>) -> Result<Vec<String>, StoreError> {
     let mut faults = Vec::new();
-    let pools =
-        [("app", &store.app), ("ledger", store.ledger.pool()), ("lookup", &store.lookup.pool), ("loader", &store.loader.pool)];
+    let pools = [
+        ("app", &store.app),
+        ("ledger", store.ledger.pool()),
+        ("lookup", &store.lookup.pool),
+        ("loader", &store.loader.pool),
+    ];
     for (role, pool) in pools {
         check_role(pool, expected.installation, role, &mut faults).await?;
     }
@@ -49,7 +53,8 @@ async fn check_role(pool: &PgPool, installation: &str, role: &str, faults: &mut 
     .fetch_all(pool)
     .await?;
     for power in &powers {
-        let through = if power.name == login { String::new() } else { format!(" (through its membership in `{}`)", power.name) };
+        let through =
+            if power.name == login { String::new() } else { format!(" (through its membership in `{}`)", power.name) };
         for (has, what) in [
             (power.superuser, "is a superuser"),
             (power.createrole, "has CREATEROLE"),
@@ -73,7 +78,9 @@ async fn check_role(pool: &PgPool, installation: &str, role: &str, faults: &mut 
 }
 
 async fn check_server(pool: &PgPool, faults: &mut Vec<String>) -> Result<(), StoreError> {
-    let version = sqlx::query_scalar!("select current_setting('server_version_num')::integer as \"version!\"").fetch_one(pool).await?;
+    let version = sqlx::query_scalar!("select current_setting('server_version_num')::integer as \"version!\"")
+        .fetch_one(pool)
+        .await?;
     if version < 150_000 {
         faults.push(format!("PostgreSQL 15 or newer is needed; this server is version {version}"));
     }
@@ -99,7 +106,11 @@ async fn check_tables(pool: &PgPool, faults: &mut Vec<String>) -> Result<(), Sto
     Ok(())
 }
 
-async fn check_installation(store: &Store, expected: &Expectation<'_>, faults: &mut Vec<String>) -> Result<(), StoreError> {
+async fn check_installation(
+    store: &Store,
+    expected: &Expectation<'_>,
+    faults: &mut Vec<String>,
+) -> Result<(), StoreError> {
     let found = match store.lookup.installation().await {
         Ok(found) => found,
         Err(StoreError::Unavailable(error)) => return Err(StoreError::Unavailable(error)),
@@ -119,7 +130,8 @@ async fn check_installation(store: &Store, expected: &Expectation<'_>, faults: &
     }
     let newest = migrate::newest();
     if found.schema_version != newest {
-        let what = if found.schema_version < newest { "run `keyholder migrate`" } else { "this binary is too old for it" };
+        let what =
+            if found.schema_version < newest { "run `keyholder migrate`" } else { "this binary is too old for it" };
         faults.push(format!("the schema has version {}, this binary wants {newest}: {what}", found.schema_version));
     }
     Ok(())

@@ -54,8 +54,13 @@ pub async fn enqueue<A: Action>(
 /// `Unavailable`.
 pub async fn done<A: Action>(tenant: &mut Tenant<A>, kind: &str, subject: impl Id) -> Result<(), StoreError> {
     let workspace = tenant.workspace().uuid();
-    sqlx::query!("delete from jobs where workspace_id = $1 and kind = $2 and subject = $3", workspace, kind, subject.uuid())
-        .execute(tenant.sql())
-        .await?;
+    sqlx::query!(
+        "delete from jobs where workspace_id = $1 and kind = $2 and subject = $3",
+        workspace,
+        kind,
+        subject.uuid()
+    )
+    .execute(tenant.sql())
+    .await?;
     Ok(())
 }

@@ -30,6 +30,8 @@ const QUEUE: usize = 4096;
 const SKIPS: u8 = 3;
 /// How long past its call's own time limit an act may be unsettled before anybody may call it ambiguous.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long an outcome that could not be written rests before it is tried again.
+const RETRY: Duration = Duration::from_millis(250);
 
 /// An act that asks to be admitted.
 pub struct Entry {
@@ -126,7 +128,17 @@ struct Waiting {
 struct Ending {
     ticket: Ticket,
     outcome: Outcome,
-    answer: oneshot::Sender<Result<bool, StoreError>>,
+    /// Who waits to hear; nobody, once it was told that the outcome is not written yet.
+    answer: Option<oneshot::Sender<Result<bool, StoreError>>>,
+}
+
+impl Ending {
+    fn told_to_wait(mut self) -> Self {
+        if let Some(answer) = self.answer.take() {
+            drop(answer.send(Err(StoreError::Busy)));
+        }
+        self
+    }
 }
 
 /// The ledger, as a node reaches it.
@@ -137,14 +149,20 @@ pub struct Ledger {
     clock: Clock,
     admissions: mpsc::Sender<Waiting>,
     endings: mpsc::Sender<Ending>,
-    work: Arc<Mutex<Option<(mpsc::Receiver<Waiting>, mpsc::Receiver<Ending>)>>>,
+    queues: Arc<Mutex<Option<Queues>>>,
+}
+
+/// The ends of the queues that [`Ledger::run`] takes from.
+struct Queues {
+    waiting: mpsc::Receiver<Waiting>,
+    ending: mpsc::Receiver<Ending>,
 }
 
 impl Ledger {
     pub(crate) fn new(pool: PgPool, node: NodeId, clock: Clock) -> Self {
         let (admissions, waiting) = mpsc::channel(QUEUE);
         let (endings, ending) = mpsc::channel(QUEUE);
-        Self { pool, node, clock, admissions, endings, work: Arc::new(Mutex::new(Some((waiting, ending)))) }
+        Self { pool, node, clock, admissions, endings, queues: Arc::new(Mutex::new(Some(Queues { waiting, ending }))) }
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -174,16 +192,16 @@ impl Ledger {
     /// Ends an act. `false`: it had been ended by somebody else, who had waited long enough to call it ambiguous.
     ///
     /// # Errors
-    /// `Unavailable`: the act stays admitted until it is swept.
+    /// `Unavailable`: the outcome is not written yet. It is kept in memory and written when the database is back.
     pub async fn settle(&self, ticket: Ticket, outcome: Outcome) -> Result<bool, StoreError> {
         let (answer, done) = oneshot::channel();
-        self.endings.send(Ending { ticket, outcome, answer }).await.map_err(|_| StoreError::Busy)?;
+        self.endings.send(Ending { ticket, outcome, answer: Some(answer) }).await.map_err(|_| StoreError::Busy)?;
         done.await.map_err(|_| StoreError::Busy)?
     }
 
     /// Admits and settles for as long as the process lives. Runs once; a second call has nothing to do.
     pub async fn run(self) {
-        let Some((waiting, ending)) = self.work.lock().await.take() else { return };
+        let Some(Queues { waiting, ending }) = self.queues.lock().await.take() else { return };
         tokio::join!(self.admit_batches(waiting), self.settle_batches(ending));
     }
 
@@ -245,9 +263,16 @@ impl Ledger {
             if wait && patience && is_lock_timeout(error) {
                 busy.push(waiting);
             } else {
+                self.disown(&waiting.entry);
                 drop(waiting.answer.send(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed))));
             }
         }
+    }
+
+    /// A call that failed may have committed. Nothing of it was sent, and its owner says so as soon as the database listens again.
+    fn disown(&self, entry: &Entry) {
+        let ticket = Ticket { act: entry.act, workspace: entry.permit.workspace(), send_by: Duration::ZERO };
+        drop(self.endings.try_send(Ending { ticket, outcome: Outcome::NotSent, answer: None }));
     }
 
     async fn call_admit(&self, batch: &[Waiting], wait: bool) -> Result<Vec<Answer>, StoreError> {
@@ -303,19 +328,59 @@ impl Ledger {
     }
 
     async fn settle_batches(&self, mut queue: mpsc::Receiver<Ending>) {
-        let mut batch = Vec::new();
-        while queue.recv_many(&mut batch, BATCH).await > 0 {
-            let endings = std::mem::take(&mut batch);
-            let result = self.call_settle(&endings).await;
-            if let Err(error) = &result {
-                tracing::warn!(acts = endings.len(), %error, "a batch was not settled");
+        let mut held: Vec<Ending> = Vec::new();
+        loop {
+            if held.is_empty() {
+                if queue.recv_many(&mut held, BATCH).await == 0 {
+                    return;
+                }
+            } else {
+                // What could not be written waits for the database, together with whatever comes meanwhile.
+                tokio::time::sleep(RETRY).await;
+                while held.len() < QUEUE
+                    && let Ok(next) = queue.try_recv()
+                {
+                    held.push(next);
+                }
             }
-            for ending in endings {
-                let id = ending.ticket.act.uuid();
-                drop(ending.answer.send(match &result {
-                    Ok(ended) => Ok(ended.contains(&id)),
-                    Err(_) => Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)),
-                }));
+            let mut kept = Vec::new();
+            while !held.is_empty() {
+                let batch: Vec<_> = held.drain(..held.len().min(BATCH)).collect();
+                kept.extend(self.settle_batch(batch).await);
+            }
+            held = kept;
+        }
+    }
+
+    /// Settles a batch; gives back what must be tried again.
+    async fn settle_batch(&self, batch: Vec<Ending>) -> Vec<Ending> {
+        let error = match self.call_settle(&batch).await {
+            Ok(ended) => {
+                for ending in batch {
+                    let ended = ended.contains(&ending.ticket.act.uuid());
+                    ending.answer.map(|answer| answer.send(Ok(ended)));
+                }
+                return Vec::new();
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(acts = batch.len(), %error, "a batch was not settled yet");
+        match error {
+            StoreError::Unavailable(_) => batch.into_iter().map(Ending::told_to_wait).collect(),
+            // One bad outcome must not hold its neighbours: each is tried by itself, and only that one is given up.
+            _ if batch.len() > 1 => {
+                let mut kept = Vec::new();
+                for ending in batch {
+                    kept.extend(Box::pin(self.settle_batch(vec![ending])).await);
+                }
+                kept
+            }
+            _ if is_lock_timeout(&error) => batch.into_iter().map(Ending::told_to_wait).collect(),
+            _ => {
+                for ending in batch {
+                    ending.told_to_wait();
+                }
+                Vec::new()
             }
         }
     }
@@ -375,7 +440,11 @@ fn prior(act: Option<Uuid>) -> Result<ActId, StoreError> {
     act.map(ActId::from_uuid).ok_or(StoreError::Corrupt("a replay names its act"))
 }
 
-fn over(budget: Option<Uuid>, remaining: Option<i64>, resets_at: Option<OffsetDateTime>) -> Result<Verdict, StoreError> {
+fn over(
+    budget: Option<Uuid>,
+    remaining: Option<i64>,
+    resets_at: Option<OffsetDateTime>,
+) -> Result<Verdict, StoreError> {
     let (Some(budget), Some(resets_at)) = (budget, resets_at) else {
         return Err(StoreError::Corrupt("a refusal names its budget"));
     };

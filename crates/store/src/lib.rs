@@ -7,6 +7,7 @@
 //! One file a noun; every statement is known at build. Nothing here opens a credential.
 
 pub mod act;
+mod address;
 pub mod api_key;
 pub mod audit;
 pub mod budget;
@@ -23,6 +24,7 @@ mod loader;
 mod lookup;
 pub mod mandate;
 pub mod migrate;
+pub mod owner;
 pub mod person;
 mod pool;
 pub mod return_address;
@@ -31,6 +33,7 @@ mod tenant;
 mod tuple;
 pub mod workspace;
 
+pub use address::{Address, AddressError};
 pub use context::{ContextKey, Pads};
 pub use error::StoreError;
 pub use ledger::Ledger;

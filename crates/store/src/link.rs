@@ -39,7 +39,11 @@ pub fn digest(text: &str) -> Vec<u8> {
 ///
 /// # Errors
 /// `Conflict` where the return address is not a registered one, or the connection is not there.
-pub async fn create(tenant: &mut Tenant<InviteOwner>, new: &NewLink<'_>, now: OffsetDateTime) -> Result<(), StoreError> {
+pub async fn create(
+    tenant: &mut Tenant<InviteOwner>,
+    new: &NewLink<'_>,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
     let workspace = tenant.workspace().uuid();
     let creator = tenant.principal().reference();
     sqlx::query!(
@@ -81,13 +85,14 @@ pub async fn follow(
     (verifier, key): (&[u8], DataKeyId),
 ) -> Result<(), StoreError> {
     let (workspace, link) = (tenant.workspace().uuid(), link_of(tenant)?);
+    let allowed = allowed.to_vec();
     let changed = sqlx::query!(
         "update connect_links set state_hash = $3, allowed = $4, verifier = $5, verifier_key = $6 \
          where workspace_id = $1 and id = $2 and cookie_hash = $7 and called_back_at is null and expires_at > clock_timestamp()",
         workspace,
         link.uuid(),
         digest(state),
-        allowed,
+        &allowed,
         verifier,
         key.uuid(),
         digest(cookie),

@@ -44,7 +44,7 @@ impl Loader {
     /// `NotFound`; `Unavailable`; `Corrupt` for a workspace with more facts than a snapshot may hold.
     pub async fn snapshot(&self, workspace: WorkspaceId) -> Result<Snapshot, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        let backend = sqlx::query_scalar!("select pg_backend_pid() as \"pid!\"").fetch_one(&mut *connection).await?;
+        let backend = tenant::backend_pid(&mut connection).await?;
         let mut transaction =
             sqlx::Connection::begin_with(&mut *connection, "begin isolation level repeatable read, read only").await?;
         let context = self.key.sign(Kind::Workspace, workspace.uuid(), backend, &self.clock);
@@ -74,11 +74,15 @@ impl Loader {
 }
 
 async fn installation_revision(sql: &mut PgConnection) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar!("select revision from heads where kind = 'installation'").fetch_optional(sql).await?.unwrap_or(0))
+    Ok(sqlx::query_scalar!("select revision from heads where kind = 'installation'")
+        .fetch_optional(sql)
+        .await?
+        .unwrap_or(0))
 }
 
 async fn tuples(sql: &mut PgConnection) -> Result<Vec<Tuple>, StoreError> {
-    let rows = sqlx::query!("select object, relation, subject from tuples limit $1", MOST_TUPLES + 1).fetch_all(sql).await?;
+    let rows =
+        sqlx::query!("select object, relation, subject from tuples limit $1", MOST_TUPLES + 1).fetch_all(sql).await?;
     if i64::try_from(rows.len()).unwrap_or(i64::MAX) > MOST_TUPLES {
         return Err(StoreError::Corrupt("more facts than a snapshot may hold"));
     }

@@ -81,7 +81,11 @@ impl Lookup {
         )
         .fetch_one(&self.pool)
         .await?;
-        Ok(Installation { environment: row.environment, root_check: row.root_check, schema_version: row.schema_version })
+        Ok(Installation {
+            environment: row.environment,
+            root_check: row.root_check,
+            schema_version: row.schema_version,
+        })
     }
 
     /// Whose key this is. Whether it is still good, its workspace's snapshot says.
@@ -153,7 +157,8 @@ impl Lookup {
 
     /// The account that a provider's subject belongs to.
     pub(crate) async fn account(&self, provider: &str, subject: &str) -> Result<Option<AccountId>, StoreError> {
-        let account = sqlx::query_scalar!("select lookup_account($1, $2)", provider, subject).fetch_one(&self.pool).await?;
+        let account =
+            sqlx::query_scalar!("select lookup_account($1, $2)", provider, subject).fetch_one(&self.pool).await?;
         Ok(account.map(AccountId::from_uuid))
     }
 

@@ -74,7 +74,7 @@ pub async fn create(
     tuple::add(tenant, &object, "grantee", &terms.grantee).await
 }
 
-/// Ends the permit's mandate, and every fact about it but the connection that it was on.
+/// Ends the permit's mandate. Its grantee stands as a former one: it may know that the mandate was, and do nothing with it.
 ///
 /// # Errors
 /// `NotFound` where it is ended already.
@@ -91,5 +91,5 @@ pub async fn revoke(tenant: &mut Tenant<RevokeMandate>, now: OffsetDateTime) -> 
     if ended.rows_affected() == 0 {
         return Err(StoreError::NotFound);
     }
-    tuple::remove_of_relation(tenant, &format!("mandate:{id}"), "grantee").await
+    tuple::turn(tenant, &format!("mandate:{id}"), "grantee", "former_grantee").await
 }

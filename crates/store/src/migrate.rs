@@ -1,6 +1,7 @@
 //! Migrations, group roles and logins: what the owner does, and a serving process cannot.
 //!
-//! The only place where SQL text is put together at run time, from names that are checked and verifiers that are made here.
+//! SQL text is put together at run time here and in `owner`, and nowhere else: from names that are checked and verifiers that are
+//! made here. No serving process calls either.
 
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -8,11 +9,10 @@ use domain::{environment::Environment, random};
 use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr,
     migrate::{Migration, MigrationType, Migrator},
-    postgres::PgConnectOptions,
 };
 use zeroize::Zeroizing;
 
-use crate::ContextKey;
+use crate::{Address, ContextKey};
 
 /// The groups that hold the privileges of the logins that serve.
 pub const GROUPS: [&str; 4] = ["app", "ledger", "lookup", "loader"];
@@ -40,7 +40,9 @@ pub enum MigrateError {
     #[error("a migration failed")]
     Migration(#[source] sqlx::migrate::MigrateError),
     /// The login may not do what the owner must.
-    #[error("the owner's login lacks a right: it must own the database, or be allowed to create in it, and have CREATEROLE")]
+    #[error(
+        "the owner's login lacks a right: it must own the database, or be allowed to create in it, and have CREATEROLE"
+    )]
     Rights(#[source] sqlx::Error),
     /// The database holds an installation of another environment or root key.
     #[error("the database belongs to another installation: {0}")]
@@ -67,7 +69,7 @@ pub struct Installation<'a> {
     /// Its environment.
     pub environment: Environment,
     /// The key that signs contexts.
-    pub context_key: &'a ContextKey,
+    pub context_key: ContextKey,
     /// The value that only the right root key gives.
     pub root_check: [u8; 32],
 }
@@ -86,14 +88,15 @@ pub struct Login {
 ///
 /// # Errors
 /// `Rights`, `Foreign`, `Migration`: nothing of the failed migration stays.
-pub async fn migrate(owner: &PgConnectOptions, installation: &Installation<'_>) -> Result<(i64, i64), MigrateError> {
+pub async fn migrate(owner: &Address, installation: &Installation<'_>) -> Result<(i64, i64), MigrateError> {
     let name = checked(installation.name)?;
-    let mut sql = PgConnection::connect_with(owner).await?;
+    let mut sql = PgConnection::connect_with(&owner.0).await?;
     for group in ["owner"].iter().chain(&GROUPS) {
         create_role(&mut sql, &format!("create role {name}_{group} nologin")).await?;
     }
     run(&mut sql, format!("grant {name}_owner to current_user")).await?;
-    let database = sqlx::query_scalar!("select quote_ident(current_database()) as \"name!\"").fetch_one(&mut sql).await?;
+    let database =
+        sqlx::query_scalar!("select quote_ident(current_database()) as \"name!\"").fetch_one(&mut sql).await?;
     run(&mut sql, format!("grant create, connect on database {database} to {name}_owner")).await?;
     run(&mut sql, format!("set role {name}_owner")).await?;
     run(&mut sql, "create schema if not exists keyholder".to_owned()).await?;
@@ -113,7 +116,13 @@ fn rendered(name: &str) -> Vec<Migration> {
             let text = ["owner"].iter().chain(&GROUPS).fold((*text).to_owned(), |text, group| {
                 text.replace(&format!("{{{{{group}}}}}"), &format!("{name}_{group}"))
             });
-            Migration::new(*version, (*description).into(), MigrationType::Simple, AssertSqlSafe(text).into_sql_str(), false)
+            Migration::new(
+                *version,
+                (*description).into(),
+                MigrationType::Simple,
+                AssertSqlSafe(text).into_sql_str(),
+                false,
+            )
         })
         .collect()
 }
@@ -125,7 +134,10 @@ async fn version(sql: &mut PgConnection) -> Result<i64, MigrateError> {
     if !there {
         return Ok(0);
     }
-    Ok(sqlx::query_scalar!("select max(version) from _sqlx_migrations where success").fetch_one(sql).await?.unwrap_or(0))
+    Ok(sqlx::query_scalar!("select max(version) from _sqlx_migrations where success")
+        .fetch_one(sql)
+        .await?
+        .unwrap_or(0))
 }
 
 /// Writes what the database is, once; after that, an installation of another kind is turned away.
@@ -169,9 +181,9 @@ async fn record(sql: &mut PgConnection, installation: &Installation<'_>) -> Resu
 ///
 /// # Errors
 /// `Rights`.
-pub async fn create_logins(owner: &PgConnectOptions, installation: &str) -> Result<Vec<Login>, MigrateError> {
+pub async fn create_logins(owner: &Address, installation: &str) -> Result<Vec<Login>, MigrateError> {
     let installation = checked(installation)?;
-    let mut sql = PgConnection::connect_with(owner).await?;
+    let mut sql = PgConnection::connect_with(&owner.0).await?;
     let pattern = format!("^{installation}_(app|ledger|lookup|loader)_([0-9]+)$");
     let newest = sqlx::query_scalar!(
         "select max(substring(rolname from '[0-9]+$')::integer) from pg_roles where rolname ~ $1 and rolcanlogin",

@@ -29,6 +29,14 @@ impl Store {
     /// # Errors
     /// `Unavailable`.
     pub async fn person(&self, proof: &ProofOfControl) -> Result<Person, StoreError> {
+        match self.try_person(proof).await {
+            // Somebody made the same person known in this moment: then it is known.
+            Err(StoreError::Conflict) => self.try_person(proof).await,
+            entered => entered,
+        }
+    }
+
+    async fn try_person(&self, proof: &ProofOfControl) -> Result<Person, StoreError> {
         let known = self.lookup.account(&proof.provider, &proof.subject).await?;
         let account = known.unwrap_or_else(|| AccountId::new(&self.clock));
         let (mut transaction, head) = self.begin(&self.app, Kind::Account, account, false).await?;

@@ -9,22 +9,22 @@ use sqlx::{
 };
 use tracing::log::LevelFilter;
 
-use crate::{ContextKey, Ledger, Loader, Lookup, StoreError};
+use crate::{Address, ContextKey, Ledger, Loader, Lookup, StoreError};
 
 /// How long a caller waits for a connection before it is told that there is none.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where each role logs in.
 #[derive(Clone)]
 pub struct Urls {
     /// Serves tenants under row-level security.
-    pub app: PgConnectOptions,
+    pub app: Address,
     /// Calls the ledger's functions.
-    pub ledger: PgConnectOptions,
+    pub ledger: Address,
     /// Calls the look-ups.
-    pub lookup: PgConnectOptions,
+    pub lookup: Address,
     /// Reads facts; holds the listening connection.
-    pub loader: PgConnectOptions,
+    pub loader: Address,
 }
 
 /// What a store is made of.
@@ -61,11 +61,7 @@ impl Store {
         let StoreOptions { urls, context_key, node, clock, connections } = options;
         let key = Arc::new(context_key);
         let lookup = Lookup { pool: pool(urls.lookup, 4) };
-        let loader = Loader {
-            pool: pool(urls.loader, 6),
-            key: Arc::clone(&key),
-            clock: clock.clone(),
-        };
+        let loader = Loader { pool: pool(urls.loader, 6), key: Arc::clone(&key), clock: clock.clone() };
         let ledger = Ledger::new(pool(urls.ledger, 6), node, clock.clone());
         Self { app: pool(urls.app, connections), key, clock, lookup, loader, ledger }
     }
@@ -88,16 +84,16 @@ impl Store {
     }
 }
 
-fn pool(options: PgConnectOptions, most: u32) -> PgPool {
+fn pool(address: Address, most: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(most)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
-        .connect_lazy_with(with_limits(options))
+        .connect_lazy_with(with_limits(address.0))
 }
 
 /// Every statement and every idle transaction has an end: one long snapshot would slow the hot rows of everybody.
-pub(crate) fn with_limits(options: PgConnectOptions) -> PgConnectOptions {
+fn with_limits(options: PgConnectOptions) -> PgConnectOptions {
     options
         .application_name("keyholder")
         .options([

@@ -10,7 +10,11 @@ use crate::{StoreError, Tenant};
 ///
 /// # Errors
 /// `Unavailable`.
-pub async fn register(tenant: &mut Tenant<ManageReturnAddresses>, url: &str, now: OffsetDateTime) -> Result<(), StoreError> {
+pub async fn register(
+    tenant: &mut Tenant<ManageReturnAddresses>,
+    url: &str,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
     let workspace = tenant.workspace().uuid();
     sqlx::query!(
         "insert into return_addresses (workspace_id, url, created_at) values ($1, $2, $3) on conflict do nothing",

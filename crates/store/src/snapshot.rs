@@ -97,10 +97,8 @@ struct Lease {
 impl Snapshots {
     /// Snapshots read through this loader. Nothing is trusted until [`Snapshots::listen`] runs.
     pub fn new(loader: Loader, clock: Clock) -> Self {
-        let cache = Cache::builder()
-            .max_capacity(MOST_BYTES)
-            .weigher(|_, snapshot: &Arc<Snapshot>| snapshot.weight())
-            .build();
+        let cache =
+            Cache::builder().max_capacity(MOST_BYTES).weigher(|_, snapshot: &Arc<Snapshot>| snapshot.weight()).build();
         let announced = Cache::builder().max_capacity(100_000).time_to_live(Duration::from_mins(1)).build();
         let lease = Arc::new(Lease {
             until_ms: AtomicU64::new(0),
@@ -115,8 +113,7 @@ impl Snapshots {
     /// # Errors
     /// `NotFound` where there is no such workspace; `Unavailable`.
     pub async fn get(&self, workspace: WorkspaceId) -> Result<Arc<Snapshot>, StoreError> {
-        let held = self.cache.get(&workspace).await;
-        match held {
+        match self.cache.get(&workspace).await {
             Some(snapshot) if self.is_trusted() => Ok(snapshot),
             Some(snapshot) => {
                 let facts = &snapshot.facts;

@@ -78,8 +78,7 @@ pub(crate) async fn begin(
     raise: bool,
 ) -> Result<(Transaction<'static, Postgres>, Option<(i64, i64)>), StoreError> {
     let mut transaction = pool.begin().await?;
-    // The driver knows the pid and does not tell it.
-    let backend = sqlx::query_scalar!("select pg_backend_pid() as \"pid!\"").fetch_one(&mut *transaction).await?;
+    let backend = backend_pid(&mut transaction).await?;
     let context = key.sign(kind, subject, backend, clock);
     let head = sqlx::query!(
         "select epoch as \"epoch!\", revision as \"revision!\" from enter($1, $2, $3, $4)",
@@ -91,6 +90,11 @@ pub(crate) async fn begin(
     .fetch_optional(&mut *transaction)
     .await?;
     Ok((transaction, head.map(|head| (head.epoch, head.revision))))
+}
+
+/// The pid of the connection's backend, which the driver knows and does not tell.
+pub(crate) async fn backend_pid(sql: &mut PgConnection) -> Result<i32, StoreError> {
+    Ok(sqlx::query_scalar!("select pg_backend_pid() as \"pid!\"").fetch_one(sql).await?)
 }
 
 impl<A: Action> Tenant<A> {

@@ -32,9 +32,14 @@ pub(crate) async fn remove_of_subject<A: Action>(
     subject: &str,
 ) -> Result<(), StoreError> {
     let workspace = tenant.workspace().uuid();
-    sqlx::query!("delete from tuples where workspace_id = $1 and object = $2 and subject = $3", workspace, object, subject)
-        .execute(tenant.sql())
-        .await?;
+    sqlx::query!(
+        "delete from tuples where workspace_id = $1 and object = $2 and subject = $3",
+        workspace,
+        object,
+        subject
+    )
+    .execute(tenant.sql())
+    .await?;
     Ok(())
 }
 
@@ -45,8 +50,33 @@ pub(crate) async fn remove_of_relation<A: Action>(
     relation: &str,
 ) -> Result<(), StoreError> {
     let workspace = tenant.workspace().uuid();
-    sqlx::query!("delete from tuples where workspace_id = $1 and object = $2 and relation = $3", workspace, object, relation)
-        .execute(tenant.sql())
-        .await?;
+    sqlx::query!(
+        "delete from tuples where workspace_id = $1 and object = $2 and relation = $3",
+        workspace,
+        object,
+        relation
+    )
+    .execute(tenant.sql())
+    .await?;
+    Ok(())
+}
+
+/// Turns every fact of one relation about the object into one of another.
+pub(crate) async fn turn<A: Action>(
+    tenant: &mut Tenant<A>,
+    object: &str,
+    from: &str,
+    into: &str,
+) -> Result<(), StoreError> {
+    let workspace = tenant.workspace().uuid();
+    sqlx::query!(
+        "update tuples set relation = $4 where workspace_id = $1 and object = $2 and relation = $3",
+        workspace,
+        object,
+        from,
+        into
+    )
+    .execute(tenant.sql())
+    .await?;
     Ok(())
 }

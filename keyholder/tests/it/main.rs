@@ -1,4 +1,21 @@
 //! The integration tests: one binary, so that one database cluster and one build serve them all.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what a test builds on fails by panicking, as the test does")]
 
+mod acts;
+mod budgets;
 mod cluster;
+mod connect;
+mod demo;
+mod disconnect;
+mod gate;
+mod harness;
+mod isolation;
+mod mandates;
+mod node;
+mod nodes;
+mod proxy;
+mod refresh;
+mod scrub;
+mod sealed;
+mod serve;
+mod sqlx_data;

@@ -1,0 +1,66 @@
+//! The caller's workspace.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::StatusCode;
+use serde::Serialize;
+use service::{
+    App,
+    action::{ManageReturnAddresses, ReadWorkspace},
+    workspace,
+};
+use utoipa::ToSchema;
+
+use crate::{
+    answer,
+    guard::Caller,
+    input::{BodySchema, Input, Reader, Takes},
+    problem::Problem,
+    route::collect,
+};
+
+/// A workspace.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Workspace)]
+pub(crate) struct WorkspaceView {
+    /// Its id, `ws_…`.
+    id: String,
+    /// Its name, as owners are shown it.
+    name: String,
+    /// Where browsers may be sent back to.
+    return_addresses: Vec<String>,
+}
+
+pub(crate) async fn get(app: Arc<App>, caller: Caller<ReadWorkspace>, (): ()) -> Result<Response, Problem> {
+    let workspace::Workspace { id, name, return_addresses } = workspace::get(&app, caller.principal()).await?;
+    answer::ok(&WorkspaceView { id: id.to_string(), name, return_addresses })
+}
+
+/// An address to which a browser may be sent with the one-time code of a new connection.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ReturnAddress {
+    /// `https`, or `http` on localhost; without credentials and without a fragment.
+    url: String,
+}
+
+impl Input for ReturnAddress {
+    const TAKES: Takes = Takes::Json;
+    const SCHEMA: Option<BodySchema> = Some(("ReturnAddress", collect::<Self>));
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let mut body = from.body()?;
+        let url = body.required(from, "url");
+        body.finish(from);
+        Some(Self { url: url? })
+    }
+}
+
+pub(crate) async fn register_return_address(
+    app: Arc<App>,
+    caller: Caller<ManageReturnAddresses>,
+    input: ReturnAddress,
+) -> Result<Response, Problem> {
+    let url = workspace::register_return_address(&app, caller.principal(), &input.url).await?;
+    answer::json(StatusCode::CREATED, &ReturnAddress { url })
+}

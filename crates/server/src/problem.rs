@@ -1,0 +1,429 @@
+//! Problems: the one place where refusals become answers (RFC 9457), and where their causes are logged, once.
+//!
+//! What is inside (a database's words, a path, a cause) goes to the log and never into an answer.
+
+use std::{error::Error, fmt::Write as _};
+
+use axum::response::{IntoResponse, Response};
+use domain::{
+    act::Over,
+    budget::Period,
+    clock::Clock,
+    id::{ActId, RequestId},
+    json::JsonFault,
+    problem::{Fault, Kind},
+    provider::RecogniseError,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use service::{Refusal, UpstreamFault, connect::ConnectError, gateway::ActError};
+use time::{Duration, OffsetDateTime};
+use utoipa::ToSchema;
+
+/// The media type of a problem.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// How many faults of one input are told.
+pub(crate) const MOST_FAULTS: usize = 32;
+
+/// A refusal on its way out. Boxed, since most answers are none.
+#[derive(Debug)]
+pub struct Problem(Box<Occurrence>);
+
+/// One occurrence of a problem.
+#[derive(Debug)]
+struct Occurrence {
+    kind: Kind,
+    detail: Option<String>,
+    errors: Vec<Fault>,
+    limit: Option<RateLimit>,
+    budget: Option<Box<Over>>,
+    act: Option<ActId>,
+    allow: Option<&'static str>,
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// A cheap limit that was passed: so many a minute, and after how many seconds one more.
+#[derive(Debug, Clone, Copy)]
+struct RateLimit {
+    quota: u32,
+    retry_after_s: u64,
+}
+
+/// A problem as it is answered.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody {
+    /// `urn:keyholder:problem:…`: stable, one a kind.
+    r#type: String,
+    /// The kind in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What is particular to this occurrence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// `urn:keyholder:request:` and the request's id.
+    instance: String,
+    /// The request's id, as it stands in the log and in the audit trail.
+    request_id: String,
+    /// Every fault of the input that was found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    errors: Vec<FaultBody>,
+    /// After how many seconds another try has a chance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    /// The budget that has no room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<OverBody>,
+    /// The act that this is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<String>,
+}
+
+/// One fault of an input.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Fault)]
+struct FaultBody {
+    /// A JSON pointer (RFC 6901) into the body; `?name` for a query parameter; a header's name.
+    pointer: String,
+    /// What is wrong there.
+    message: String,
+}
+
+/// A budget that had no room.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BudgetExceeded)]
+struct OverBody {
+    /// Whom it binds.
+    scope: &'static str,
+    /// What is counted.
+    unit: &'static str,
+    /// Its window.
+    per: &'static str,
+    /// What a window may hold.
+    cap: u64,
+    /// What is left of this window.
+    remaining: u64,
+    /// What the act wanted.
+    wanted: u64,
+    /// When the window ends.
+    #[serde(with = "time::serde::rfc3339")]
+    resets_at: OffsetDateTime,
+}
+
+impl Problem {
+    /// A problem of a kind, with nothing more to say.
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self(Box::new(Occurrence {
+            kind,
+            detail: None,
+            errors: Vec::new(),
+            limit: None,
+            budget: None,
+            act: None,
+            allow: None,
+            cause: None,
+        }))
+    }
+
+    /// Words for this occurrence.
+    pub(crate) fn saying(mut self, detail: impl Into<String>) -> Self {
+        self.0.detail = Some(detail.into());
+        self
+    }
+
+    /// The methods that are allowed here.
+    pub(crate) fn allowing(mut self, methods: &'static str) -> Self {
+        self.0.allow = Some(methods);
+        self
+    }
+
+    /// An input with these faults.
+    pub(crate) fn invalid(mut faults: Vec<Fault>) -> Self {
+        faults.truncate(MOST_FAULTS);
+        let mut problem = Self::new(Kind::InvalidInput);
+        problem.0.errors = faults;
+        problem
+    }
+
+    fn limited(limit: RateLimit) -> Self {
+        let mut problem = Self::new(Kind::RateLimited);
+        problem.0.limit = Some(limit);
+        problem
+    }
+
+    fn over(over: Box<Over>) -> Self {
+        let mut problem = Self::new(Kind::BudgetExceeded);
+        problem.0.budget = Some(over);
+        problem
+    }
+
+    fn about(mut self, act: ActId) -> Self {
+        self.0.act = Some(act);
+        self
+    }
+
+    fn because(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+        self.0.cause = Some(Box::new(cause));
+        self
+    }
+
+    /// Its kind.
+    #[cfg(test)]
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The faults of the input.
+    #[cfg(test)]
+    pub(crate) fn faults(&self) -> &[Fault] {
+        &self.0.errors
+    }
+
+    /// What a page tells a person: the title, and what is particular to this occurrence.
+    pub(crate) fn words(&self) -> (&'static str, Vec<&str>) {
+        let title = self.0.kind.describe().2;
+        let faults = self.0.errors.iter().map(|fault| fault.message.as_str());
+        (title, self.0.detail.as_deref().into_iter().chain(faults).collect())
+    }
+
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Logs the refusal with its causes. Called once, where the answer is made.
+    pub(crate) fn log(&self) {
+        let (name, status, _) = self.0.kind.describe();
+        let cause = self.0.cause.as_deref().map(chain).unwrap_or_default();
+        match status {
+            500 => tracing::error!(problem = name, cause, "a fault of ours"),
+            501.. => tracing::warn!(problem = name, cause, "refused"),
+            _ => tracing::info!(problem = name, cause, "refused"),
+        }
+    }
+
+    /// The answer, logged.
+    pub(crate) fn respond(self, request: RequestId, clock: &Clock) -> Response {
+        self.log();
+        let now = clock.now();
+        let mut response = (self.status(), self.headers(now), self.render(request, now)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        response
+    }
+
+    fn render(&self, request: RequestId, now: OffsetDateTime) -> String {
+        let (_, status, title) = self.0.kind.describe();
+        let body = ProblemBody {
+            r#type: self.0.kind.urn(),
+            title,
+            status,
+            detail: self.0.detail.clone(),
+            instance: format!("urn:keyholder:request:{request}"),
+            request_id: request.to_string(),
+            errors: self
+                .0
+                .errors
+                .iter()
+                .map(|Fault { pointer, message }| FaultBody { pointer: pointer.clone(), message: message.clone() })
+                .collect(),
+            retry_after: self.retry_after_s(now),
+            budget: self.0.budget.as_deref().map(|over| OverBody {
+                scope: over.scope,
+                unit: over.limit.unit.as_str(),
+                per: over.limit.per.as_str(),
+                cap: over.limit.cap,
+                remaining: over.remaining,
+                wanted: over.wanted,
+                resets_at: over.resets_at,
+            }),
+            act: self.0.act.map(|act| act.to_string()),
+        };
+        serde_json::to_string(&body).unwrap_or_default()
+    }
+
+    /// Seconds until another try has a chance, where that is known.
+    fn retry_after_s(&self, now: OffsetDateTime) -> Option<u64> {
+        if let Some(limit) = self.0.limit {
+            return Some(limit.retry_after_s.max(1));
+        }
+        if let Some(over) = &self.0.budget {
+            return Some(seconds_until(over.resets_at, now));
+        }
+        matches!(self.0.kind, Kind::Unavailable | Kind::Stale | Kind::ActInProgress).then_some(1)
+    }
+
+    /// What the status asks for: `WWW-Authenticate` (RFC 6750 §3), `Allow`, `Retry-After`, and the limit fields in both of the
+    /// forms that clients read (draft-ietf-httpapi-ratelimit-headers, versions before and since 08).
+    pub(crate) fn headers(&self, now: OffsetDateTime) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let mut put = |name: HeaderName, value: String| {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        };
+        if self.0.kind == Kind::Unauthenticated {
+            put(header::WWW_AUTHENTICATE, "Bearer".to_owned());
+        }
+        if let Some(methods) = self.0.allow {
+            put(header::ALLOW, methods.to_owned());
+        }
+        let retry = self.retry_after_s(now);
+        if let Some(seconds) = retry {
+            put(header::RETRY_AFTER, seconds.to_string());
+        }
+        let quota = match (&self.0.limit, self.0.budget.as_deref()) {
+            (Some(limit), _) => Some(("requests".to_owned(), u64::from(limit.quota), 0, 60, "requests")),
+            (None, Some(over)) => {
+                let unit = over.limit.unit.as_str();
+                let name = format!("{}-{unit}-{}", over.scope, over.limit.per.as_str());
+                Some((name, over.limit.cap, over.remaining, window_s(over.limit.per, over.resets_at), unit))
+            }
+            (None, None) => None,
+        };
+        if let Some((name, cap, remaining, window, unit)) = quota {
+            let reset = retry.unwrap_or(1);
+            put(HeaderName::from_static("ratelimit-limit"), cap.to_string());
+            put(HeaderName::from_static("ratelimit-remaining"), remaining.to_string());
+            put(HeaderName::from_static("ratelimit-reset"), reset.to_string());
+            put(HeaderName::from_static("ratelimit-policy"), format!("\"{name}\";q={cap};w={window};qu=\"{unit}\""));
+            put(HeaderName::from_static("ratelimit"), format!("\"{name}\";r={remaining};t={reset}"));
+        }
+        headers
+    }
+}
+
+/// Whole seconds until then, at least one: a client that comes back within the window would be refused again.
+fn seconds_until(then: OffsetDateTime, now: OffsetDateTime) -> u64 {
+    let left = then - now;
+    let whole = left.whole_seconds() + i64::from(left.subsec_nanoseconds() > 0);
+    u64::try_from(whole).unwrap_or(0).max(1)
+}
+
+/// How long the window is that ends then, in seconds.
+fn window_s(per: Period, ends: OffsetDateTime) -> u64 {
+    match per {
+        Period::Minute => 60,
+        Period::Hour => 3600,
+        Period::Day => 86_400,
+        Period::Month => {
+            let last = ends - Duration::SECOND;
+            86_400 * u64::from(last.month().length(last.year()))
+        }
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &(dyn Error + Send + Sync + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _infallible = write!(line, ": {error}");
+        cause = error.source();
+    }
+    line
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unauthenticated => Self::new(Kind::Unauthenticated),
+            Refusal::RateLimited { retry_after_s, limit } => Self::limited(RateLimit { quota: limit, retry_after_s }),
+            Refusal::NotFound => Self::new(Kind::NotFound),
+            Refusal::Forbidden => Self::new(Kind::Forbidden),
+            Refusal::Invalid(faults) => Self::invalid(faults),
+            Refusal::Unsupported(what) => {
+                Self::new(Kind::Unsupported).saying(format!("{what} is not supported by this version"))
+            }
+            Refusal::Conflict(why) => Self::new(Kind::Conflict).saying(why),
+            Refusal::Stale => Self::new(Kind::Stale),
+            Refusal::Unavailable(None) => Self::new(Kind::Unavailable),
+            Refusal::Unavailable(Some(cause)) => Self::new(Kind::Unavailable).because(cause),
+            refusal @ Refusal::Internal(..) => Self::new(Kind::Internal).because(refusal),
+        }
+    }
+}
+
+impl From<UpstreamFault> for Problem {
+    fn from(fault: UpstreamFault) -> Self {
+        match fault {
+            UpstreamFault::Unreachable => Self::new(Kind::UpstreamUnreachable).saying("nothing was sent"),
+            UpstreamFault::Timeout => Self::new(Kind::UpstreamTimeout),
+            UpstreamFault::Invalid => Self::new(Kind::UpstreamInvalid),
+        }
+    }
+}
+
+impl From<ActError> for Problem {
+    fn from(error: ActError) -> Self {
+        match error {
+            ActError::Refused(refusal) => refusal.into(),
+            ActError::OutsideMandate(why) => Self::new(Kind::OutsideMandate).saying(why),
+            ActError::NotAnAction(error) => error.into(),
+            ActError::KeyRequired => Self::new(Kind::IdempotencyKeyRequired),
+            ActError::KeyReused => Self::new(Kind::IdempotencyKeyReused),
+            ActError::InProgress(act) => Self::new(Kind::ActInProgress).about(act),
+            ActError::Ambiguous(act) => Self::new(Kind::ActAmbiguous).about(act),
+            ActError::NotKept(act) => {
+                Self::new(Kind::Conflict).saying("the act has ended, and its answer is not kept").about(act)
+            }
+            ActError::Over(over) => Self::over(over),
+            ActError::CredentialUnavailable(cause) => Self::new(Kind::CredentialUnavailable).because(cause),
+            ActError::ReconnectRequired => Self::new(Kind::ReconnectRequired),
+            ActError::Upstream { fault, act: None } => fault.into(),
+            ActError::Upstream { fault, act: Some(act) } => {
+                Self::from(fault).saying("the act was sent, and it may have had its effect").about(act)
+            }
+        }
+    }
+}
+
+impl From<RecogniseError> for Problem {
+    fn from(error: RecogniseError) -> Self {
+        match error {
+            RecogniseError::NoSuchAction => Self::new(Kind::OutsideMandate).saying(error.to_string()),
+            RecogniseError::InvalidJson(fault) => fault.into(),
+            RecogniseError::Path(_)
+            | RecogniseError::Query(_)
+            | RecogniseError::RepeatedQuery { .. }
+            | RecogniseError::UnknownQuery { .. }
+            | RecogniseError::UnexpectedBody
+            | RecogniseError::NotAnObject { .. }
+            | RecogniseError::UnknownBodyField { .. }
+            | RecogniseError::FixedDiffers { .. } => Self::new(Kind::InvalidInput).saying(chain(&error)),
+        }
+    }
+}
+
+impl From<JsonFault> for Problem {
+    fn from(fault: JsonFault) -> Self {
+        let kind = match fault {
+            JsonFault::TooLong { .. } => Kind::BodyTooLarge,
+            JsonFault::TooDeep { .. } | JsonFault::DuplicateKey { .. } | JsonFault::Syntax { .. } => Kind::InvalidJson,
+        };
+        Self::new(kind).saying(fault.to_string())
+    }
+}
+
+impl From<ConnectError> for Problem {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Refused(refusal) => refusal.into(),
+            ConnectError::LinkGone => Self::new(Kind::Forbidden).saying(
+                "This link has been used, has expired, or was first opened in another browser. Ask for a new one.",
+            ),
+            ConnectError::ForeignIssuer => {
+                Self::new(Kind::Forbidden).saying("The answer did not come from the provider.")
+            }
+            ConnectError::OtherAccount => Self::new(Kind::Forbidden).saying("Another account came back."),
+            ConnectError::TooLittle => Self::new(Kind::Forbidden).saying("The provider granted too little."),
+            ConnectError::Upstream(fault) => fault.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "problem_tests.rs"]
+mod tests;

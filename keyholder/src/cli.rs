@@ -1,0 +1,97 @@
+//! The command line: parsed arguments become a configuration, a configuration becomes one command's work, and the outcome one
+//! line or a few words.
+//!
+//! Standard output carries the outcome and nothing else; logs, bars and complaints go to standard error. Owns the exit codes.
+//! Decides nothing about accounts, keys or mandates: a command calls one verb of the library.
+
+mod args;
+mod doctor;
+mod failure;
+#[cfg(feature = "sandbox")]
+mod local;
+mod migrate;
+mod output;
+mod provider;
+mod root_key;
+mod serve;
+mod signal;
+mod surroundings;
+#[cfg(test)]
+mod tests;
+mod workspace;
+
+use std::{process::ExitCode, sync::Arc};
+
+use clap::Parser;
+use domain::clock::Clock;
+use guard::Redactor;
+
+use self::{
+    args::{ApiKeyCommand, Cli, Command, ConfigArgs, ProviderCommand, RootKeyCommand, WorkspaceCommand},
+    failure::{Exit, Failure},
+    output::Voice,
+    surroundings::Surroundings,
+};
+use crate::{
+    config::{Log, Secret, Sources},
+    telemetry::{self, Telemetry, TelemetryError, TelemetryOptions, Writer},
+};
+
+/// Parses the command line and does what it says. A command line that is not one ends the process with code 2.
+pub async fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let voice = if cli.json { Voice::Json } else { Voice::Words };
+    match Box::pin(dispatch(cli.command, voice)).await {
+        Ok(code) => code,
+        Err(failure) => {
+            voice.fail(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Says that the process could not even begin. The code is that of anything else.
+pub fn fail_to_begin(why: &str) -> ExitCode {
+    output::note(&format!("keyholder: {why}"));
+    Exit::Other.into()
+}
+
+async fn dispatch(command: Command, voice: Voice) -> Result<ExitCode, Failure> {
+    match command {
+        #[cfg(feature = "sandbox")]
+        Command::Demo(args) => Box::pin(local::demo(args, voice)).await,
+        #[cfg(feature = "sandbox")]
+        Command::Up(args) => Box::pin(local::up(args, voice)).await,
+        Command::Serve(args) => serve::run(&args, voice).await,
+        Command::Migrate(args) => migrate::run(&args, voice).await,
+        Command::Doctor(args) => doctor::run(&args, voice).await,
+        Command::RootKey(RootKeyCommand::Generate { out }) => root_key::generate(out.as_deref(), voice),
+        Command::Workspace(WorkspaceCommand::Create { name, config }) => workspace::create(&name, &config, voice).await,
+        Command::ApiKey(ApiKeyCommand::Create { workspace, role, label, config }) => {
+            workspace::create_key(&workspace, role, &label, &config, voice).await
+        }
+        Command::Provider(ProviderCommand::Lint { files }) => Ok(provider::lint(&files, voice)),
+        Command::Provider(ProviderCommand::List { config, providers }) => {
+            let flags = providers.map(|folder| ("providers".to_owned(), folder)).into_iter().collect();
+            provider::list(&Surroundings::read().sources(config.as_deref(), flags)?, voice)
+        }
+    }
+}
+
+fn sources(args: &ConfigArgs) -> Result<Sources, Failure> {
+    Ok(Surroundings::read().sources(args.config.as_deref(), args.flags())?)
+}
+
+/// What renders the metrics of this process.
+type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Begins the log and the metrics. The log knows the configuration's secrets before its first line.
+fn observe(log: Log, secrets: &[Secret], writer: Writer) -> Result<(Telemetry, RenderMetrics), Failure> {
+    let redactor = Redactor::with_values(secrets.iter().map(Secret::expose)).map_err(TelemetryError::Guard)?;
+    let Log { format, filter } = log;
+    let options = TelemetryOptions { format, filter, redactor: Arc::new(redactor), writer, clock: Clock::system() };
+    let telemetry = telemetry::init(options)?;
+    telemetry::log_panics();
+    let metrics = telemetry::metrics()?;
+    Ok((telemetry, Arc::new(move || metrics.render())))
+}

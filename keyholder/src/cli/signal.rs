@@ -1,0 +1,39 @@
+//! The end of a process that runs until it is told to stop: SIGTERM or SIGINT.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::failure::{Exit, Failure};
+
+/// Listens for the signals that end a process.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Begins to listen. From here on no signal ends the process by itself.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::because(Exit::Other, "signals cannot be listened for", error));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Does the last work, unless another signal says not to wait for it. `false`: it was broken off.
+    pub(super) async fn unless_again(&mut self, work: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            () = work => true,
+            () = self.next() => false,
+        }
+    }
+}

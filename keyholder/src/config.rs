@@ -1,0 +1,247 @@
+//! The configuration: one struct, read once, resolved and validated before a port is bound.
+//!
+//! Four layers, each over the one before: the base (defaults that depend on the environment), the overlay (one TOML file),
+//! the environment's variables, the command line's flags. What is not known is refused in every one of them. All faults are
+//! told at once, each by the name that the operator wrote. There is no default key.
+//!
+//! [`Config::load`] takes its sources as data. It reads the files that the settings name (secrets, provider files) and nothing
+//! else: never an environment variable, never the command line.
+
+mod base;
+mod database;
+mod fault;
+mod gather;
+mod provider_files;
+mod resolve;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use domain::{budget::Limit, clock::Clock, environment::Environment, provider::Catalogue};
+use seal::RootKey;
+use service::{Client, LimitOptions, step::Hook};
+use store::{Address, Urls};
+use url::Url;
+
+pub(crate) use self::{database::with_login, provider_files::text as provider_text};
+pub use self::{
+    fault::{ConfigFaults, Fault, Kind},
+    secret::Secret,
+};
+use self::{gather::gather, resolve::Resolver};
+use crate::{InstanceOptions, cluster::Binaries, telemetry::Format};
+
+/// Where a configuration comes from, as data.
+#[derive(Default)]
+pub struct Sources {
+    /// The flags: setting (as the file names it) and value.
+    pub flags: Vec<(String, String)>,
+    /// The environment, all of it: what does not begin with `KEYHOLDER_` is overlooked.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The file, where there is one.
+    pub file: Option<SourceFile>,
+    /// The state folder where nobody names one.
+    pub usual_state: PathBuf,
+}
+
+/// A configuration file that was read.
+pub struct SourceFile {
+    /// Where it lies: named in faults, and what relative paths in it are relative to.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: String,
+}
+
+/// How and what the process logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: Format,
+    /// Which lines are written.
+    pub filter: String,
+}
+
+/// The owner's way into the database: for `migrate` alone.
+pub struct Owner {
+    /// Where it goes.
+    pub login: Address,
+    /// The address itself: those of new logins are made from it.
+    pub url: Secret,
+}
+
+/// A valid configuration. Not printable: it holds the root key.
+pub struct Config {
+    /// The environment.
+    pub environment: Environment,
+    /// The installation's name, with which its database roles begin.
+    pub installation: String,
+    /// The operator's name, as owners are shown it.
+    pub operator: String,
+    /// Where to serve: loopback.
+    pub listen: SocketAddr,
+    /// Where to serve metrics: loopback.
+    pub metrics_listen: SocketAddr,
+    /// Where browsers reach this installation; `None` in `local` alone, and then it is `http://localhost:PORT`.
+    pub public_url: Option<Url>,
+    /// The most connections of the application's login.
+    pub connections: u32,
+    /// The root key.
+    pub root_key: RootKey,
+    /// The keyring's file.
+    pub keyring: PathBuf,
+    /// What a process keeps that is not in the database.
+    pub state_dir: PathBuf,
+    /// The shipped providers and the operator's own.
+    pub catalogue: Catalogue,
+    /// The operator's clients, by provider.
+    pub clients: BTreeMap<String, Client>,
+    /// The cheap limits.
+    pub limits: LimitOptions,
+    /// The installation's own budgets.
+    pub budgets: Vec<Limit>,
+    /// The log.
+    pub log: Log,
+    /// Every secret that was read, for the log's redactor.
+    pub secrets: Vec<Secret>,
+}
+
+impl Config {
+    /// Resolves the sources for a serving process, or for a command that does what one could do: the four logins, and never
+    /// the owner's.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn for_serving(sources: &Sources) -> Result<(Self, Urls), ConfigFaults> {
+        Self::load(sources, logins)
+    }
+
+    /// Resolves the sources for a migration: the owner's login, and no other.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn for_migration(sources: &Sources) -> Result<(Self, Owner), ConfigFaults> {
+        Self::load(sources, owner)
+    }
+
+    fn load<D>(sources: &Sources, database: fn(&mut Resolver) -> Option<D>) -> Result<(Self, D), ConfigFaults> {
+        let mut from = Resolver { gathered: gather(sources), secrets: Vec::new() };
+        let environment = from.environment();
+        let listen = from.listen("listen", base::LISTEN);
+        let metrics_listen = from.listen("metrics_listen", base::METRICS_LISTEN);
+        from.listens_differ(listen, metrics_listen);
+        let state_dir = from.path("state_dir").unwrap_or_else(|| sources.usual_state.clone());
+        let root_key = from.root_key();
+        let database = database(&mut from);
+        let catalogue = from.catalogue();
+        let clients = from.clients(catalogue.as_ref());
+        let (installation, operator) = (from.installation(), from.operator(environment));
+        let (public_url, connections) = (from.public_url(environment), from.connections());
+        let (limits, budgets) = (from.limits(), from.budgets());
+        let (log, keyring) = (from.log(base::log(environment)), from.keyring(&state_dir));
+        let Resolver { gathered, secrets } = from;
+        gathered.finish()?;
+        let (Some(environment), Some(root_key), Some(database), Some(catalogue)) =
+            (environment, root_key, database, catalogue)
+        else {
+            // Whatever could not be resolved has told why; that it did is not left to trust.
+            return Err(ConfigFaults::one("", "something could not be resolved"));
+        };
+        let config = Self {
+            environment,
+            installation,
+            operator,
+            listen,
+            metrics_listen,
+            public_url,
+            connections,
+            root_key,
+            keyring,
+            state_dir,
+            catalogue,
+            clients,
+            limits,
+            budgets,
+            log,
+            secrets,
+        };
+        Ok((config, database))
+    }
+
+    /// What an instance is started with.
+    pub fn into_options(
+        self,
+        urls: Urls,
+        hook: Hook,
+        clock: Clock,
+        render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    ) -> InstanceOptions {
+        InstanceOptions {
+            environment: self.environment,
+            installation: self.installation,
+            operator: self.operator,
+            listen: self.listen,
+            metrics_listen: self.metrics_listen,
+            public_url: self.public_url,
+            urls,
+            connections: self.connections,
+            root_key: self.root_key,
+            keyring: self.keyring,
+            catalogue: self.catalogue,
+            clients: self.clients,
+            limits: self.limits,
+            budgets: self.budgets,
+            sandbox: None,
+            hook,
+            clock,
+            render_metrics,
+        }
+    }
+}
+
+fn logins(from: &mut Resolver) -> Option<Urls> {
+    let why = "a serving process never holds the owner's login: leave it to `keyholder migrate`, and unset it here";
+    from.refuse("database.owner_url", why);
+    let mut login = |name: &str| {
+        from.require(name, "a serving process has a login for each role; `keyholder migrate --logins DIR` makes them");
+        from.database(name).map(|(_, login)| login)
+    };
+    let (app, ledger) = (login("database.app_url"), login("database.ledger_url"));
+    let (lookup, loader) = (login("database.lookup_url"), login("database.loader_url"));
+    Some(Urls { app: app?, ledger: ledger?, lookup: lookup?, loader: loader? })
+}
+
+fn owner(from: &mut Resolver) -> Option<Owner> {
+    from.require("database.owner_url", "migrations run as the owner of the database");
+    from.database("database.owner_url").map(|(url, login)| Owner { login, url })
+}
+
+/// What `up`, `demo` and `provider list` take from the same sources: they bring keys and a database of their own.
+pub struct LocalConfig {
+    /// Which PostgreSQL to run.
+    pub binaries: Binaries,
+    /// The state folder.
+    pub state_dir: PathBuf,
+    /// The shipped providers and the operator's own.
+    pub catalogue: Catalogue,
+    /// The log.
+    pub log: Log,
+}
+
+impl LocalConfig {
+    /// Resolves the sources. Settings that only a server needs are overlooked; names that nobody knows are not.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(sources: &Sources, log: Log) -> Result<Self, ConfigFaults> {
+        let mut from = Resolver { gathered: gather(sources), secrets: Vec::new() };
+        let catalogue = from.catalogue();
+        let log = from.log(log);
+        let state_dir = from.path("state_dir").unwrap_or_else(|| sources.usual_state.clone());
+        let binaries = from.path("postgres_bin");
+        let binaries = Binaries::from_setting(binaries.as_deref().and_then(std::path::Path::to_str));
+        from.gathered.finish()?;
+        Ok(Self { binaries, state_dir, catalogue: catalogue.unwrap_or_default(), log })
+    }
+}

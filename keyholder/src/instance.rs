@@ -1,0 +1,284 @@
+//! One serving process: everything checked, then everything started, then ready.
+//!
+//! [`Instance::start`] is what `serve`, `up`, `demo`, the tests and the benches share. Ports are bound first, so that a port that is
+//! taken costs nothing; nothing answers before the gate has passed.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use domain::{budget::Limit, clock::Clock, environment::Environment, id::NodeId, provider::Catalogue};
+use seal::{Keyring, KeyringError, Purpose, RootKey};
+use server::{Server, ServerError, ServerOptions};
+use service::{App, AppOptions, Client, LimitOptions, Providers, ProvidersError, Sandbox, step::Hook, tasks::Tasks};
+use store::{
+    ContextKey, Store, StoreError, StoreOptions, Urls,
+    gate::{self, Expectation},
+};
+use tokio::net::TcpListener;
+use url::Url;
+
+use crate::cluster::ClusterError;
+
+/// How long a stop waits for what is on its way.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What one process serves with.
+pub struct InstanceOptions {
+    /// The environment.
+    pub environment: Environment,
+    /// The installation's name, with which its database roles begin.
+    pub installation: String,
+    /// The operator's name, as owners are shown it.
+    pub operator: String,
+    /// Where to listen: loopback, port 0 for any.
+    pub listen: SocketAddr,
+    /// Where metrics are read: loopback, port 0 for any.
+    pub metrics_listen: SocketAddr,
+    /// Where browsers reach this process; `http://localhost:PORT` where it is not said.
+    pub public_url: Option<Url>,
+    /// The database's four logins.
+    pub urls: Urls,
+    /// The most connections of the application's login.
+    pub connections: u32,
+    /// The root key.
+    pub root_key: RootKey,
+    /// The keyring's file.
+    pub keyring: PathBuf,
+    /// The providers.
+    pub catalogue: Catalogue,
+    /// The operator's clients at them.
+    pub clients: BTreeMap<String, Client>,
+    /// The cheap limits.
+    pub limits: LimitOptions,
+    /// The installation's own budgets.
+    pub budgets: Vec<Limit>,
+    /// A sandbox that stands in for every provider; in the environment `local` only.
+    pub sandbox: Option<Sandbox>,
+    /// What is called at each step.
+    pub hook: Hook,
+    /// The time.
+    pub clock: Clock,
+    /// Renders the metrics of this process.
+    pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// Why a process does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port is taken, or may not be bound.
+    #[error("cannot listen on {addr}: {reason}")]
+    Listen {
+        /// Which.
+        addr: SocketAddr,
+        /// Why.
+        reason: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The address is not on this machine.
+    #[error("{0} is not a loopback address: this version serves plain HTTP, and that to this machine alone")]
+    NotLoopback(SocketAddr),
+    /// A listener is no use.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The database does not answer.
+    #[error("the database cannot be reached: {0}")]
+    Database(&'static str, #[source] StoreError),
+    /// A database's address.
+    #[error("a database's address is wrong")]
+    Address(#[source] store::AddressError),
+    /// The gate refuses the database.
+    #[error("the database is refused: {}", .0.join("; "))]
+    Gate(Vec<String>),
+    /// The database could not be prepared.
+    #[error("the database could not be prepared")]
+    Migrate(#[from] store::migrate::MigrateError),
+    /// The keyring.
+    #[error("the keyring {path} cannot be used")]
+    Keyring {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyringError,
+    },
+    /// The root key.
+    #[error("the root key {path} cannot be used")]
+    RootKey {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: seal::RootKeyError,
+    },
+    /// A provider.
+    #[error(transparent)]
+    Providers(#[from] ProvidersError),
+    /// The provider files that come with the binary.
+    #[error("a provider file is not valid: {0}")]
+    Catalogue(String),
+    /// The embedded cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A file of the state folder.
+    #[error("{path} cannot be used")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A use case that starting needs.
+    #[error("the installation could not be set up")]
+    SetUp(#[source] service::Refusal),
+    /// The sandbox.
+    #[error("the sandbox could not be started")]
+    Sandbox(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StartError {
+    /// The process's exit code: 4 for the database, 5 for key and keyring, 6 for a port, 3 for what is configured, 7 for the rest.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotLoopback(_) | Self::Providers(_) | Self::Catalogue(_) | Self::Address(_) => 3,
+            Self::Database(..) | Self::Gate(_) | Self::Migrate(_) | Self::Cluster(_) => 4,
+            Self::Keyring { .. } | Self::RootKey { .. } => 5,
+            Self::Listen { .. } | Self::Server(_) => 6,
+            Self::File { .. } | Self::SetUp(_) | Self::Sandbox(_) => 7,
+        }
+    }
+
+    pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+}
+
+/// A process that serves.
+pub struct Instance {
+    app: Arc<App>,
+    server: Server,
+    metrics: Server,
+    url: Url,
+    metrics_url: Url,
+}
+
+impl Instance {
+    /// Checks everything, then serves.
+    ///
+    /// # Errors
+    /// The first of port, database, keyring, providers that is not as it must be. Nothing is left running then.
+    pub async fn start(options: InstanceOptions) -> Result<Self, StartError> {
+        let listener = bind(options.listen).await?;
+        let metrics_listener = bind(options.metrics_listen).await?;
+        let public_url = options.public_url.clone().unwrap_or_else(|| localhost(&listener));
+        let node = NodeId::new(&options.clock);
+        let store = Store::open(StoreOptions {
+            urls: options.urls,
+            context_key: ContextKey::new(*options.root_key.derive(Purpose::Context, options.environment).as_bytes()),
+            node,
+            clock: options.clock.clone(),
+            connections: options.connections,
+        });
+        let expected = Expectation {
+            installation: &options.installation,
+            environment: options.environment,
+            root_check: options.root_key.check_value(options.environment),
+        };
+        pass(&store, &expected).await?;
+        let keyring = Keyring::open(&options.keyring, &options.root_key, options.environment)
+            .map_err(|source| StartError::Keyring { path: options.keyring.clone(), source })?;
+        let providers = Providers::new(
+            options.catalogue,
+            options.clients,
+            options.environment,
+            &options.clock,
+            options.sandbox.as_ref(),
+        )?;
+        store
+            .configure_installation(&options.budgets, &options.clock)
+            .await
+            .map_err(|error| StartError::Database("its budgets", error))?;
+        let (url, metrics_url) = (localhost(&listener), localhost(&metrics_listener));
+        let app = App::start(AppOptions {
+            store,
+            keyring,
+            providers,
+            limits: options.limits,
+            public_url,
+            operator: options.operator,
+            environment: options.environment,
+            node,
+            clock: options.clock,
+            hook: options.hook,
+            tasks: Tasks::default(),
+        });
+        let server = Server::start(&app, listener, server::router(&app), ServerOptions::default())?;
+        let render = options.render_metrics;
+        let metrics =
+            Server::start(&app, metrics_listener, server::metrics_router(move || render()), ServerOptions::default())?;
+        Ok(Self { app, server, metrics, url, metrics_url })
+    }
+
+    /// Where it serves: `http://localhost:PORT/`.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Where its metrics are.
+    pub fn metrics_url(&self) -> &Url {
+        &self.metrics_url
+    }
+
+    /// The application.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Takes no more requests, waits for what is on its way, and closes the database.
+    pub async fn stop(self) {
+        self.server.stop().await;
+        self.metrics.stop().await;
+        if !self.app.tasks.stop(DRAIN).await {
+            tracing::warn!("some work was still on its way when the process stopped");
+        }
+        self.app.store.close().await;
+    }
+}
+
+async fn pass(store: &Store, expected: &Expectation<'_>) -> Result<(), StartError> {
+    let faults = gate::check(store, expected).await.map_err(|error| StartError::Database("the gate", error))?;
+    if faults.is_empty() { Ok(()) } else { Err(StartError::Gate(faults)) }
+}
+
+async fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
+    if !addr.ip().is_loopback() {
+        return Err(StartError::NotLoopback(addr));
+    }
+    TcpListener::bind(addr).await.map_err(|source| {
+        let reason = match source.kind() {
+            io::ErrorKind::AddrInUse => "another process has the port".to_owned(),
+            io::ErrorKind::PermissionDenied => "this user may not bind the port".to_owned(),
+            _ => source.to_string(),
+        };
+        StartError::Listen { addr, reason, source }
+    })
+}
+
+fn localhost(listener: &TcpListener) -> Url {
+    let port = listener.local_addr().map_or(0, |addr| addr.port());
+    let mut url = LOCALHOST.clone();
+    let _set = url.set_port(Some(port));
+    url
+}
+
+#[expect(clippy::unwrap_used, reason = "a constant that the first test parses")]
+static LOCALHOST: std::sync::LazyLock<Url> = std::sync::LazyLock::new(|| Url::parse("http://localhost/").unwrap());

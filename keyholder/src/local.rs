@@ -1,0 +1,198 @@
+//! Everything on one machine: a home, a sandbox in the providers' place, and an instance. What `up`, `demo` and the tests run.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use domain::{
+    clock::Clock,
+    environment::Environment,
+    id::{KeyId, WorkspaceId},
+    principal::Principal,
+    provider::Catalogue,
+    random,
+};
+use sandbox::{Client as PlatformClient, SandboxOptions};
+use seal::RootKey;
+use service::{App, Client, LimitOptions, Sandbox, step::Hook};
+use store::api_key::Role;
+use zeroize::Zeroizing;
+
+use crate::{
+    Instance, InstanceOptions, StartError,
+    cluster::ClusterOptions,
+    home::{Home, INSTALLATION, Keys},
+};
+
+/// The provider that a sandbox doubles, and the operator's client there.
+pub const PROVIDER: &str = "x";
+const CLIENT_ID: &str = "keyholder-local";
+
+/// What a local installation is started with.
+pub struct LocalOptions {
+    /// The state folder; a throwaway one where there is none.
+    pub state: Option<PathBuf>,
+    /// The cluster.
+    pub cluster: ClusterOptions,
+    /// The port to serve on; 0 for any.
+    pub port: u16,
+    /// What is called at each step.
+    pub hook: Hook,
+    /// Renders the metrics of this process.
+    pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// A local installation.
+pub struct Local {
+    home: Home,
+    sandbox: sandbox::Sandbox,
+    instance: Instance,
+}
+
+/// A workspace with the first key of its admin, whose text is shown this once.
+pub struct FirstKey {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// The key's id.
+    pub key: KeyId,
+    /// The key's text.
+    pub text: Zeroizing<String>,
+}
+
+impl Local {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// Whatever does not start, by name.
+    pub async fn start(options: LocalOptions) -> Result<Self, StartError> {
+        let home = Home::open(options.state.as_deref(), options.cluster, &Clock::system()).await?;
+        let sandbox = sandbox::Sandbox::start(SandboxOptions::default())
+            .await
+            .map_err(|error| StartError::Sandbox(Box::new(error)))?;
+        let secret = Zeroizing::new(random::token());
+        let place = Place { database: INSTALLATION, port: options.port };
+        let mut wanted = place.options(home.keys(), Some(route(&sandbox)), &secret)?;
+        wanted.hook = options.hook;
+        wanted.render_metrics = options.render_metrics;
+        let instance = Instance::start(wanted).await?;
+        register(&sandbox, &instance, &secret)?;
+        Ok(Self { home, sandbox, instance })
+    }
+
+    /// The instance.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// The sandbox.
+    pub fn sandbox(&self) -> &sandbox::Sandbox {
+        &self.sandbox
+    }
+
+    /// The home.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The database, by the application's own login.
+    pub fn database_url(&self) -> Zeroizing<String> {
+        self.home.keys().url("app", INSTALLATION)
+    }
+
+    /// Makes a workspace with an admin's key.
+    ///
+    /// # Errors
+    /// `SetUp`.
+    pub async fn create_workspace(&self, name: &str) -> Result<FirstKey, StartError> {
+        create_workspace(self.instance.app(), name).await
+    }
+
+    /// Stops everything, in the order in which it depends on each other.
+    ///
+    /// # Errors
+    /// `Cluster` where the database does not stop.
+    pub async fn stop(self) -> Result<(), StartError> {
+        self.instance.stop().await;
+        self.sandbox.shutdown().await;
+        self.home.close().await
+    }
+}
+
+/// Makes a workspace with an admin's key, by the hand of the operator at this machine.
+///
+/// # Errors
+/// `SetUp`.
+pub async fn create_workspace(app: &App, name: &str) -> Result<FirstKey, StartError> {
+    let operator = Principal::operator("local", app.clock.now());
+    let workspace = service::workspace::create(app, &operator, name).await.map_err(StartError::SetUp)?;
+    let (key, text) = service::workspace::issue_key(app, &operator, workspace, "first key", Role::Admin, None)
+        .await
+        .map_err(StartError::SetUp)?;
+    Ok(FirstKey { workspace, key, text })
+}
+
+/// How an instance gets to a sandbox.
+pub fn route(sandbox: &sandbox::Sandbox) -> Sandbox {
+    Sandbox::new(sandbox.addr(), sandbox.ca_der().to_vec())
+}
+
+/// Tells the platform of an instance's client and where it may send browsers back to.
+///
+/// # Errors
+/// `Sandbox`.
+pub fn register(sandbox: &sandbox::Sandbox, instance: &Instance, secret: &str) -> Result<(), StartError> {
+    let redirect = instance.app().redirect_uri(PROVIDER);
+    let client = PlatformClient::confidential(CLIENT_ID, secret, redirect);
+    sandbox.platform().register(client).map_err(|error| StartError::Sandbox(Box::new(error)))
+}
+
+/// Which database of a home an instance serves, and on which port.
+pub struct Place<'a> {
+    /// The database.
+    pub database: &'a str,
+    /// The port; 0 for any.
+    pub port: u16,
+}
+
+impl Place<'_> {
+    /// The options of an instance there.
+    ///
+    /// # Errors
+    /// `RootKey`, `Catalogue`.
+    pub fn options(
+        &self,
+        keys: &Keys,
+        sandbox: Option<Sandbox>,
+        secret: &Zeroizing<String>,
+    ) -> Result<InstanceOptions, StartError> {
+        let root_key = RootKey::from_text(keys.root_key())
+            .map_err(|source| StartError::RootKey { path: PathBuf::from("root.key"), source })?;
+        let catalogue = Catalogue::embedded().map_err(|faults| {
+            StartError::Catalogue(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        })?;
+        let client = Client { id: CLIENT_ID.to_owned(), secret: Some(secret.clone()) };
+        Ok(InstanceOptions {
+            environment: Environment::Local,
+            installation: INSTALLATION.to_owned(),
+            operator: "Local operator".to_owned(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+            metrics_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            public_url: None,
+            urls: keys.urls(self.database)?,
+            connections: 16,
+            root_key,
+            keyring: keys.keyring().to_owned(),
+            catalogue,
+            clients: BTreeMap::from([(PROVIDER.to_owned(), client)]),
+            limits: LimitOptions::default(),
+            budgets: Vec::new(),
+            sandbox,
+            hook: Hook::default(),
+            clock: Clock::system(),
+            render_metrics: Arc::new(String::new),
+        })
+    }
+}

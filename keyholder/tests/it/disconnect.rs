@@ -1,0 +1,257 @@
+//! Disconnecting: acts stop, the provider is told, the old token is tried once, and everything that could open it is deleted.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use futures_util::future::join_all;
+use keyholder::{caller::Caller, local};
+use sandbox::{Call, Quirk, Route, Scope};
+use serde_json::{Value, json};
+use service::step::{Hook, Step};
+use sqlx::PgConnection;
+
+use crate::harness::{ACCOUNT, Entrusted, TestApp, ok, problem, text};
+
+fn path(entrusted: &Entrusted) -> String {
+    format!("/v1/connections/{}", entrusted.connection)
+}
+
+async fn count(owner: &mut PgConnection, statement: &'static str) -> i64 {
+    sqlx::query_scalar(statement).fetch_one(owner).await.unwrap()
+}
+
+/// Nothing is left here that could open the account, or do anything with it.
+async fn assert_gone(app: &TestApp, entrusted: &Entrusted, certificate: &Value) {
+    let mut owner = app.owner().await;
+    for statement in [
+        "select count(*) from keyholder.credentials",
+        "select count(*) from keyholder.refreshes",
+        "select count(*) from keyholder.mandates where revoked_at is null",
+        "select count(*) from keyholder.tuples where relation in ('grantee', 'ceiling')",
+        "select count(*) from keyholder.jobs",
+        "select count(*) from keyholder.connections where state <> 'disconnected'",
+    ] {
+        assert_eq!(count(&mut owner, statement).await, 0, "{statement}");
+    }
+    let calls = app.sandbox.platform().requests().len();
+    let refused = entrusted.act("profile.read", &json!({}), None).await;
+    assert_eq!(problem(&refused), (403, "forbidden".to_owned()));
+    assert_eq!(app.sandbox.platform().requests().len(), calls);
+    assert_eq!(problem(&app.admin.get(&path(entrusted)).await.unwrap()).0, 404);
+    assert_eq!(problem(&app.admin.delete(&path(entrusted)).await.unwrap()).0, 404);
+    let kept = app.admin.get(&format!("{}/certificate", path(entrusted))).await.unwrap();
+    assert_eq!(ok(kept, 200), *certificate);
+}
+
+/// What the certificate says: whether the provider acknowledged, and what the old token could still do.
+fn said(certificate: &Value) -> (bool, &str) {
+    (certificate["revoked_at_provider"].as_bool().unwrap(), text(certificate, "/old_token"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disconnected_account_is_dead_here_and_at_the_provider() {
+    let app = TestApp::start().await;
+    let platform = app.sandbox.platform();
+    let entrusted = app.entrust(&["post.create", "profile.read"], json!([])).await;
+    let second = app.mandate(&entrusted.connection, &["profile.read"], json!([])).await;
+    let early = app.admin.get(&format!("{}/certificate", path(&entrusted))).await.unwrap();
+    assert_eq!(problem(&early).0, 404, "there is no certificate of what is not gone");
+    let token = platform.last_access_token(ACCOUNT).unwrap();
+    assert!(platform.is_live(&token));
+    let reads = platform.calls(Call::ReadProfile);
+
+    let certificate = ok(app.admin.delete(&path(&entrusted)).await.unwrap(), 200);
+    assert_eq!(text(&certificate, "/connection"), entrusted.connection);
+    assert_eq!(said(&certificate), (true, "dead"));
+    assert!(platform.tokens(ACCOUNT).iter().all(|token| !token.live));
+    assert_eq!(platform.revocations(), 1);
+    assert_eq!(platform.calls(Call::ReadProfile), reads + 1, "one harmless read");
+    assert_eq!(platform.refreshes(), 0, "a refresh could revive it");
+    assert_gone(&app, &entrusted, &certificate).await;
+    assert_eq!(second.act("profile.read", &json!({}), None).await.status, 403);
+
+    let events = "select event from keyholder.audit where event like 'connection.disconnect%' order by at, id";
+    let events: Vec<String> = sqlx::query_scalar(events).fetch_all(&mut app.owner().await).await.unwrap();
+    assert_eq!(events, ["connection.disconnecting", "connection.disconnected"]);
+    // The same account may be connected anew, and is another connection.
+    assert_ne!(app.connect(ACCOUNT, &["profile.read"]).await, entrusted.connection);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_fails_does_not_stop_the_deletion_and_the_certificate_says_so() {
+    let down = Quirk::Status { code: 503, retry_after_s: None };
+    let cases: [(&[(Quirk, Route)], (bool, &str)); 4] = [
+        (&[(down.clone(), Route::Revoke)], (false, "alive")),
+        (&[(down.clone(), Route::Any)], (false, "refused_to_say")),
+        (&[(Quirk::LoseAnswer, Route::Any)], (false, "refused_to_say")),
+        // The revocation had its effect; only its answer was lost, and the old token gives it away.
+        (&[(Quirk::LoseAnswer, Route::Revoke)], (false, "dead")),
+    ];
+    for (quirks, expected) in cases {
+        let app = TestApp::start().await;
+        let entrusted = app.entrust(&["profile.read"], json!([])).await;
+        for (quirk, route) in quirks {
+            app.sandbox.platform().switch(quirk.clone(), Scope::always(*route)).unwrap();
+        }
+        let certificate = ok(app.admin.delete(&path(&entrusted)).await.unwrap(), 200);
+        assert_eq!(said(&certificate), expected, "{quirks:?}");
+        assert_gone(&app, &entrusted, &certificate).await;
+        app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_does_not_open_is_deleted_all_the_same() {
+    let damage = "update keyholder.credentials set sealed = set_byte(sealed, 20, get_byte(sealed, 20) # 1) where field = any ($1)";
+    let cases: [(&[&str], (bool, &str)); 3] = [
+        (&["access", "refresh"], (false, "refused_to_say")),
+        (&["access"], (true, "refused_to_say")),
+        // Without the refresh token, the access token can still be given back.
+        (&["refresh"], (true, "dead")),
+    ];
+    for (fields, expected) in cases {
+        let app = TestApp::start().await;
+        let entrusted = app.entrust(&["profile.read"], json!([])).await;
+        let calls = app.sandbox.platform().requests().len();
+        sqlx::query(damage).bind(fields).execute(&mut app.owner().await).await.unwrap();
+        let certificate = ok(app.admin.delete(&path(&entrusted)).await.unwrap(), 200);
+        assert_eq!(said(&certificate), expected, "{fields:?}");
+        if fields.len() == 2 {
+            assert_eq!(app.sandbox.platform().requests().len(), calls);
+        }
+        assert_gone(&app, &entrusted, &certificate).await;
+        app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_disconnect_does_not() {
+    let app = TestApp::start().await;
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    let (unconcerned, _) = app.agent().await;
+    let rival = local::create_workspace(app.instance.app(), "Rival").await.unwrap();
+    let rival = app.stranger.with_key(&rival.text);
+    let cases = [(&entrusted.agent, 403), (&unconcerned, 404), (&rival, 404), (&app.stranger, 401)];
+    for (caller, status) in cases {
+        assert_eq!(problem(&caller.delete(&path(&entrusted)).await.unwrap()).0, status);
+    }
+    assert_eq!(problem(&rival.get(&format!("{}/certificate", path(&entrusted))).await.unwrap()).0, 404);
+    assert_eq!(app.sandbox.platform().calls(Call::Revoke), 0);
+    assert_eq!(entrusted.act("profile.read", &json!({}), None).await.status, 200);
+    ok(app.admin.delete(&path(&entrusted)).await.unwrap(), 200);
+    assert_eq!(problem(&rival.get(&format!("{}/certificate", path(&entrusted))).await.unwrap()).0, 404);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_at_once_leave_one_certificate_and_no_work() {
+    let app = TestApp::start().await;
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    let path = path(&entrusted);
+    let replies = join_all((0..4).map(|_| app.admin.delete(&path))).await;
+    let replies: Vec<_> = replies.into_iter().map(Result::unwrap).collect();
+    let certificates: Vec<_> = replies.iter().filter(|reply| reply.status == 200).map(|reply| reply.json()).collect();
+    assert!(!certificates.is_empty());
+    assert!(certificates.iter().all(|certificate| *certificate == certificates[0]), "{certificates:?}");
+    for reply in replies.iter().filter(|reply| reply.status != 200) {
+        assert_eq!(problem(reply).0, 404);
+    }
+    assert_gone(&app, &entrusted, &certificates[0]).await;
+    app.stop().await;
+}
+
+/// A hook that ends the work at this step, as a crash would.
+fn crash_at(fatal: Step) -> (Hook, Arc<AtomicU32>) {
+    let crashes = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&crashes);
+    let hook = Hook::new(move |step| {
+        if step == fatal {
+            counted.fetch_add(1, Ordering::SeqCst);
+            panic!("a crash at {}", step.as_str());
+        }
+    });
+    (hook, crashes)
+}
+
+/// Makes what waits due, again and again, until the certificate is there. The limit keeps a failing test from hanging.
+async fn certificate_by_the_job(app: &TestApp, owner: &mut PgConnection, entrusted: &Entrusted) -> Value {
+    for _ in 0..3_000 {
+        sqlx::query("update keyholder.jobs set run_at = clock_timestamp()").execute(&mut *owner).await.unwrap();
+        let reply = app.admin.get(&format!("{}/certificate", path(entrusted))).await.unwrap();
+        if reply.status == 200 {
+            return reply.json();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("nobody finished the disconnection");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disconnection_that_broke_off_is_finished_by_another_node() {
+    for fatal in [Step::DisconnectRevoke, Step::DisconnectDelete] {
+        let (hook, crashes) = crash_at(fatal);
+        let app = TestApp::start_with(|options| options.hook = hook).await;
+        let entrusted = app.entrust(&["profile.read"], json!([])).await;
+        let broken = app.admin.delete(&path(&entrusted)).await.unwrap();
+        assert_eq!(problem(&broken), (500, "internal".to_owned()), "{fatal:?}");
+        assert_eq!(crashes.load(Ordering::SeqCst), 1);
+
+        // Acts have stopped, and it is said what is going on; nothing is claimed that was not done.
+        let refused = entrusted.act("profile.read", &json!({}), None).await;
+        assert_eq!(problem(&refused), (403, "outside-mandate".to_owned()));
+        assert_eq!(text(&ok(app.admin.get(&path(&entrusted)).await.unwrap(), 200), "/state"), "disconnecting");
+        assert_eq!(problem(&app.admin.get(&format!("{}/certificate", path(&entrusted))).await.unwrap()).0, 404);
+        let mut owner = app.owner().await;
+        assert_eq!(count(&mut owner, "select count(*) from keyholder.jobs where run_at > clock_timestamp()").await, 1);
+
+        // The first node crashes whenever it tries: what is finished now is finished by the second.
+        let second = app.second_node().await;
+        let certificate = certificate_by_the_job(&app, &mut owner, &entrusted).await;
+        assert_eq!(said(&certificate), (true, "dead"), "{fatal:?}");
+        assert_gone(&app, &entrusted, &certificate).await;
+        second.stop().await;
+        app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disconnection_that_broke_off_may_be_asked_for_again() {
+    let (hook, _) = crash_at(Step::DisconnectDelete);
+    let app = TestApp::start_with(|options| options.hook = hook).await;
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    assert_eq!(app.admin.delete(&path(&entrusted)).await.unwrap().status, 500);
+    let second = app.second_node().await;
+    let admin = Caller::new(second.url(), None).with_key(&app.first.text);
+    let certificate = ok(admin.delete(&path(&entrusted)).await.unwrap(), 200);
+    assert_eq!(said(&certificate), (true, "dead"));
+    assert_gone(&app, &entrusted, &certificate).await;
+    second.stop().await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_on_its_way_does_not_bring_a_disconnected_account_back() {
+    let app = TestApp::start().await;
+    let platform = app.sandbox.platform().clone();
+    platform.set_token_lifetime(30);
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    platform.set_token_lifetime(7200);
+    platform.switch(Quirk::HoldAnswer, Scope::once(Route::Only(Call::Refresh))).unwrap();
+    let disconnect = async {
+        while platform.refreshes() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let certificate = ok(app.admin.delete(&path(&entrusted)).await.unwrap(), 200);
+        platform.clear();
+        certificate
+    };
+    let (late, certificate) = tokio::join!(entrusted.act("profile.read", &json!({}), None), disconnect);
+    assert_ne!(late.status, 200);
+    assert_eq!(said(&certificate), (true, "dead"));
+    assert!(platform.tokens(ACCOUNT).iter().all(|token| !token.live), "the late token lives");
+    assert_gone(&app, &entrusted, &certificate).await;
+    app.stop().await;
+}

@@ -1,0 +1,275 @@
+//! What the tests stand on: one home (cluster, keys, logins) a run, and for each test a database of its own, made from the template.
+
+use std::{
+    path::Path,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+};
+
+use domain::{clock::Clock, id::Id};
+use http::Method;
+use keyholder::{
+    Instance, InstanceOptions,
+    caller::{Caller, Reply, Witness},
+    cluster::{Binaries, ClusterOptions, Download, UsualFolders},
+    home::{Home, INSTALLATION},
+    local::{self, FirstKey, PROVIDER, Place},
+};
+use sandbox::{Sandbox, SandboxOptions};
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
+use url::Url;
+use zeroize::Zeroizing;
+
+/// The account that tests connect.
+pub(crate) const ACCOUNT: &str = "acme_support";
+/// The registered return address.
+pub(crate) const RETURN: &str = "http://localhost:3000/connected";
+
+/// A variable of the environment in which the tests run.
+#[expect(clippy::disallowed_methods, reason = "tests have no configuration but their environment")]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// How this run's clusters are made.
+pub(crate) fn cluster_options() -> ClusterOptions {
+    let cache = UsualFolders::of_user(Some(Path::new(env!("CARGO_TARGET_TMPDIR"))), None, None).cache;
+    ClusterOptions {
+        download: Download::Allowed,
+        search_path: variable("PATH").unwrap_or_default(),
+        binaries: Binaries::from_setting(variable("KEYHOLDER_POSTGRES_BIN").as_deref()),
+        max_connections: 400,
+        ..ClusterOptions::new(env!("CARGO_BIN_EXE_keyholder"), cache)
+    }
+}
+
+/// The home that all tests of this run share. It is opened on a thread of its own, whose runtime lives as long as the run.
+pub(crate) fn home() -> &'static Home {
+    static HOME: OnceLock<Home> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let opened = runtime.block_on(Home::open(None, cluster_options(), &Clock::system()));
+            sender.send(opened).unwrap();
+            runtime.block_on(std::future::pending::<()>());
+        });
+        receiver.recv().unwrap().unwrap()
+    })
+}
+
+/// A database with the schema and nothing in it.
+pub(crate) async fn fresh_database() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    home().create_database(&name, Some(INSTALLATION)).await.unwrap();
+    name
+}
+
+/// A server of its own on a database of its own, with a platform of its own, one workspace and its admin.
+pub(crate) struct TestApp {
+    pub(crate) database: String,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) secret: Zeroizing<String>,
+    pub(crate) instance: Instance,
+    pub(crate) first: FirstKey,
+    pub(crate) witness: Witness,
+    pub(crate) stranger: Caller,
+    pub(crate) admin: Caller,
+}
+
+/// A connection with a mandate on it.
+#[derive(Clone)]
+pub(crate) struct Entrusted {
+    pub(crate) connection: String,
+    pub(crate) mandate: String,
+    pub(crate) agent: Caller,
+    pub(crate) agent_key: String,
+}
+
+impl TestApp {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// A server whose options the test has changed first.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut InstanceOptions)) -> Self {
+        let database = fresh_database().await;
+        let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
+        let secret = Zeroizing::new(domain::random::token());
+        let mut options = Place { database: &database, port: 0 }
+            .options(home().keys(), Some(local::route(&sandbox)), &secret)
+            .unwrap();
+        options.connections = 8;
+        change(&mut options);
+        let instance = Instance::start(options).await.unwrap();
+        local::register(&sandbox, &instance, &secret).unwrap();
+        let first = local::create_workspace(instance.app(), "Acme <b>Incorporated</b>").await.unwrap();
+        let witness = Witness::default();
+        let stranger = Caller::new(instance.url(), Some(witness.clone()));
+        let admin = stranger.with_key(&first.text);
+        let app = Self { database, sandbox, secret, instance, first, witness, stranger, admin };
+        ok(app.admin.post("/v1/return-addresses", &json!({ "url": RETURN })).await.unwrap(), 201);
+        app
+    }
+
+    /// Another server on the same database and platform.
+    pub(crate) async fn second_node(&self) -> Instance {
+        let place = Place { database: &self.database, port: 0 };
+        let mut options = place.options(home().keys(), Some(local::route(&self.sandbox)), &self.secret).unwrap();
+        options.connections = 8;
+        Instance::start(options).await.unwrap()
+    }
+
+    /// A connection to this test's database as its owner, for whom no policy holds.
+    pub(crate) async fn owner(&self) -> PgConnection {
+        PgConnection::connect(&home().owner_url(&self.database)).await.unwrap()
+    }
+
+    /// A connection to this test's database as one of the logins that serve.
+    pub(crate) async fn login(&self, group: &str) -> PgConnection {
+        let mut sql = PgConnection::connect(&home().keys().url(group, &self.database)).await.unwrap();
+        sqlx::query("set search_path = keyholder").execute(&mut sql).await.unwrap();
+        sql
+    }
+
+    /// The workspace's id as the database has it.
+    pub(crate) fn workspace_uuid(&self) -> sqlx::types::Uuid {
+        self.first.workspace.uuid()
+    }
+
+    /// A new service key: its caller and its id.
+    pub(crate) async fn agent(&self) -> (Caller, String) {
+        let made = self.admin.post("/v1/api-keys", &json!({ "label": "agent", "role": "service" })).await.unwrap();
+        let made = ok(made, 201);
+        (self.stranger.with_key(text(&made, "/key")), text(&made, "/id").to_owned())
+    }
+
+    /// Makes a link: the path that an owner opens.
+    pub(crate) async fn link(&self, actions: &[&str]) -> String {
+        let wanted = json!({ "provider": PROVIDER, "actions": actions, "return_url": RETURN });
+        let link = ok(self.admin.post("/v1/connect-links", &wanted).await.unwrap(), 201);
+        Url::parse(text(&link, "/url")).unwrap().path().to_owned()
+    }
+
+    /// The owner's browser allows everything and comes back from the platform: the code in the address that it is sent to.
+    pub(crate) async fn consent(&self, browser: &Caller, link: &str, account: &str, actions: &[&str]) -> Url {
+        assert_eq!(browser.get(link).await.unwrap().status, 200);
+        let fields: Vec<_> = actions.iter().map(|action| ("allow", *action)).collect();
+        let to = browser.submit(link, &fields).await.unwrap();
+        let back = self.sandbox.platform().approve(location(&to), account).unwrap();
+        Url::parse(location(&browser.get(&back).await.unwrap())).unwrap()
+    }
+
+    /// A usable connection.
+    pub(crate) async fn connect(&self, account: &str, actions: &[&str]) -> String {
+        let link = self.link(actions).await;
+        let home = self.consent(&self.stranger.with_no_cookies(), &link, account, actions).await;
+        let code = query(&home, "keyholder_code").unwrap();
+        let redeemed = self.admin.post("/v1/connections/redeem", &json!({ "code": code })).await.unwrap();
+        text(&ok(redeemed, 200), "/id").to_owned()
+    }
+
+    /// A usable connection with a mandate for a new agent on it; `limits` as the API takes them.
+    pub(crate) async fn entrust(&self, actions: &[&str], limits: Value) -> Entrusted {
+        let connection = self.connect(ACCOUNT, actions).await;
+        self.mandate(&connection, actions, limits).await
+    }
+
+    /// A mandate for a new agent.
+    pub(crate) async fn mandate(&self, connection: &str, actions: &[&str], limits: Value) -> Entrusted {
+        let (agent, agent_key) = self.agent().await;
+        let terms = json!({ "connection": connection, "grantee": agent_key, "actions": actions, "limits": limits });
+        let made = ok(self.admin.post("/v1/mandates", &terms).await.unwrap(), 201);
+        Entrusted { connection: connection.to_owned(), mandate: text(&made, "/id").to_owned(), agent, agent_key }
+    }
+
+    /// Stops the server, and sees that it leaves no work behind.
+    pub(crate) async fn stop(self) {
+        let mut owner = self.owner().await;
+        self.instance.stop().await;
+        let jobs: i64 = sqlx::query_scalar("select count(*) from keyholder.jobs").fetch_one(&mut owner).await.unwrap();
+        let running: i64 = sqlx::query_scalar("select count(*) from keyholder.acts where state = 'admitted'")
+            .fetch_one(&mut owner)
+            .await
+            .unwrap();
+        assert_eq!((jobs, running), (0, 0), "a test leaves no job and no act under way");
+        self.sandbox.shutdown().await;
+    }
+}
+
+impl Entrusted {
+    /// An act under the mandate.
+    pub(crate) async fn act(&self, action: &str, input: &Value, key: Option<&str>) -> Reply {
+        self.agent.act(&self.mandate, action, input, key).await.unwrap()
+    }
+
+    /// A call to the platform's own API, through the proxy.
+    pub(crate) async fn proxy(&self, method: Method, path: &str, body: Option<&Value>, key: Option<&str>) -> Reply {
+        let mut headers = Vec::new();
+        headers.extend(body.map(|_| ("content-type", "application/json")));
+        headers.extend(key.map(|key| ("idempotency-key", key)));
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let path = format!("/v1/proxy/{}{path}", self.mandate);
+        self.agent.send(method, &path, &headers, body.into()).await.unwrap()
+    }
+}
+
+/// The body of a reply that must have this status.
+#[track_caller]
+pub(crate) fn ok(reply: Reply, status: u16) -> Value {
+    let body = reply.json();
+    assert_eq!(reply.status, status, "{}", String::from_utf8_lossy(&reply.body));
+    body
+}
+
+/// The last part of a problem's type, with its status.
+#[track_caller]
+pub(crate) fn problem(reply: &Reply) -> (u16, String) {
+    assert_eq!(reply.header("content-type"), "application/problem+json", "{}", String::from_utf8_lossy(&reply.body));
+    let body = reply.json();
+    let kind = text(&body, "/type").strip_prefix("urn:keyholder:problem:").unwrap_or_default().to_owned();
+    (reply.status.as_u16(), kind)
+}
+
+/// A text in a body, by its JSON pointer.
+pub(crate) fn text<'a>(body: &'a Value, pointer: &str) -> &'a str {
+    body.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Where a reply sends a browser.
+#[track_caller]
+pub(crate) fn location(reply: &Reply) -> &str {
+    assert_eq!(reply.status, 303, "{}", String::from_utf8_lossy(&reply.body));
+    reply.header("location")
+}
+
+/// A parameter of an address.
+pub(crate) fn query(url: &Url, name: &str) -> Option<String> {
+    url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
+}
+
+/// Waits for what nobody announces. The limit only keeps a failing test from hanging.
+pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+    for _ in 0..6_000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("never: {what}");
+}
+
+/// The shipped provider files, with one part of X's replaced.
+pub(crate) fn catalogue_with(part: &str, by: &str) -> domain::provider::Catalogue {
+    let files = domain::provider::Catalogue::shipped_files().map(|(file, text)| {
+        let changed = text.replacen(part, by, 1);
+        assert!(!file.ends_with("/x.toml") || changed != text, "X's file has no {part:?}");
+        (file, if file.ends_with("/x.toml") { changed } else { text.to_owned() })
+    });
+    domain::provider::Catalogue::load(files).unwrap()
+}
