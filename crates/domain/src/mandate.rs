@@ -140,7 +140,7 @@ mod tests {
             match broken {
                 None => assert_eq!(said, None, "{now} {input}"),
                 Some(word) => {
-                    assert!(said.as_deref().is_some_and(|said| said.contains(word)), "{now} {input}: {said:?}")
+                    assert!(said.as_deref().is_some_and(|said| said.contains(word)), "{now} {input}: {said:?}");
                 }
             }
         }

@@ -12,10 +12,7 @@ use domain::{
 use moka::future::Cache;
 use relation::{Action, Permit, authorize};
 use seal::Keyring;
-use store::{
-    Store, StoreError, Tenant,
-    snapshot::{Snapshot, Snapshots},
-};
+use store::{Store, StoreError, Tenant, snapshot::Snapshot};
 use tokio::sync::Mutex;
 use url::Url;
 
@@ -61,8 +58,6 @@ pub struct AppOptions {
 pub struct App {
     /// The database.
     pub store: Store,
-    /// The facts.
-    pub snapshots: Snapshots,
     /// The providers.
     pub providers: Providers,
     /// Where browsers reach this installation.
@@ -100,9 +95,7 @@ impl App {
             hook,
             tasks,
         } = options;
-        let snapshots = Snapshots::new(store.loader.clone(), clock.clone());
         let app = Arc::new(Self {
-            snapshots,
             custody: Custody::new(keyring, environment),
             limits: Limits::new(limits),
             keys: Cache::builder().max_capacity(100_000).time_to_live(Duration::from_mins(5)).build(),
@@ -117,8 +110,9 @@ impl App {
             hook,
             tasks,
         });
-        app.tasks.background(app.snapshots.clone().listen(node));
+        app.tasks.background(app.store.snapshots.clone().listen(node));
         app.tasks.background(app.store.ledger.clone().run());
+        app.tasks.background(app.store.opener.clone().run());
         app.tasks.background(crate::jobs::run(Arc::clone(&app)));
         app
     }
@@ -130,13 +124,13 @@ impl App {
     /// Membership: the facts of the workspace in which the principal acts. A stranger loads nothing.
     pub(crate) async fn workspace_of(&self, principal: &Principal) -> Result<Arc<Snapshot>, Refusal> {
         let workspace = principal.workspace().ok_or(Refusal::NotFound)?;
-        let snapshot = self.snapshots.get(workspace).await?;
-        if let Identity::ApiKey { key, .. } = &principal.identity
-            && !snapshot.accepts_key(*key, self.clock.now())
-        {
-            return Err(Refusal::Unauthenticated);
+        let snapshot = self.store.snapshots.get(workspace).await?;
+        let Identity::ApiKey { key, .. } = &principal.identity else { return Ok(snapshot) };
+        if snapshot.accepts_key(*key, self.clock.now()) {
+            return Ok(snapshot);
         }
-        Ok(snapshot)
+        let newer = self.store.snapshots.newer(&snapshot).await?;
+        newer.filter(|newer| newer.accepts_key(*key, self.clock.now())).ok_or(Refusal::Unauthenticated)
     }
 
     /// Asks for a permit by the workspace's present facts.
@@ -148,13 +142,20 @@ impl App {
     ) -> Result<(Permit<A>, Arc<Snapshot>), Refusal> {
         let snapshot = match principal.workspace() {
             Some(_) => self.workspace_of(principal).await?,
-            None => self.snapshots.get(workspace).await?,
+            None => self.store.snapshots.get(workspace).await?,
         };
         // A principal of one workspace has no business in another, whatever the facts say of it.
         if snapshot.facts.workspace() != workspace {
             return Err(Refusal::NotFound);
         }
-        Ok((authorize::<A>(&snapshot.facts, principal, object, &self.clock)?, snapshot))
+        let ask = |snapshot: &Snapshot| authorize::<A>(&snapshot.facts, principal, object, &self.clock);
+        match ask(&snapshot) {
+            Ok(permit) => Ok((permit, snapshot)),
+            Err(denied) => match self.store.snapshots.newer(&snapshot).await? {
+                Some(newer) => Ok((ask(&newer)?, newer)),
+                None => Err(denied.into()),
+            },
+        }
     }
 
     /// Whether the caller may do `A` to this object by its own workspace's present facts. It opens nothing: a verb asks for its permit
@@ -177,7 +178,7 @@ impl App {
         for _ in 0..TRIES {
             let (permit, snapshot) = self.permit::<A>(principal, workspace, object).await?;
             match self.store.enter(permit).await {
-                Err(StoreError::Stale) => self.snapshots.forget(workspace).await,
+                Err(StoreError::Stale) => self.store.snapshots.forget(workspace).await,
                 entered => return Ok((entered?, snapshot)),
             }
         }

@@ -474,7 +474,6 @@ pub async fn redeem(app: &App, caller: &Principal, code: &str) -> Result<Connect
     let id = link::redeem(&mut tenant, code).await?;
     store::connection::activate(&mut tenant, id).await?;
     tenant.commit(Event::new("connection.redeemed", format!("connection:{id}"))).await?;
-    app.snapshots.forget(workspace).await;
     let snapshot = app.workspace_of(caller).await?;
     snapshot.connection(id).cloned().ok_or(Refusal::NotFound)
 }

@@ -37,9 +37,9 @@ pub(crate) struct Custody {
 pub struct DoesNotOpen(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl DoesNotOpen {
-    /// The data key is not there.
-    pub(crate) fn no_key() -> Self {
-        Self("its data key is gone".into())
+    /// It is not there, or its data key is not.
+    pub(crate) fn gone() -> Self {
+        Self("it is gone, or its data key is".into())
     }
 }
 

@@ -176,8 +176,12 @@ pub async fn act(app: &Arc<App>, caller: Principal, request: Request) -> Result<
 async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answer, ActError> {
     for _ in 0..TRIES {
         let workspace = enter(&app, &caller).await?;
-        let permits = permit(&app, &caller, &workspace, request.mandate)?;
-        let errand = inspect(&app, &workspace, &request)?;
+        let allowed = permit(&app, &caller, &workspace, request.mandate)
+            .and_then(|permits| Ok((permits, inspect(&app, &workspace, &request)?)));
+        let (permits, errand) = match allowed {
+            Err(error) if is_by_facts(&error) && !is_current(&app, &workspace).await? => continue,
+            allowed => allowed?,
+        };
         refresh::ensure(&app, permits.perform.workspace(), errand.mandate.connection).await?;
         let ticket = match admit(&app, permits.perform, &errand).await? {
             Passage::Open(ticket) => ticket,
@@ -188,6 +192,22 @@ async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answ
         return settle(&app, &errand, ticket, delivered).await;
     }
     Err(Refusal::Stale.into())
+}
+
+/// Whether the workspace's facts alone made this refusal, and not the request.
+fn is_by_facts(error: &ActError) -> bool {
+    matches!(
+        error,
+        ActError::Refused(Refusal::NotFound | Refusal::Forbidden)
+            | ActError::OutsideMandate(_)
+            | ActError::ReconnectRequired
+    )
+}
+
+/// Whether the facts that an act is about to be refused by are the database's own: what has just been allowed, here or at another
+/// node, may not have been heard of yet.
+async fn is_current(app: &App, workspace: &Snapshot) -> Result<bool, ActError> {
+    Ok(app.store.snapshots.newer(workspace).await?.is_none())
 }
 
 /// Open, act, scrub: from an admitted act to an answer that may be shown. Nothing is shown, and nothing written, before the end.
@@ -252,7 +272,7 @@ async fn admit(app: &App, permit: Permit<Perform>, errand: &Errand<'_>) -> Resul
         Verdict::Conflict => Err(ActError::KeyReused),
         Verdict::Stale => {
             metrics::counter!("keyholder_stale_total").increment(1);
-            app.snapshots.forget(workspace).await;
+            app.store.snapshots.forget(workspace).await;
             Ok(Passage::Stale)
         }
         Verdict::Over { budget, remaining, resets_at } => {
@@ -280,7 +300,10 @@ async fn open(app: &App, permit: Permit<OpenForAct>, ticket: Option<&Ticket>) ->
     app.step(Step::Open);
     let workspace = permit.workspace();
     let opened = async {
-        let found = app.store.credential_for_act(permit).await?;
+        let found = app.store.opener.credential(permit).await.map_err(|error| match error {
+            StoreError::NotFound => ActError::CredentialUnavailable(DoesNotOpen::gone()),
+            error => error.into(),
+        })?;
         if ticket.is_none() && !found.in_force {
             return Err(ActError::OutsideMandate("it was revoked".to_owned()));
         }

@@ -25,14 +25,22 @@ pub async fn api_key(app: &App, text: &str, from: IpAddr, request: RequestId) ->
     let Ok(hash) = api_key::parse(text, app.environment) else {
         return Err(refuse(app, from));
     };
-    let known = match app.keys.get(&hash).await {
-        Some(known) => Some(known),
-        None => app.store.lookup.api_key(hash).await?,
+    // Callers who come at once with the same key wait for one look-up. What is not there is not remembered.
+    let lookup = async {
+        match app.store.lookup.api_key(hash).await {
+            Ok(Some(known)) => Ok(known),
+            Ok(None) => Err(None),
+            Err(error) => Err(Some(error)),
+        }
     };
-    let Some((workspace, key)) = known else {
-        return Err(refuse(app, from));
+    let (workspace, key) = match app.keys.try_get_with(hash, lookup).await {
+        Ok(known) => known,
+        Err(unknown) if unknown.is_none() => return Err(refuse(app, from)),
+        Err(error) => {
+            tracing::warn!(?error, "an API key could not be looked up");
+            return Err(Refusal::Unavailable(None));
+        }
     };
-    app.keys.insert(hash, (workspace, key)).await;
     let principal = Principal::api_key(key, workspace, app.clock.now()).in_request(request);
     app.limits.principal(&principal.reference())?;
     app.step(Step::Identify);

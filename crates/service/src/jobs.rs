@@ -33,7 +33,7 @@ async fn round(app: &App) -> Result<(), Refusal> {
         tracing::warn!(acts = swept, "acts were not settled in time and are ambiguous");
     }
     app.store.ledger.expire().await?;
-    metrics::gauge!("keyholder_snapshot_lease_overdue_ms").set(to_f64(app.snapshots.lease_overdue_ms()));
+    metrics::gauge!("keyholder_snapshot_lease_overdue_ms").set(to_f64(app.store.snapshots.lease_overdue_ms()));
     for job in app.store.lookup.claim_jobs(&[DISCONNECT.to_owned()], LEASE, 10).await? {
         if let Err(error) = run_one(app, &job).await {
             tracing::warn!(job = %job.job, kind = job.kind, attempts = job.attempts, %error, "a job failed and will be tried again");

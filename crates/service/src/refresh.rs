@@ -73,7 +73,7 @@ impl From<KeyError> for RefreshError {
     fn from(error: KeyError) -> Self {
         match error {
             KeyError::Closed(cause) => Self::Unopened(cause),
-            KeyError::Store(StoreError::NotFound) => Self::Unopened(DoesNotOpen::no_key()),
+            KeyError::Store(StoreError::NotFound) => Self::Unopened(DoesNotOpen::gone()),
             KeyError::Store(error) => error.into(),
         }
     }

@@ -241,23 +241,27 @@ create table mandates (
 );
 create index on mandates (workspace_id, connection_id);
 
--- The sealed access token that a mandate opens, with the data key that it is sealed under, in one round trip: this is asked by every
--- act. It enters the context itself, and sees what the caller's policies show; the caller is the application, not the owner.
-create function credential_for_act(p_context text, p_mandate uuid)
-returns table (connection_id uuid, provider text, state text, revoked boolean, sealed bytea, version bigint, expires_at timestamptz,
-  key_id uuid, key_epoch bigint, key_wrapped bytea)
+-- The sealed access tokens that mandates open, with the data keys that they are sealed under: asked by every act, and so a batch at
+-- a time. Group by group it enters a workspace's context and sees what the caller's policies show there; the caller is the
+-- application, not the owner. Mandates p_from[g] to p_to[g] are the group's. What a policy hides has no row.
+create function credentials_for_acts(p_context text[], p_from integer[], p_to integer[], p_mandate uuid[])
+returns table (ord integer, connection_id uuid, provider text, state text, revoked boolean, sealed bytea, version bigint,
+  expires_at timestamptz, key_id uuid, key_epoch bigint, key_wrapped bytea)
 language plpgsql set search_path = keyholder, pg_temp as $$
 begin
-  perform set_config('keyholder.context', p_context, true);
-  return query
-    select c.id, c.provider, c.state, m.revoked_at is not null, d.sealed, d.version, d.expires_at, k.id, k.epoch, k.wrapped
-      from mandates m
-      join connections c on c.workspace_id = m.workspace_id and c.id = m.connection_id
-      join credentials d on d.workspace_id = c.workspace_id and d.connection_id = c.id and d.field = 'access'
-      join data_keys k on k.workspace_id = d.workspace_id and k.id = d.data_key_id
-      where m.workspace_id = (select current_workspace()) and m.id = p_mandate;
+  for g in 1 .. cardinality(p_context) loop
+    perform set_config('keyholder.context', p_context[g], true);
+    return query
+      select (p_from[g] + x.o - 1)::integer, c.id, c.provider, c.state, m.revoked_at is not null, d.sealed, d.version, d.expires_at,
+          k.id, k.epoch, k.wrapped
+        from unnest(p_mandate[p_from[g]:p_to[g]]) with ordinality x(mandate, o)
+        join mandates m on m.workspace_id = (select current_workspace()) and m.id = x.mandate
+        join connections c on c.workspace_id = m.workspace_id and c.id = m.connection_id
+        join credentials d on d.workspace_id = c.workspace_id and d.connection_id = c.id and d.field = 'access'
+        join data_keys k on k.workspace_id = d.workspace_id and k.id = d.data_key_id;
+  end loop;
 end $$;
-grant execute on function credential_for_act(text, uuid) to {{app}};
+grant execute on function credentials_for_acts(text[], integer[], integer[], uuid[]) to {{app}};
 
 -- Budgets of all ranks. Those of the installation have no workspace. Their rows are hot: nothing that changes is indexed.
 create table budgets (

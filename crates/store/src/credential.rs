@@ -9,14 +9,14 @@ use domain::{
     id::{ConnectionId, DataKeyId, Id, NodeId},
 };
 use relation::{
-    Action, Permit,
-    action::{OpenForAct, OpenForKillDrill, ReceiveCredential, Refresh},
+    Action,
+    action::{OpenForKillDrill, ReceiveCredential, Refresh},
 };
 use sqlx::postgres::types::PgInterval;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Store, StoreError, Tenant, context::Kind, tenant::backend_pid, workspace::WrappedKey};
+use crate::{StoreError, Tenant};
 
 /// One sealed field, and the data key that opens it.
 #[derive(Debug, Clone)]
@@ -70,55 +70,6 @@ pub async fn of_connection<A: ReadsCredential<Object = ConnectionId>>(
 ) -> Result<Stored, StoreError> {
     let connection = tenant.object().uuid();
     read(tenant, connection).await
-}
-
-/// What one act opens.
-pub struct ForAct {
-    /// The credential; its refresh token is left where it is.
-    pub stored: Stored,
-    /// The data key that it is sealed under.
-    pub key: WrappedKey,
-    /// Whether mandate and connection are both in force at this moment.
-    pub in_force: bool,
-}
-
-impl Store {
-    /// The sealed credential of the connection that the permit's mandate opens: one statement, since every act asks it.
-    ///
-    /// # Errors
-    /// `NotFound` where there is none; `Stale` for a permit that was carried too long.
-    pub async fn credential_for_act(&self, permit: Permit<OpenForAct>) -> Result<ForAct, StoreError> {
-        if !permit.is_live(&self.clock) {
-            return Err(StoreError::Stale);
-        }
-        let mut sql = self.app.acquire().await?;
-        let backend = backend_pid(&mut sql).await?;
-        let context = self.key.sign(Kind::Workspace, permit.workspace().uuid(), backend, &self.clock);
-        let row = sqlx::query!(
-            "select connection_id as \"connection_id!\", provider as \"provider!\", state as \"state!\", revoked as \"revoked!\", \
-             sealed as \"sealed!\", version as \"version!\", expires_at, key_id as \"key_id!\", key_epoch as \"key_epoch!\", \
-             key_wrapped as \"key_wrapped!\" from credential_for_act($1, $2)",
-            context,
-            permit.object().uuid(),
-        )
-        .fetch_one(&mut *sql)
-        .await?;
-        let state = State::from_row(&row.state).ok_or(StoreError::Corrupt("a connection's state"))?;
-        let id = DataKeyId::from_uuid(row.key_id);
-        Ok(ForAct {
-            stored: Stored {
-                connection: ConnectionId::from_uuid(row.connection_id),
-                provider: row.provider,
-                state,
-                access: SealedField { sealed: row.sealed, key: id },
-                refresh: None,
-                version: row.version,
-                expires_at: row.expires_at,
-            },
-            key: WrappedKey { id, epoch: row.key_epoch, wrapped: row.key_wrapped },
-            in_force: !row.revoked && state == State::Active,
-        })
-    }
 }
 
 async fn read<A: Action>(tenant: &mut Tenant<A>, connection: Uuid) -> Result<Stored, StoreError> {

@@ -97,7 +97,7 @@ async fn check_server(pool: &PgPool, faults: &mut Vec<String>) -> Result<(), Sto
 
 async fn check_tables(pool: &PgPool, faults: &mut Vec<String>) -> Result<(), StoreError> {
     let bare = sqlx::query_scalar!(
-        "select c.relname::text as \"name!\" from pg_class c where c.relnamespace = 'keyholder'::regnamespace \
+        "select c.relname::text as \"name!\" from pg_class c where c.relnamespace = to_regnamespace('keyholder') \
          and c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity) order by 1"
     )
     .fetch_all(pool)

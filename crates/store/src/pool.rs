@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tracing::log::LevelFilter;
 
-use crate::{Address, ContextKey, Ledger, Loader, Lookup, StoreError};
+use crate::{Address, ContextKey, Ledger, Loader, Lookup, Opener, StoreError, snapshot::Snapshots};
 
 /// How long a caller waits for a connection before it is told that there is none.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,6 +53,10 @@ pub struct Store {
     pub loader: Loader,
     /// Acts.
     pub ledger: Ledger,
+    /// Sealed credentials for acts.
+    pub opener: Opener,
+    /// The facts, in memory.
+    pub snapshots: Snapshots,
 }
 
 impl Store {
@@ -63,7 +67,10 @@ impl Store {
         let lookup = Lookup { pool: pool(urls.lookup, 4) };
         let loader = Loader { pool: pool(urls.loader, 6), key: Arc::clone(&key), clock: clock.clone() };
         let ledger = Ledger::new(pool(urls.ledger, 6), node, clock.clone());
-        Self { app: pool(urls.app, connections), key, clock, lookup, loader, ledger }
+        let app = pool(urls.app, connections);
+        let opener = Opener::new(app.clone(), Arc::clone(&key), clock.clone());
+        let snapshots = Snapshots::new(loader.clone(), clock.clone());
+        Self { app, key, clock, lookup, loader, ledger, opener, snapshots }
     }
 
     /// Closes every connection, waiting for those in use.

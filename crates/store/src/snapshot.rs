@@ -23,6 +23,7 @@ use moka::future::Cache;
 use relation::Facts;
 use sqlx::{PgConnection, postgres::PgListener};
 use time::OffsetDateTime;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::{Loader, StoreError};
@@ -84,6 +85,7 @@ pub struct Snapshots {
     cache: Cache<WorkspaceId, Arc<Snapshot>>,
     /// Revisions that were announced, so that a load which began before an announcement does not outlive it.
     announced: Cache<WorkspaceId, i64>,
+    reading: Cache<WorkspaceId, Arc<Mutex<()>>>,
     lease: Arc<Lease>,
 }
 
@@ -100,12 +102,13 @@ impl Snapshots {
         let cache =
             Cache::builder().max_capacity(MOST_BYTES).weigher(|_, snapshot: &Arc<Snapshot>| snapshot.weight()).build();
         let announced = Cache::builder().max_capacity(100_000).time_to_live(Duration::from_mins(1)).build();
+        let reading = Cache::builder().max_capacity(100_000).time_to_idle(Duration::from_mins(1)).build();
         let lease = Arc::new(Lease {
             until_ms: AtomicU64::new(0),
             installation_changes: AtomicU64::new(0),
             listening: AtomicBool::new(false),
         });
-        Self { loader, clock, cache, announced, lease }
+        Self { loader, clock, cache, announced, reading, lease }
     }
 
     /// The facts of a workspace: from memory while the lease holds, else as the database has them now.
@@ -115,17 +118,38 @@ impl Snapshots {
     pub async fn get(&self, workspace: WorkspaceId) -> Result<Arc<Snapshot>, StoreError> {
         match self.cache.get(&workspace).await {
             Some(snapshot) if self.is_trusted() => Ok(snapshot),
-            Some(snapshot) => {
-                let facts = &snapshot.facts;
-                let head = self.loader.head(workspace).await?.ok_or(StoreError::NotFound)?;
-                if head == (facts.at().0, facts.at().1, facts.installation_revision()) {
-                    Ok(snapshot)
-                } else {
-                    self.load(workspace).await
+            Some(snapshot) => Ok(self.newer(&snapshot).await?.unwrap_or(snapshot)),
+            None => {
+                // Whoever comes while it is being read waits for that one reading.
+                let reading = self.reading.get_with(workspace, async { Arc::default() }).await;
+                let _turn = reading.lock().await;
+                match self.cache.get(&workspace).await {
+                    Some(snapshot) if self.is_trusted() => Ok(snapshot),
+                    _ => self.load(workspace).await,
                 }
             }
-            None => self.load(workspace).await,
         }
+    }
+
+    /// The facts of a workspace if they have moved on from the ones that are held. Asked before anybody is refused: memory may be a
+    /// notification behind, and a no that was true a moment ago is no reason.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn newer(&self, held: &Snapshot) -> Result<Option<Arc<Snapshot>>, StoreError> {
+        let facts = &held.facts;
+        let now = self.loader.head(facts.workspace()).await?.ok_or(StoreError::NotFound)?;
+        if now == (facts.at().0, facts.at().1, facts.installation_revision()) {
+            return Ok(None);
+        }
+        self.forget(facts.workspace()).await;
+        self.load(facts.workspace()).await.map(Some)
+    }
+
+    /// A change that this process has just committed: it does not wait for its own announcement.
+    pub(crate) async fn committed(&self, workspace: WorkspaceId, revision: i64) {
+        self.announced.insert(workspace, revision).await;
+        self.cache.invalidate(&workspace).await;
     }
 
     /// Forgets a workspace, after the ledger said that what is held of it is stale.
@@ -214,8 +238,7 @@ impl Snapshots {
         let parsed = word.split_once(' ').and_then(|(id, revision)| Some((id.parse().ok()?, revision.parse().ok()?)));
         if let Some((id, revision)) = parsed {
             let workspace = WorkspaceId::from_uuid(id);
-            self.announced.insert(workspace, revision).await;
-            self.cache.invalidate(&workspace).await;
+            self.committed(workspace, revision).await;
         }
     }
 }

@@ -10,7 +10,11 @@ use relation::{Action, Permit, action::CreateWorkspace};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use crate::{Store, StoreError, audit, context::Kind, snapshot};
+use crate::{
+    Store, StoreError, audit,
+    context::Kind,
+    snapshot::{self, Snapshots},
+};
 
 /// A transaction of one workspace, for one permitted action. Dropped without a commit, it leaves nothing.
 pub struct Tenant<A: Action> {
@@ -18,6 +22,7 @@ pub struct Tenant<A: Action> {
     permit: Permit<A>,
     revision: i64,
     clock: Clock,
+    snapshots: Snapshots,
 }
 
 impl Store {
@@ -38,7 +43,13 @@ impl Store {
         if A::NEEDS_CURRENT_FACTS && head != permit.at() {
             return Err(StoreError::Stale);
         }
-        Ok(Tenant { transaction, permit, revision: head.1 + i64::from(A::CHANGES_FACTS), clock: self.clock.clone() })
+        Ok(Tenant {
+            transaction,
+            permit,
+            revision: head.1 + i64::from(A::CHANGES_FACTS),
+            clock: self.clock.clone(),
+            snapshots: self.snapshots.clone(),
+        })
     }
 
     /// Enters a workspace that does not exist yet, and gives it its head.
@@ -54,7 +65,7 @@ impl Store {
         sqlx::query!("insert into heads (kind, id) values ('workspace', $1)", workspace.uuid())
             .execute(&mut *transaction)
             .await?;
-        Ok(Tenant { transaction, permit, revision: 1, clock: self.clock.clone() })
+        Ok(Tenant { transaction, permit, revision: 1, clock: self.clock.clone(), snapshots: self.snapshots.clone() })
     }
 
     /// Begins a transaction, signs it for its backend, and meets the head.
@@ -134,6 +145,9 @@ impl<A: Action> Tenant<A> {
             snapshot::announce(&mut self.transaction, workspace, self.revision).await?;
         }
         self.transaction.commit().await?;
+        if A::CHANGES_FACTS {
+            self.snapshots.committed(self.permit.workspace(), self.revision).await;
+        }
         Ok(())
     }
 

@@ -169,7 +169,7 @@ impl Run {
 
     async fn end_former(&self, app: &App) -> Result<(), Refusal> {
         // The facts that the key was made under do not know it yet.
-        app.snapshots.forget(self.workspace).await;
+        app.store.snapshots.forget(self.workspace).await;
         let mut before = None;
         loop {
             let page = service::api_key::list(app, &self.principal(app), before, 100).await?;

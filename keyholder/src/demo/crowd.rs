@@ -19,7 +19,7 @@ pub(super) async fn gather(stage: &mut Stage) -> Outcome {
     let (connection, _) = connect(&stage.local, &stage.stranger, stage.backend()?, ACCOUNT, &["profile.read"]).await?;
     platform.set_token_lifetime(7200);
     let terms = json!({ "connection": connection, "grantee": stage.agent_key(), "actions": ["profile.read"] });
-    let mandate = expect(stage.backend()?.post("/v1/mandates", &terms).await?, 201)?;
+    let mandate = expect(&stage.backend()?.post("/v1/mandates", &terms).await?, 201)?;
     let mandate = text(&mandate, "/id").to_owned();
 
     let before = platform.refreshes();

@@ -54,8 +54,8 @@ fn forms(token: &str) -> [String; 4] {
 /// Puts the canary where a leak would be: into a row that is then answered, and into the log.
 async fn plant(stage: &Stage, canary: &str) -> Result<(), Fault> {
     let planted = stage.backend()?.post("/v1/api-keys", &json!({ "label": canary, "role": "service" })).await?;
-    expect(planted, 201)?;
-    expect(stage.backend()?.get("/v1/api-keys").await?, 200)?;
+    expect(&planted, 201)?;
+    expect(&stage.backend()?.get("/v1/api-keys").await?, 200)?;
     tracing::info!(canary, "planted, so that the search can be seen to find something");
     Ok(())
 }

@@ -49,7 +49,7 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) async fn set(cluster: ClusterOptions, log: &Telemetry) -> Result<Self, StartError> {
         let lines = log.capture(LINES);
-        let render = telemetry::metrics().map(|handle| handle.clone());
+        let render = telemetry::metrics();
         let render_metrics: Arc<dyn Fn() -> String + Send + Sync> = match render {
             Ok(handle) => Arc::new(move || handle.render()),
             Err(_) => Arc::new(String::new),
@@ -97,10 +97,10 @@ impl Stage {
     pub(super) async fn workspace(&mut self) -> Outcome {
         let first = self.local.create_workspace("Acme Incorporated").await.map_err(|error| Fault(error.to_string()))?;
         let backend = self.stranger.with_key(&first.text);
-        let seen = expect(backend.get("/v1/workspace").await?, 200)?;
+        let seen = expect(&backend.get("/v1/workspace").await?, 200)?;
         let detail = format!("{} is \"{}\"", first.workspace, text(&seen, "/name"));
         let made =
-            expect(backend.post("/v1/api-keys", &json!({ "label": "reply agent", "role": "service" })).await?, 201)?;
+            expect(&backend.post("/v1/api-keys", &json!({ "label": "reply agent", "role": "service" })).await?, 201)?;
         self.agent = Some(self.stranger.with_key(text(&made, "/key")));
         text(&made, "/id").clone_into(&mut self.agent_key);
         self.backend = Some(backend);
@@ -110,7 +110,7 @@ impl Stage {
 
     pub(super) async fn connect(&mut self) -> Outcome {
         let backend = self.backend()?.clone();
-        expect(backend.post("/v1/return-addresses", &json!({ "url": RETURN })).await?, 201)?;
+        expect(&backend.post("/v1/return-addresses", &json!({ "url": RETURN })).await?, 201)?;
         let actions = ["post.create", "post.reply", "profile.read"];
         let (connection, shown) = connect(&self.local, &self.stranger, &backend, OURS, &actions).await?;
         self.connection = connection;
@@ -122,7 +122,7 @@ impl Stage {
             "connection": self.connection, "grantee": self.agent_key, "actions": ["post.reply"],
             "limits": [{ "unit": "posts", "per": "day", "cap": 3 }],
         });
-        let made = expect(self.backend()?.post("/v1/mandates", &terms).await?, 201)?;
+        let made = expect(&self.backend()?.post("/v1/mandates", &terms).await?, 201)?;
         text(&made, "/id").clone_into(&mut self.mandate);
         let post = self.local.sandbox().platform().post_as(THEIRS, "How do I reset my password?");
         self.post = post.ok_or_else(|| Fault("the platform has no such account".to_owned()))?.id;
@@ -140,7 +140,7 @@ impl Stage {
 
     pub(super) async fn reply(&mut self) -> Outcome {
         let words = "Hello! Open Settings, then Security.";
-        let done = expect(self.say(words, "reply-1").await?, 200)?;
+        let done = expect(&self.say(words, "reply-1").await?, 200)?;
         let there = self.local.sandbox().platform().posts_by(OURS);
         let seen = there.iter().any(|post| post.text == words && post.reply_to.as_deref() == Some(&self.post));
         check(seen, || format!("the platform does not show it: {done}"))?;
@@ -151,18 +151,18 @@ impl Stage {
         let words = "Hello! Open Settings, then Security.";
         let reply = self.say(words, "reply-1").await?;
         let replayed = reply.header("idempotency-replayed").to_owned();
-        let again = expect(reply, 200)?;
+        let again = expect(&reply, 200)?;
         check(replayed == "true", || format!("not marked as replayed: {again}"))?;
         check(self.posts() == 1, || format!("{} posts instead of one", self.posts()))?;
         let other = self.say("Something else", "reply-1").await?;
-        expect(other, 422)?;
+        expect(&other, 422)?;
         Ok(format!("{} again, 1 post; the key with another text is refused", text(&again, "/act")))
     }
 
     pub(super) async fn fourth(&mut self) -> Outcome {
-        expect(self.say("A second answer.", "reply-2").await?, 200)?;
-        expect(self.say("A third answer.", "reply-3").await?, 200)?;
-        let refused = expect(self.say("A fourth answer.", "reply-4").await?, 429)?;
+        expect(&self.say("A second answer.", "reply-2").await?, 200)?;
+        expect(&self.say("A third answer.", "reply-3").await?, 200)?;
+        let refused = expect(&self.say("A fourth answer.", "reply-4").await?, 429)?;
         check(self.posts() == 3, || format!("{} posts instead of three", self.posts()))?;
         Ok(format!("429 {}, until {}; 3 posts", text(&refused, "/type"), text(&refused, "/budget/resets_at")))
     }
@@ -170,15 +170,15 @@ impl Stage {
     pub(super) async fn outside(&mut self) -> Outcome {
         let input = json!({ "text": "Buy our new product!" });
         let reply = self.agent()?.act(&self.mandate, "post.create", &input, Some("outside-1")).await?;
-        let refused = expect(reply, 403)?;
+        let refused = expect(&reply, 403)?;
         check(self.posts() == 3, || "something was posted".to_owned())?;
         Ok(format!("403 {}", text(&refused, "/type")))
     }
 
     pub(super) async fn revoke(&mut self) -> Outcome {
         let path = format!("/v1/mandates/{}/revoke", self.mandate);
-        let revoked = expect(self.backend()?.post(&path, &json!({ "wait_ms": 5000 })).await?, 200)?;
-        expect(self.say("One more?", "reply-5").await?, 403)?;
+        let revoked = expect(&self.backend()?.post(&path, &json!({ "wait_ms": 5000 })).await?, 200)?;
+        expect(&self.say("One more?", "reply-5").await?, 403)?;
         check(self.posts() == 3, || "something was posted".to_owned())?;
         let in_flight = revoked.pointer("/in_flight").and_then(Value::as_array).map_or(0, Vec::len);
         Ok(format!("403 for the next act; {in_flight} acts were still on their way"))
@@ -188,7 +188,7 @@ impl Stage {
         let platform = self.local.sandbox().platform().clone();
         let old = platform.last_access_token(OURS).ok_or_else(|| Fault("there was no token".to_owned()))?;
         check(platform.is_live(&old), || "the token was dead before".to_owned())?;
-        let certificate = expect(self.backend()?.delete(&format!("/v1/connections/{}", self.connection)).await?, 200)?;
+        let certificate = expect(&self.backend()?.delete(&format!("/v1/connections/{}", self.connection)).await?, 200)?;
         check(text(&certificate, "/old_token") == "dead", || certificate.to_string())?;
         check(!platform.is_live(&old), || "the platform still accepts it".to_owned())?;
         Ok("certificate: revoked at the provider, old token dead; the platform agrees".to_owned())
@@ -204,7 +204,7 @@ pub(super) async fn connect(
     actions: &[&str],
 ) -> Result<(String, String), Fault> {
     let wanted = json!({ "provider": crate::local::PROVIDER, "actions": actions, "return_url": RETURN });
-    let link = expect(backend.post("/v1/connect-links", &wanted).await?, 201)?;
+    let link = expect(&backend.post("/v1/connect-links", &wanted).await?, 201)?;
     let path = Url::parse(text(&link, "/url")).map_err(CallError::from)?.path().to_owned();
 
     let browser = stranger.with_no_cookies();
@@ -220,7 +220,7 @@ pub(super) async fn connect(
     let home = Url::parse(&home).map_err(CallError::from)?;
     let code = home.query_pairs().find(|(name, _)| name == "keyholder_code").map(|(_, code)| code.into_owned());
     let code = code.ok_or_else(|| Fault(format!("no code came back: {:?}", home.query())))?;
-    let connection = expect(backend.post("/v1/connections/redeem", &json!({ "code": code })).await?, 200)?;
+    let connection = expect(&backend.post("/v1/connections/redeem", &json!({ "code": code })).await?, 200)?;
     check(text(&connection, "/state") == "active", || connection.to_string())?;
     Ok((text(&connection, "/id").to_owned(), "operator, workspace and actions".to_owned()))
 }
@@ -230,7 +230,7 @@ pub(super) fn check(seen: bool, otherwise: impl FnOnce() -> String) -> Result<()
 }
 
 /// The body of a reply that has the wanted status.
-pub(super) fn expect(reply: Reply, status: u16) -> Result<Value, Fault> {
+pub(super) fn expect(reply: &Reply, status: u16) -> Result<Value, Fault> {
     let body = reply.json();
     check(reply.status.as_u16() == status, || format!("{} instead of {status}: {body}", reply.status))?;
     Ok(body)

@@ -119,9 +119,15 @@ impl TestApp {
 
     /// Another server on the same database and platform.
     pub(crate) async fn second_node(&self) -> Instance {
+        self.second_node_with(|_| {}).await
+    }
+
+    /// Another server, whose options the test has changed first.
+    pub(crate) async fn second_node_with(&self, change: impl FnOnce(&mut InstanceOptions)) -> Instance {
         let place = Place { database: &self.database, port: 0 };
         let mut options = place.options(home().keys(), Some(local::route(&self.sandbox)), &self.secret).unwrap();
         options.connections = 8;
+        change(&mut options);
         Instance::start(options).await.unwrap()
     }
 
@@ -221,6 +227,7 @@ impl Entrusted {
 
 /// The body of a reply that must have this status.
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "a reply is judged where it arrives")]
 pub(crate) fn ok(reply: Reply, status: u16) -> Value {
     let body = reply.json();
     assert_eq!(reply.status, status, "{}", String::from_utf8_lossy(&reply.body));

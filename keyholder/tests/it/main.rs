@@ -1,7 +1,13 @@
 //! The integration tests: one binary, so that one database cluster and one build serve them all.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "what a test builds on fails by panicking, as the test does")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what a test builds on fails by panicking, as the test does"
+)]
 
 mod acts;
+mod api;
 mod budgets;
 mod cluster;
 mod connect;
@@ -9,8 +15,11 @@ mod demo;
 mod disconnect;
 mod gate;
 mod harness;
+mod hostile;
 mod isolation;
+mod logs;
 mod mandates;
+mod matrices;
 mod node;
 mod nodes;
 mod proxy;
@@ -18,4 +27,5 @@ mod refresh;
 mod scrub;
 mod sealed;
 mod serve;
+mod snapshots;
 mod sqlx_data;

@@ -8,7 +8,7 @@ use domain::id::{ConnectionId, Id};
 use futures_util::future::join_all;
 use keyholder::{Instance, caller::Caller, local::PROVIDER};
 use sandbox::{Call, Platform, Quirk, Route, Scope};
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{PgConnection, types::Uuid};
 use url::Url;
 
@@ -33,7 +33,7 @@ fn agent_at(node: &Instance, entrusted: &Entrusted) -> Caller {
 /// The provider's status for an act that passes.
 async fn read(agent: &Caller, entrusted: &Entrusted) -> u64 {
     let reply = agent.act(&entrusted.mandate, "profile.read", &json!({}), None).await.unwrap();
-    ok(reply, 200)["status"].as_u64().unwrap()
+    ok(reply, 200).pointer("/status").and_then(Value::as_u64).unwrap()
 }
 
 /// The problem of an act that does not.
@@ -271,7 +271,8 @@ async fn an_answer_that_comes_after_the_lease_was_taken_over_is_void() {
     let sealed = "select sealed from keyholder.credentials order by field";
     let before: Vec<Vec<u8>> = sqlx::query_scalar(sealed).fetch_all(&mut owner).await.unwrap();
     platform.switch(Quirk::HoldAnswer, Scope::once(Route::Only(Call::Refresh))).unwrap();
-    let late = entrusted.act("profile.read", &json!({}), None);
+    let nothing = json!({});
+    let late = entrusted.act("profile.read", &nothing, None);
     let taken_over = async {
         while platform.refreshes() == 0 {
             tokio::task::yield_now().await;

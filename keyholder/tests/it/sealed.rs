@@ -3,7 +3,7 @@
 use domain::environment::Environment;
 use keyholder::{
     Instance, InstanceOptions, StartError,
-    caller::Caller,
+    caller::{Caller, Reply},
     local::{self, Place},
 };
 use seal::RootKey;
@@ -81,8 +81,10 @@ impl Scene {
         (used, states.fetch_all(&mut self.owner).await.unwrap())
     }
 
-    async fn act(&self, agent: &Caller, text: &str) -> keyholder::caller::Reply {
-        agent.act(&self.first.mandate, "post.create", &json!({ "text": text }), Some(text)).await.unwrap()
+    /// An act that is told from others by its text.
+    async fn act(&self, agent: &Caller, text: &str) -> Reply {
+        let key = hex::encode(text);
+        agent.act(&self.first.mandate, "post.create", &json!({ "text": text }), Some(&key)).await.unwrap()
     }
 
     /// An act that must fail for want of a credential, with nothing sent and nothing taken; then the same one, mended.

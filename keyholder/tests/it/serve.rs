@@ -62,6 +62,7 @@ impl Operator {
             .env("KEYHOLDER_ENVIRONMENT", "staging")
             .env("KEYHOLDER_INSTALLATION", &self.name)
             .env("KEYHOLDER_OPERATOR", "Outside Limited")
+            .env("KEYHOLDER_PUBLIC_URL", "https://keys.example.com")
             .env("KEYHOLDER_STATE_DIR", self.folder.path())
             .env("KEYHOLDER_ENCRYPTION_KEY_FILE", self.path("root.key"))
             .env("KEYHOLDER_LISTEN", "127.0.0.1:0")
