@@ -166,6 +166,11 @@ impl Home {
         Ok(logins)
     }
 
+    /// Resolves when the cluster has ended by itself, with the reason.
+    pub fn ended(&self) -> impl Future<Output = String> + Send + use<> {
+        self.cluster.ended()
+    }
+
     /// Stops the cluster.
     ///
     /// # Errors

@@ -211,6 +211,7 @@ impl Instance {
         let app = App::start(AppOptions {
             store,
             keyring,
+            digests: options.root_key.derive(Purpose::Digest, options.environment),
             providers,
             limits: options.limits,
             public_url,

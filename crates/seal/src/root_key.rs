@@ -56,8 +56,8 @@ pub enum Purpose {
     KeyringMac,
     /// Not a key but a mark: what an installation remembers, to notice another root key. See [`RootKey::check_value`].
     Installation,
-    /// Signs what a browser carries and digests what is only compared: cookies, replies.
-    Cookie,
+    /// Digests what is only ever compared: a copy of the database then confirms no guess.
+    Digest,
 }
 
 impl Purpose {
@@ -68,7 +68,7 @@ impl Purpose {
             Self::KeyringWrap => "keyring-wrap",
             Self::KeyringMac => "keyring-mac",
             Self::Installation => "installation",
-            Self::Cookie => "cookie",
+            Self::Digest => "digest",
         }
     }
 }
@@ -190,7 +190,7 @@ mod tests {
     use std::collections::HashSet;
 
     const PURPOSES: [Purpose; 5] =
-        [Purpose::Context, Purpose::KeyringWrap, Purpose::KeyringMac, Purpose::Installation, Purpose::Cookie];
+        [Purpose::Context, Purpose::KeyringWrap, Purpose::KeyringMac, Purpose::Installation, Purpose::Digest];
     const ENVIRONMENTS: [Environment; 3] = [Environment::Local, Environment::Staging, Environment::Production];
 
     fn bytes_of(text: &str) -> Result<[u8; KEY_BYTES], RootKeyError> {

@@ -11,7 +11,7 @@ use domain::{
 };
 use moka::future::Cache;
 use relation::{Action, Permit, authorize};
-use seal::Keyring;
+use seal::{DerivedKey, Keyring};
 use store::{Store, StoreError, Tenant, snapshot::Snapshot};
 use tokio::sync::Mutex;
 use url::Url;
@@ -34,6 +34,8 @@ pub struct AppOptions {
     pub store: Store,
     /// Epoch keys.
     pub keyring: Keyring,
+    /// Keys the digests of what is only compared.
+    pub digests: DerivedKey,
     /// The providers.
     pub providers: Providers,
     /// The cheap limits.
@@ -85,6 +87,7 @@ impl App {
         let AppOptions {
             store,
             keyring,
+            digests,
             providers,
             limits,
             public_url,
@@ -96,7 +99,7 @@ impl App {
             tasks,
         } = options;
         let app = Arc::new(Self {
-            custody: Custody::new(keyring, environment),
+            custody: Custody::new(keyring, environment, digests),
             limits: Limits::new(limits),
             keys: Cache::builder().max_capacity(100_000).time_to_live(Duration::from_mins(5)).build(),
             fresh: Cache::builder().max_capacity(100_000).time_to_idle(Duration::from_hours(1)).build(),

@@ -10,7 +10,7 @@ use domain::{
 };
 use moka::future::Cache;
 use relation::{Action, action::SealAnswers};
-use seal::{Binding, Credential, DataKey, Field, Keyring, Place, Plain, Sealed, WrappedDataKey};
+use seal::{Binding, Credential, DataKey, DerivedKey, Field, Keyring, Place, Plain, Sealed, WrappedDataKey, mac};
 use store::{
     Tenant,
     credential::{SealedField, Stored},
@@ -26,6 +26,7 @@ const MOST_KEYS: u64 = 10_000;
 pub(crate) struct Custody {
     keyring: Keyring,
     environment: Environment,
+    digests: DerivedKey,
     keys: Cache<(WorkspaceId, DataKeyId), Arc<DataKey>>,
     /// The newest key of a workspace, held for a minute: a new one is in use everywhere soon after.
     current: Cache<WorkspaceId, Arc<DataKey>>,
@@ -48,10 +49,20 @@ fn closed(cause: impl std::error::Error + Send + Sync + 'static) -> DoesNotOpen 
 }
 
 impl Custody {
-    pub(crate) fn new(keyring: Keyring, environment: Environment) -> Self {
+    pub(crate) fn new(keyring: Keyring, environment: Environment, digests: DerivedKey) -> Self {
         let keys = Cache::builder().max_capacity(MOST_KEYS).time_to_idle(KEY_REST).build();
         let current = Cache::builder().max_capacity(MOST_KEYS).time_to_live(Duration::from_mins(1)).build();
-        Self { keyring, environment, keys, current }
+        Self { keyring, environment, digests, keys, current }
+    }
+
+    /// The digest of parts that are only ever compared, each behind its length. It is keyed: a copy of the database confirms no guess.
+    pub(crate) fn digest(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut text = Vec::new();
+        for part in parts {
+            text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            text.extend_from_slice(part);
+        }
+        mac::hmac_sha256(self.digests.as_bytes(), &[&text])
     }
 
     /// A new data key for a new workspace, as it is stored.

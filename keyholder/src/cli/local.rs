@@ -108,7 +108,12 @@ pub(super) async fn up(args: UpArgs, voice: Voice) -> Result<ExitCode, Failure> 
     };
     voice.say(&ready, &in_words(&ready, &state));
     tracing::info!(url = ready.url, workspace = %run.workspace, "ready");
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => {}
+        reason = local.home().ended() => {
+            return Err(Failure::said(Exit::Database, format!("the database has ended: {reason}")));
+        }
+    }
     tracing::info!("stopping");
     let mut stopped = Ok(());
     let drained = signals.unless_again(Box::pin(async { stopped = run.end_and_stop(&app, local).await })).await;

@@ -1,8 +1,9 @@
 //! Acts by name: what the platform, the ledger and the caller have seen after each, also where something went wrong.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, Ordering},
+    mpsc,
 };
 
 use bytes::Bytes;
@@ -51,6 +52,45 @@ pub(crate) async fn used(app: &TestApp, scope: &str) -> u64 {
 /// A limit that nothing here reaches, so that what is taken can be read.
 fn counted() -> Value {
     json!([{ "unit": "acts", "per": "month", "cap": 1000 }])
+}
+
+/// Holds acts at one of their steps, one at a time. For runtimes of several threads: the one that comes here stands still.
+pub(crate) struct Door {
+    shut: Arc<AtomicBool>,
+    come: Mutex<mpsc::Receiver<()>>,
+    go: mpsc::Sender<()>,
+}
+
+impl Door {
+    /// A door that is open yet, and the hook that it hangs in. `then` is done by whoever has been let go.
+    pub(crate) fn new(at: Step, then: impl Fn() + Send + Sync + 'static) -> (Self, Hook) {
+        let ((here, come), (go, gone)) = (mpsc::channel(), mpsc::channel());
+        let (shut, gone) = (Arc::new(AtomicBool::new(false)), Mutex::new(gone));
+        let is_shut = Arc::clone(&shut);
+        let hook = Hook::new(move |step| {
+            if step == at && is_shut.load(Ordering::SeqCst) {
+                here.send(()).unwrap();
+                // What else this thread would have done is done by others meanwhile.
+                tokio::task::block_in_place(|| gone.lock().unwrap().recv().unwrap());
+                then();
+            }
+        });
+        (Self { shut, come: Mutex::new(come), go }, hook)
+    }
+
+    pub(crate) fn set_shut(&self, shut: bool) {
+        self.shut.store(shut, Ordering::SeqCst);
+    }
+
+    /// Returns once an act stands before it.
+    pub(crate) async fn reached(&self) {
+        eventually("an act stands at the door", async || self.come.lock().unwrap().try_recv().is_ok()).await;
+    }
+
+    /// Lets one act through.
+    pub(crate) fn let_go(&self) {
+        self.go.send(()).unwrap();
+    }
 }
 
 /// Waits until so many calls of a kind have had their effect at the platform.

@@ -1,7 +1,5 @@
 //! Budgets of every rank: spent to the last unit and not beyond, in their windows, and given back only to these.
 
-use std::sync::{Arc, Mutex, mpsc};
-
 use domain::{
     budget::{Limit, Period, Unit},
     clock::Clock,
@@ -9,13 +7,13 @@ use domain::{
 use futures_util::future::join_all;
 use keyholder::{caller::Reply, local};
 use serde_json::{Value, json};
-use service::step::{Hook, Step};
+use service::step::Step;
 use sqlx::PgConnection;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    acts::{ALL, parent, reply_to, used},
-    harness::{ACCOUNT, Entrusted, RETURN, TestApp, catalogue_with, eventually, ok, problem, text},
+    acts::{ALL, Door, parent, reply_to, used},
+    harness::{ACCOUNT, Entrusted, RETURN, TestApp, catalogue_with, ok, problem, text},
 };
 
 /// Sets a budget of the workspace.
@@ -318,53 +316,36 @@ async fn one_act_takes_all_its_units_or_none() {
     app.stop().await;
 }
 
-/// Stops acts at the door, one at a time, for as long as the test wants.
-struct Door {
-    come: mpsc::Sender<()>,
-    go: Mutex<mpsc::Receiver<()>>,
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_was_not_sent_is_given_back_to_its_own_window_only() {
     let clock = Clock::set(Clock::system().now() + std::time::Duration::from_hours(1));
-    let ((come, here), (go, gone)) = (mpsc::channel(), mpsc::channel());
-    let door: Arc<Mutex<Option<Door>>> = Arc::default();
-    let (at_door, hand) = (Arc::clone(&door), clock.clone());
+    let hand = clock.clone();
+    let late = domain::act::SEND_WITHIN + std::time::Duration::from_millis(1);
+    let (door, hook) = Door::new(Step::Act, move || hand.advance(late));
     let app = TestApp::start_with(|options| {
         options.clock = clock.clone();
-        options.hook = Hook::new(move |step| {
-            if step != Step::Act {
-                return;
-            }
-            if let Some(door) = &*at_door.lock().unwrap() {
-                door.come.send(()).unwrap();
-                // Whatever else this thread would do next is done by others meanwhile.
-                tokio::task::block_in_place(|| door.go.lock().unwrap().recv().unwrap());
-                hand.advance(domain::act::SEND_WITHIN + std::time::Duration::from_millis(1));
-            }
-        });
+        options.hook = hook;
     })
     .await;
     let entrusted = app.entrust(&ALL, json!([{ "unit": "acts", "per": "month", "cap": 9 }])).await;
     set(&app, "workspace", None, "posts", "month", 9).await;
     let mut owner = app.owner().await;
     ok(post(&entrusted, "sent").await, 200);
-    *door.lock().unwrap() = Some(Door { come, go: Mutex::new(gone) });
+    door.set_shut(true);
     // The mandate's window ends while the second act is held; the workspace's does not.
     for (shifted, (mandates, workspaces)) in [(false, (1, 1)), (true, (2, 1))] {
         let held = async {
-            eventually("an act is at the door", async || here.try_recv().is_ok()).await;
+            door.reached().await;
             assert_eq!((used(&app, "mandate").await, used(&app, "workspace").await), (2, 2), "both are taken");
             if shifted {
                 shift(&mut owner, "mandate", "1 month").await;
             }
-            go.send(()).unwrap();
+            door.let_go();
         };
         let (reply, ()) = futures_util::future::join(post(&entrusted, "held"), held).await;
         assert_eq!(problem(&reply), (502, "upstream-unreachable".to_owned()));
         assert_eq!((used(&app, "mandate").await, used(&app, "workspace").await), (mandates, workspaces), "{shifted}");
     }
-    *door.lock().unwrap() = None;
     assert_eq!(app.sandbox.platform().posts_written_by(ACCOUNT), 1);
     app.stop().await;
 }
@@ -381,5 +362,24 @@ async fn a_crowd_spends_a_budget_to_its_last_unit_and_not_beyond() {
     assert!(sent.iter().all(|reply| reply.json()["status"] == Value::from(201)));
     assert_eq!(app.sandbox.platform().posts_written_by(ACCOUNT), 20);
     assert_eq!((used(&app, "mandate").await, used(&app, "workspace").await), (20, 20));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_refused_act_took_is_not_kept_from_its_neighbours() {
+    let app = TestApp::start().await;
+    let connection = app.connect(ACCOUNT, &ALL).await;
+    // Made before the mandates' own, so that a refused act has met these first.
+    set(&app, "workspace", None, "acts", "month", 1000).await;
+    set(&app, "connection", Some(&connection), "posts", "month", 45).await;
+    let poor = app.mandate(&connection, &ALL, json!([{ "unit": "acts", "per": "month", "cap": 5 }])).await;
+    let rich = app.mandate(&connection, &ALL, json!([{ "unit": "acts", "per": "month", "cap": 1000 }])).await;
+    let replies = join_all((0..80).map(|number| post(if number % 2 == 0 { &poor } else { &rich }, number))).await;
+    for (number, reply) in replies.iter().enumerate().filter(|(_, reply)| reply.status != 200) {
+        assert_eq!((number % 2, refused(reply)), (0, ("mandate".to_owned(), 5, 0, 1)));
+    }
+    assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 45);
+    assert_eq!(app.sandbox.platform().posts_written_by(ACCOUNT), 45);
+    assert_eq!((used(&app, "workspace").await, used(&app, "connection").await), (45, 45));
     app.stop().await;
 }

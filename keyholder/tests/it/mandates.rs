@@ -7,10 +7,11 @@ use futures_util::future::{join, join_all};
 use keyholder::{caller::Caller, local};
 use sandbox::{Call, Quirk, Route, Scope};
 use serde_json::{Value, json};
+use service::step::Step;
 use time::{Duration as Span, format_description::well_known::Rfc3339};
 
 use crate::{
-    acts::{ALL, arrived, parent, reply_to},
+    acts::{ALL, Door, arrived, parent, reply_to},
     harness::{ACCOUNT, Entrusted, TestApp, ok, problem, text},
 };
 
@@ -209,6 +210,26 @@ async fn a_revocation_binds_every_node_from_its_answer_on() {
     }
     assert_eq!(app.sandbox.platform().posts_written_by(ACCOUNT), 5);
     second.stop().await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_act_that_was_permitted_before_a_revocation_is_not_admitted_after_it() {
+    let (door, hook) = Door::new(Step::Admit, || {});
+    let app = TestApp::start_with(|options| options.hook = hook).await;
+    let entrusted = app.entrust(&ALL, json!([])).await;
+    let input = json!({ "text": "Hello" });
+    door.set_shut(true);
+    let held = async {
+        door.reached().await;
+        let in_flight = revoke(&app.admin, &entrusted.mandate, &json!({})).await;
+        door.set_shut(false);
+        door.let_go();
+        in_flight
+    };
+    let (reply, in_flight) = join(entrusted.act("post.create", &input, Some("k")), held).await;
+    assert_eq!(problem(&reply), (403, "forbidden".to_owned()));
+    assert_eq!((in_flight, app.sandbox.platform().posts_written_by(ACCOUNT)), (vec![], 0));
     app.stop().await;
 }
 

@@ -92,6 +92,11 @@ async fn assert_mended_by_the_owner_only(app: &TestApp, entrusted: &Entrusted) {
     second.stop().await;
 }
 
+/// Which transaction wrote the lease's row last.
+async fn writer_of_the_lease(owner: &mut PgConnection) -> String {
+    sqlx::query_scalar("select xmin::text from keyholder.refreshes").fetch_one(owner).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_callers_at_two_nodes_make_one_refresh() {
     const CALLERS: usize = 200;
@@ -100,13 +105,16 @@ async fn two_hundred_callers_at_two_nodes_make_one_refresh() {
     let entrusted = about_to_expire(&app).await;
     let second = app.second_node().await;
     let agents = [entrusted.agent.clone(), agent_at(&second, &entrusted)];
-    // The call is held until all are waiting for it, the other node's too.
     platform.switch(Quirk::HoldAnswer, Scope::once(Route::Only(Call::Refresh))).unwrap();
     let calls = join_all((0..CALLERS).map(|number| read(&agents[number % 2], &entrusted)));
+    // The answer is held until the other node has asked for the lease too, which writes the lease's row anew.
     let release = async {
         while platform.refreshes() == 0 {
             tokio::task::yield_now().await;
         }
+        let mut owner = app.owner().await;
+        let first = writer_of_the_lease(&mut owner).await;
+        while writer_of_the_lease(&mut owner).await == first {}
         platform.clear();
     };
     let (statuses, ()) = tokio::join!(calls, release);

@@ -6,12 +6,11 @@ use domain::{
     act::IdempotencyKey,
     budget::{Budget, Scope, Unit},
     connection::State,
-    id::{BudgetId, MandateId},
+    id::BudgetId,
     mandate::Mandate,
     problem::Fault,
     provider::{Action, Effect, ValidInput},
 };
-use seal::mac;
 use serde_json::Value;
 use store::snapshot::Snapshot;
 
@@ -75,9 +74,11 @@ pub(super) fn inspect<'a>(app: &'a App, workspace: &Snapshot, request: &Request)
     let wanted = wanted(&input);
     let units = units(workspace, mandate, &wanted);
     app.step(Step::Inspect);
+    // What tells one request from another under the same key.
+    let mandate_name = mandate.id.to_string();
     Ok(Errand {
         to,
-        hash: request_hash(request.mandate, &input),
+        hash: app.custody.digest(&[mandate_name.as_bytes(), action.name.as_bytes(), &input.canonical()]),
         mandate: mandate.clone(),
         key: request.key.clone(),
         limits: workspace
@@ -136,16 +137,4 @@ fn units(workspace: &Snapshot, mandate: &Mandate, wanted: &[(Unit, u64)]) -> Vec
             Some((budget.id, *units))
         })
         .collect()
-}
-
-/// What tells one request from another under the same key: the mandate, the action, and the canonical input.
-fn request_hash(mandate: MandateId, input: &ValidInput) -> [u8; 32] {
-    let mandate = mandate.to_string();
-    let parts = [mandate.as_bytes(), input.action().name.as_bytes(), &input.canonical()];
-    let mut text = Vec::new();
-    for part in parts {
-        text.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        text.extend_from_slice(part);
-    }
-    mac::sha256(&text)
 }
