@@ -41,7 +41,15 @@ pub(crate) async fn read(headers: &HeaderMap, body: axum::body::Body, takes: Tak
     match takes {
         Takes::Nothing => Ok(Body::Nothing),
         Takes::RawJson => Ok(Body::Raw(bytes)),
-        Takes::Json => Ok(Body::Json(json::parse_strict(&bytes, Limits::bytes(MOST_BYTES))?)),
+        Takes::Json => {
+            let value = json::parse_strict(&bytes, Limits::bytes(MOST_BYTES))?;
+            // No text of the database can hold it.
+            if holds_nul(&value) {
+                Err(Problem::new(Kind::InvalidJson).saying("a text holds U+0000"))
+            } else {
+                Ok(Body::Json(value))
+            }
+        }
         Takes::Form => Ok(Body::Form(url::form_urlencoded::parse(&bytes).into_owned().collect())),
     }
 }
@@ -64,6 +72,15 @@ fn check_type(headers: &HeaderMap, is_there: bool, takes: Takes) -> Result<(), P
     let charset = parameters.trim().to_ascii_lowercase();
     let utf8 = matches!(charset.as_str(), "" | "charset=utf-8" | "charset=\"utf-8\"");
     if types.next().is_none() && utf8 && essence.trim().eq_ignore_ascii_case(wanted) { Ok(()) } else { refuse(why) }
+}
+
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(members) => members.iter().any(|(name, member)| name.contains('\0') || holds_nul(member)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 async fn collect(body: axum::body::Body) -> Result<Bytes, Problem> {
@@ -117,6 +134,8 @@ mod tests {
             (json, b"{\"a\":1,\"a\":2}", Takes::Json, Some(Kind::InvalidJson)),
             (json, b"{\"a\":\"\xff\"}", Takes::Json, Some(Kind::InvalidJson)),
             (json, b"{} {}", Takes::Json, Some(Kind::InvalidJson)),
+            (json, b"{\"a\":[\"\\u0000\"]}", Takes::Json, Some(Kind::InvalidJson)),
+            (json, b"{\"\\u0000\":1}", Takes::Json, Some(Kind::InvalidJson)),
             (json, &deep, Takes::Json, Some(Kind::InvalidJson)),
             (json, &large, Takes::Json, Some(Kind::BodyTooLarge)),
             ("", b"{}", Takes::Json, Some(Kind::UnsupportedMediaType)),

@@ -102,6 +102,7 @@ pub(crate) struct Visit<I> {
     pub(crate) input: I,
     pub(crate) headers: HeaderMap,
     pub(crate) peer: IpAddr,
+    pub(crate) request: RequestId,
 }
 
 type Run = Box<dyn Fn(Arc<App>, Request) -> BoxFuture<'static, Response> + Send + Sync>;
@@ -257,14 +258,14 @@ impl Open {
             let handler = handler.clone();
             Box::pin(async move {
                 let id = request.extensions().get::<RequestId>().copied();
+                let id = id.unwrap_or_else(|| RequestId::new(&app.clock));
                 let answer = async {
                     refuse_head(&request, record)?;
                     let peer = guard::peer(request.extensions());
                     let arrived = guard::visit(request, I::TAKES).await?;
                     let input = Reader::read::<I>(&arrived)?;
-                    handler(Arc::clone(&app), Visit { input, headers: arrived.headers, peer }).await
+                    handler(Arc::clone(&app), Visit { input, headers: arrived.headers, peer, request: id }).await
                 };
-                let id = id.unwrap_or_else(|| RequestId::new(&app.clock));
                 match answer.await {
                     Ok(response) => response,
                     Err(problem) if page => pages::refusal(&problem, id, &app.clock),

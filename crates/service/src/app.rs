@@ -25,8 +25,8 @@ use crate::{
     tasks::Tasks,
 };
 
-/// How often a use case asks again when the workspace moves under it.
-const TRIES: usize = 5;
+/// How long a use case asks for new permits while the workspace moves under it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What an application is made of.
 pub struct AppOptions {
@@ -178,10 +178,11 @@ impl App {
         workspace: WorkspaceId,
         object: A::Object,
     ) -> Result<(Tenant<A>, Arc<Snapshot>), Refusal> {
-        for _ in 0..TRIES {
+        let give_up = self.clock.since_boot() + PATIENCE;
+        while self.clock.since_boot() < give_up {
             let (permit, snapshot) = self.permit::<A>(principal, workspace, object).await?;
             match self.store.enter(permit).await {
-                Err(StoreError::Stale) => self.store.snapshots.forget(workspace).await,
+                Err(StoreError::Stale) => self.store.snapshots.forget(&snapshot).await,
                 entered => return Ok((entered?, snapshot)),
             }
         }

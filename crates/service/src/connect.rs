@@ -9,7 +9,7 @@ use std::{net::IpAddr, time::Duration};
 use domain::{
     audit::Event,
     connection::Connection,
-    id::{ConnectionId, ConsentId, Id, LinkId, WorkspaceId},
+    id::{ConnectionId, ConsentId, Id, LinkId, RequestId, WorkspaceId},
     principal::{Cause, Principal},
     problem::Fault,
     provider::Provider,
@@ -203,13 +203,19 @@ async fn opened<'a>(app: &'a App, token: &str, cookie: &str) -> Result<(OpenedLi
 ///
 /// # Errors
 /// `LinkGone`; `Invalid` where nothing is allowed, or something that was not asked.
-pub async fn consent(app: &App, token: &str, cookie: &str, allowed: &[String]) -> Result<Url, ConnectError> {
+pub async fn consent(
+    app: &App,
+    token: &str,
+    cookie: &str,
+    allowed: &[String],
+    request: RequestId,
+) -> Result<Url, ConnectError> {
     let (opened, to) = opened(app, token, cookie).await?;
     let allowed = App::sorted(allowed);
     if allowed.is_empty() || allowed.iter().any(|action| !opened.actions.contains(action)) {
         return Err(Refusal::invalid("/allow", "is one or more of the actions that were asked for").into());
     }
-    let principal = Principal::system(Cause::ConnectCallback(opened.link), app.clock.now());
+    let principal = Principal::system(Cause::ConnectCallback(opened.link), app.clock.now()).in_request(request);
     let (mut tenant, _) = app.enter::<FollowLink>(&principal, opened.workspace, opened.workspace).await?;
     let key = app.custody.key(&mut tenant, None).await.map_err(Refusal::from)?;
     let (state, verifier) = (random::token(), random::token());
@@ -231,12 +237,18 @@ pub async fn consent(app: &App, token: &str, cookie: &str, allowed: &[String]) -
 /// # Errors
 /// `LinkGone` where state and browser do not belong together, or were used before. After that the browser always returns to the
 /// registered address, and the error goes with it; what is returned as an error here could not be tied to an address.
-pub async fn call_back(app: &App, provider: &str, callback: Callback, cookie: &str) -> Result<Url, ConnectError> {
+pub async fn call_back(
+    app: &App,
+    provider: &str,
+    callback: Callback,
+    cookie: &str,
+    request: RequestId,
+) -> Result<Url, ConnectError> {
     let state = callback.state.as_deref().ok_or(ConnectError::LinkGone)?;
     let called = app.store.lookup.spend_state(&link::digest(state), &link::digest(cookie)).await?;
     let called = called.filter(|called| called.provider == provider).ok_or(ConnectError::LinkGone)?;
     let mut url = Url::parse(&called.return_url).map_err(|error| Refusal::internal("a return address", error))?;
-    match receive(app, &called, callback).await {
+    match receive(app, &called, callback, request).await {
         Ok(Received { code: Some(code), .. }) => {
             url.query_pairs_mut()
                 .append_pair("keyholder_code", &code)
@@ -273,7 +285,7 @@ struct Received {
     code: Option<String>,
 }
 
-async fn receive(app: &App, called: &Called, callback: Callback) -> Result<Received, ConnectError> {
+async fn receive(app: &App, called: &Called, callback: Callback, request: RequestId) -> Result<Received, ConnectError> {
     let to = app.providers.get(&called.provider).ok_or(Refusal::Unavailable(None))?;
     if callback.error.is_some() {
         return Err(Refusal::Forbidden.into());
@@ -285,7 +297,7 @@ async fn receive(app: &App, called: &Called, callback: Callback) -> Result<Recei
         return Err(ConnectError::ForeignIssuer);
     }
     let code = callback.code.ok_or(Refusal::Forbidden)?;
-    let principal = Principal::system(Cause::ConnectCallback(called.link), app.clock.now());
+    let principal = Principal::system(Cause::ConnectCallback(called.link), app.clock.now()).in_request(request);
     let tokens = exchange(app, called, to, &principal, &code).await?;
     let id = called.reconnects.unwrap_or_else(|| ConnectionId::new(&app.clock));
     let granted = granted(&to.provider, called, &tokens);

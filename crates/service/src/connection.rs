@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::{
     audit::Event,
     connection::{Certificate, Connection, Verdict},
-    id::{ConnectionId, JobId, WorkspaceId},
+    id::{ConnectionId, JobId, RequestId, WorkspaceId},
     principal::{Cause, Principal},
 };
 use egress::HostSet;
@@ -81,12 +81,17 @@ pub async fn disconnect(app: &App, caller: &Principal, id: ConnectionId) -> Resu
     let job = JobId::new(&app.clock);
     store::job::enqueue(&mut tenant, job, DISCONNECT, id, app.clock.now() + HEAD_START).await?;
     tenant.commit(Event::new("connection.disconnecting", format!("connection:{id}"))).await?;
-    finish(app, workspace, id).await
+    finish(app, workspace, id, caller.request).await
 }
 
 /// Tells the provider, tries the old token, deletes. May be done again from its beginning: a revoked token stays revoked.
-pub(crate) async fn finish(app: &App, workspace: WorkspaceId, id: ConnectionId) -> Result<Certificate, Refusal> {
-    let principal = Principal::system(Cause::Disconnect(id), app.clock.now());
+pub(crate) async fn finish(
+    app: &App,
+    workspace: WorkspaceId,
+    id: ConnectionId,
+    request: Option<RequestId>,
+) -> Result<Certificate, Refusal> {
+    let principal = Principal { request, ..Principal::system(Cause::Disconnect(id), app.clock.now()) };
     refresh::forget(app, id).await;
     app.step(Step::DisconnectRevoke);
     let (revoked_at_provider, old_token) = kill(app, &principal, workspace, id).await?;

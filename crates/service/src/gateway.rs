@@ -36,8 +36,8 @@ use crate::{
     step::Step,
 };
 
-/// How often an act asks for a new permit when the workspace moves under it.
-const TRIES: usize = 5;
+/// How long an act asks for new permits while the workspace moves under it: no longer than it might then wait to be sent.
+const PATIENCE: Duration = SEND_WITHIN;
 
 /// What a caller wants done.
 #[derive(Debug)]
@@ -174,7 +174,8 @@ pub async fn act(app: &Arc<App>, caller: Principal, request: Request) -> Result<
 }
 
 async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answer, ActError> {
-    for _ in 0..TRIES {
+    let give_up = app.clock.since_boot() + PATIENCE;
+    while app.clock.since_boot() < give_up {
         let workspace = enter(&app, &caller).await?;
         let allowed = permit(&app, &caller, &workspace, request.mandate)
             .and_then(|permits| Ok((permits, inspect(&app, &workspace, &request)?)));
@@ -186,7 +187,10 @@ async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answ
         let ticket = match admit(&app, permits.perform, &errand).await? {
             Passage::Open(ticket) => ticket,
             Passage::Replay(act) => return replay(&app, &caller, &errand, act).await,
-            Passage::Stale => continue,
+            Passage::Stale => {
+                app.store.snapshots.forget(&workspace).await;
+                continue;
+            }
         };
         let delivered = deliver(&app, permits.open, &errand, ticket.as_ref()).await;
         return settle(&app, &errand, ticket, delivered).await;
@@ -254,7 +258,6 @@ async fn admit(app: &App, permit: Permit<Perform>, errand: &Errand<'_>) -> Resul
         return Ok(Passage::Open(None));
     }
     app.step(Step::Admit);
-    let workspace = permit.workspace();
     let entry = Entry {
         permit,
         act: ActId::new(&app.clock),
@@ -272,7 +275,6 @@ async fn admit(app: &App, permit: Permit<Perform>, errand: &Errand<'_>) -> Resul
         Verdict::Conflict => Err(ActError::KeyReused),
         Verdict::Stale => {
             metrics::counter!("keyholder_stale_total").increment(1);
-            app.store.snapshots.forget(workspace).await;
             Ok(Passage::Stale)
         }
         Verdict::Over { budget, remaining, resets_at } => {

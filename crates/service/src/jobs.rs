@@ -44,7 +44,9 @@ async fn round(app: &App) -> Result<(), Refusal> {
 
 async fn run_one(app: &App, job: &Claimed) -> Result<(), Refusal> {
     match job.kind.as_str() {
-        DISCONNECT => connection::finish(app, job.workspace, ConnectionId::from_uuid(job.subject)).await.map(drop),
+        DISCONNECT => {
+            connection::finish(app, job.workspace, ConnectionId::from_uuid(job.subject), None).await.map(drop)
+        }
         _ => Ok(()),
     }
 }

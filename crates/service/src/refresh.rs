@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use domain::{
     audit::Event,
+    connection::State,
     id::{ConnectionId, WorkspaceId},
     principal::{Cause, Principal},
     provider::Replay,
@@ -104,6 +105,9 @@ async fn run(app: &App, workspace: WorkspaceId, connection: ConnectionId) -> Res
     loop {
         let (mut tenant, _) = app.enter::<Refresh>(&principal, workspace, connection).await?;
         let stored = credential::of_connection(&mut tenant).await.map_err(gone)?;
+        if stored.state == State::ReconnectRequired {
+            return Err(RefreshError::ReconnectRequired);
+        }
         let fresh = Fresh { expires_at: stored.expires_at };
         if fresh.is_good(app.clock.now(), AHEAD) {
             return Ok(fresh);
@@ -155,7 +159,6 @@ async fn renew(
     if lease.interrupted && replay == Replay::ReuseDetected {
         // The lost call may have spent this token: to show it again would end the grant for certain, as theft.
         tracing::warn!(%connection, "an interrupted refresh cannot be repeated at this provider");
-        release(app, principal, workspace, connection, &lease).await;
         return give_to_owner(app, principal, workspace, connection).await;
     }
     let (mut tenant, _) = app.enter::<Refresh>(principal, workspace, connection).await?;
@@ -187,13 +190,10 @@ async fn renew(
             metrics::counter!("keyholder_refresh_failures_total", "provider" => stored.provider.clone()).increment(1);
             tracing::warn!(%connection, %error, "a refresh failed");
             match &error {
-                TokenError::Refused => {
-                    release(app, principal, workspace, connection, &lease).await;
-                    give_to_owner(app, principal, workspace, connection).await
-                }
+                // The lease is kept: whoever waits for it would show the same token once more.
+                TokenError::Refused => give_to_owner(app, principal, workspace, connection).await,
                 // An answer that cannot be read has spent the token all the same.
                 TokenError::Unknown(_) | TokenError::Malformed if replay == Replay::ReuseDetected => {
-                    release(app, principal, workspace, connection, &lease).await;
                     give_to_owner(app, principal, workspace, connection).await
                 }
                 _ => {

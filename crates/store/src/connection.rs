@@ -11,7 +11,7 @@ use relation::{
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use crate::{StoreError, Tenant, tuple};
+use crate::{StoreError, Tenant, mandate, tuple};
 
 /// A new connection, before anybody may use it.
 pub struct NewConnection<'a> {
@@ -200,8 +200,8 @@ pub async fn finish_disconnect(
     )
     .fetch_all(tenant.sql())
     .await?;
-    for mandate in mandates.into_iter().map(MandateId::from_uuid) {
-        tuple::turn(tenant, &format!("mandate:{mandate}"), "grantee", "former_grantee").await?;
+    for ended in mandates.into_iter().map(MandateId::from_uuid) {
+        mandate::end(tenant, ended).await?;
     }
     // Who may read the certificate stays; what may be done ends.
     tuple::remove_of_relation(tenant, &format!("connection:{id}"), "ceiling").await

@@ -194,7 +194,8 @@ pub async fn lease(
     )
     .fetch_one(tenant.sql())
     .await?;
-    if prior.held || current != version {
+    // A lease over an older credential is void: what its holder brings is not stored.
+    if (prior.held && prior.version == version) || current != version {
         return Ok(None);
     }
     let fence = prior.fence + 1;

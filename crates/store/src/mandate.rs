@@ -4,7 +4,10 @@ use domain::{
     id::{ConnectionId, Id, MandateId},
     mandate::{Conditions, Mandate, Terms},
 };
-use relation::action::{CreateMandate, RevokeMandate};
+use relation::{
+    Action,
+    action::{CreateMandate, RevokeMandate},
+};
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -91,5 +94,20 @@ pub async fn revoke(tenant: &mut Tenant<RevokeMandate>, now: OffsetDateTime) -> 
     if ended.rows_affected() == 0 {
         return Err(StoreError::NotFound);
     }
-    tuple::turn(tenant, &format!("mandate:{id}"), "grantee", "former_grantee").await
+    end(tenant, id).await
+}
+
+/// What ends with a mandate: its grant, which stays as a memory of who had it, and its own budgets. An act of it that is still under
+/// way finds no budget to give its units back to, and none is needed.
+pub(crate) async fn end<A: Action>(tenant: &mut Tenant<A>, id: MandateId) -> Result<(), StoreError> {
+    let workspace = tenant.workspace().uuid();
+    tuple::turn(tenant, &format!("mandate:{id}"), "grantee", "former_grantee").await?;
+    sqlx::query!(
+        "delete from budgets where workspace_id = $1 and scope = 'mandate' and subject = $2",
+        workspace,
+        id.to_string()
+    )
+    .execute(tenant.sql())
+    .await?;
+    Ok(())
 }

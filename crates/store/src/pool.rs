@@ -12,7 +12,7 @@ use tracing::log::LevelFilter;
 use crate::{Address, ContextKey, Ledger, Loader, Lookup, Opener, StoreError, snapshot::Snapshots};
 
 /// How long a caller waits for a connection before it is told that there is none.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Where each role logs in.
 #[derive(Clone)]

@@ -23,7 +23,7 @@ use moka::future::Cache;
 use relation::Facts;
 use sqlx::{PgConnection, postgres::PgListener};
 use time::OffsetDateTime;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::{Loader, StoreError};
@@ -85,12 +85,21 @@ pub struct Snapshots {
     cache: Cache<WorkspaceId, Arc<Snapshot>>,
     /// Revisions that were announced, so that a load which began before an announcement does not outlive it.
     announced: Cache<WorkspaceId, i64>,
-    reading: Cache<WorkspaceId, Arc<Mutex<()>>>,
+    readings: Cache<WorkspaceId, Arc<Mutex<Reading>>>,
     lease: Arc<Lease>,
+}
+
+/// The newest reading of a workspace's facts: its place in the order of all that happens here, and what it found.
+#[derive(Default)]
+struct Reading {
+    began: u64,
+    snapshot: Option<Arc<Snapshot>>,
 }
 
 /// Until when, in milliseconds since boot, snapshots are trusted.
 struct Lease {
+    /// Counts arrivals and readings, so that it can be said which came first.
+    sequence: AtomicU64,
     until_ms: AtomicU64,
     installation_changes: AtomicU64,
     listening: AtomicBool,
@@ -102,13 +111,14 @@ impl Snapshots {
         let cache =
             Cache::builder().max_capacity(MOST_BYTES).weigher(|_, snapshot: &Arc<Snapshot>| snapshot.weight()).build();
         let announced = Cache::builder().max_capacity(100_000).time_to_live(Duration::from_mins(1)).build();
-        let reading = Cache::builder().max_capacity(100_000).time_to_idle(Duration::from_mins(1)).build();
+        let readings = Cache::builder().max_capacity(10_000).time_to_idle(Duration::from_secs(10)).build();
         let lease = Arc::new(Lease {
+            sequence: AtomicU64::new(1),
             until_ms: AtomicU64::new(0),
             installation_changes: AtomicU64::new(0),
             listening: AtomicBool::new(false),
         });
-        Self { loader, clock, cache, announced, reading, lease }
+        Self { loader, clock, cache, announced, readings, lease }
     }
 
     /// The facts of a workspace: from memory while the lease holds, else as the database has them now.
@@ -116,19 +126,28 @@ impl Snapshots {
     /// # Errors
     /// `NotFound` where there is no such workspace; `Unavailable`.
     pub async fn get(&self, workspace: WorkspaceId) -> Result<Arc<Snapshot>, StoreError> {
-        match self.cache.get(&workspace).await {
-            Some(snapshot) if self.is_trusted() => Ok(snapshot),
-            Some(snapshot) => Ok(self.newer(&snapshot).await?.unwrap_or(snapshot)),
-            None => {
-                // Whoever comes while it is being read waits for that one reading.
-                let reading = self.reading.get_with(workspace, async { Arc::default() }).await;
-                let _turn = reading.lock().await;
-                match self.cache.get(&workspace).await {
-                    Some(snapshot) if self.is_trusted() => Ok(snapshot),
-                    _ => self.load(workspace).await,
-                }
-            }
+        if let Some(snapshot) = self.cache.get(&workspace).await
+            && self.is_trusted()
+        {
+            return Ok(snapshot);
         }
+        // Whoever waits for a reading that begins after he came is answered by it: a crowd asks the database once.
+        let arrived = self.lease.sequence.fetch_add(1, Ordering::AcqRel);
+        let reading = self.readings.get_with(workspace, async { Arc::default() }).await;
+        let mut last: MutexGuard<'_, Reading> = reading.lock().await;
+        if last.began > arrived
+            && let Some(snapshot) = &last.snapshot
+        {
+            return Ok(Arc::clone(snapshot));
+        }
+        last.began = self.lease.sequence.fetch_add(1, Ordering::AcqRel);
+        last.snapshot = None;
+        let snapshot = match self.cache.get(&workspace).await {
+            Some(held) => self.newer(&held).await?.unwrap_or(held),
+            None => self.load(workspace).await?,
+        };
+        last.snapshot = Some(Arc::clone(&snapshot));
+        Ok(snapshot)
     }
 
     /// The facts of a workspace if they have moved on from the ones that are held. Asked before anybody is refused: memory may be a
@@ -142,7 +161,7 @@ impl Snapshots {
         if now == (facts.at().0, facts.at().1, facts.installation_revision()) {
             return Ok(None);
         }
-        self.forget(facts.workspace()).await;
+        self.forget(held).await;
         self.load(facts.workspace()).await.map(Some)
     }
 
@@ -152,9 +171,17 @@ impl Snapshots {
         self.cache.invalidate(&workspace).await;
     }
 
-    /// Forgets a workspace, after the ledger said that what is held of it is stale.
-    pub async fn forget(&self, workspace: WorkspaceId) {
-        self.cache.invalidate(&workspace).await;
+    /// Forgets a workspace's facts, after the database said that those held are stale; newer ones that somebody has read meanwhile
+    /// stay.
+    pub async fn forget(&self, stale: &Snapshot) {
+        let workspace = stale.facts.workspace();
+        let same = |held: &Snapshot| {
+            (held.facts.at(), held.facts.installation_revision())
+                == (stale.facts.at(), stale.facts.installation_revision())
+        };
+        if self.cache.get(&workspace).await.is_some_and(|held| same(&held)) {
+            self.cache.invalidate(&workspace).await;
+        }
     }
 
     /// How old the trust is, in milliseconds past its end; zero while the lease holds.

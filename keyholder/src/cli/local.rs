@@ -173,8 +173,6 @@ impl Run {
     }
 
     async fn end_former(&self, app: &App) -> Result<(), Refusal> {
-        // The facts that the key was made under do not know it yet.
-        app.store.snapshots.forget(self.workspace).await;
         let mut before = None;
         loop {
             let page = service::api_key::list(app, &self.principal(app), before, 100).await?;

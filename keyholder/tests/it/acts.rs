@@ -422,14 +422,13 @@ async fn an_input_is_refused_with_the_place_of_each_fault() {
     let parent = parent(&app);
     let entrusted = app.entrust(&ALL, counted()).await;
     let deep = (0..20).fold(json!(1), |inner, _| json!({ "a": inner }));
-    let cases: [(&str, Value, &[&str]); 12] = [
+    let cases: [(&str, Value, &[&str]); 11] = [
         ("post.reply", json!({}), &["/input/in_reply_to_tweet_id", "/input/text"]),
         ("post.create", json!({ "text": 1 }), &["/input/text"]),
         ("post.create", json!({ "text": deep }), &["/input/text"]),
         ("post.create", json!({ "text": null }), &["/input/text"]),
         ("post.create", json!({ "text": "" }), &["/input/text"]),
         ("post.create", json!({ "text": "a".repeat(281) }), &["/input/text"]),
-        ("post.create", json!({ "text": "a\u{0}" }), &["/input/text"]),
         ("post.create", json!({ "text": "a", "media/~": {} }), &["/input/media~1~0"]),
         ("post.reply", reply_to("12x", "a"), &["/input/in_reply_to_tweet_id"]),
         ("post.delete", json!({ "id": "1/../2" }), &["/input/id"]),

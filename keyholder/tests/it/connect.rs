@@ -387,7 +387,6 @@ async fn an_inert_connection_does_not_act() {
         sqlx::query(raised).execute(&mut *change).await.unwrap();
         sqlx::query("update keyholder.connections set state = $1").bind(state).execute(&mut *change).await.unwrap();
         change.commit().await.unwrap();
-        app.instance.app().store.snapshots.forget(app.first.workspace).await;
         let reply = entrusted.act("profile.read", &json!({}), None).await;
         assert_eq!(reply.status, status, "{state}: {}", reply.json());
     }

@@ -126,6 +126,9 @@ async fn what_the_platform_answers_is_passed_on() {
     app.stop().await;
 }
 
+/// Method, path, headers, body; and the status and kind of the refusal.
+type Case<'a> = (&'a str, String, &'a [(&'a str, &'a str)], &'a str, (u16, &'a str));
+
 #[tokio::test]
 async fn whatever_has_no_declared_meaning_is_refused_and_nothing_is_sent() {
     let app = TestApp::start().await;
@@ -142,7 +145,7 @@ async fn whatever_has_no_declared_meaning_is_refused_and_nothing_is_sent() {
     let (not_json, media) = ((400, "invalid-json"), (415, "unsupported-media-type"));
     let tweet = format!("/2/tweets/{id}");
     let hello = "{\"text\":\"Hello\"}";
-    let cases: Vec<(&str, String, &[(&str, &str)], &str, (u16, &str))> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("GET", "/2/users/by/username/x".into(), none, "", outside),
         ("GET", "/2/users/me/".into(), none, "", outside),
         ("GET", "/2/Users/me".into(), none, "", outside),
@@ -286,7 +289,7 @@ async fn nothing_of_a_request_is_forwarded_but_its_meaning() {
     assert!(!authorization.contains(key));
 
     // A query is written anew as well: in the file's own escapes and order, and what never varies is added.
-    let escaped: String = parent.bytes().map(|digit| format!("%{digit:02X}")).collect();
+    let escaped = parent.chars().fold(String::new(), |path, digit| format!("{path}%3{digit}"));
     for path in [format!("/2/tweets/{parent}?tweet%2Efields=public%5Fmetrics"), format!("/2/tweets/{escaped}")] {
         let reply = send(&entrusted, Method::GET, &path, &[("x-custom", "canary")], "").await;
         ok(reply, 200);

@@ -2,17 +2,28 @@
 //!
 //! A token that is given 30 s to live is about to expire from its first moment.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use domain::id::{ConnectionId, Id};
 use futures_util::future::join_all;
-use keyholder::{Instance, caller::Caller, local::PROVIDER};
+use keyholder::{
+    Instance,
+    caller::Caller,
+    local::{self, PROVIDER, Place},
+};
 use sandbox::{Call, Platform, Quirk, Route, Scope};
 use serde_json::{Value, json};
+use service::step::{Hook, Step};
 use sqlx::{PgConnection, types::Uuid};
 use url::Url;
 
-use crate::harness::{ACCOUNT, Entrusted, RETURN, TestApp, ok, problem, query, text};
+use crate::harness::{ACCOUNT, Entrusted, RETURN, TestApp, home, ok, problem, query, text};
 
 const SOON: u64 = 30;
 const LATER: u64 = 7200;
@@ -28,6 +39,49 @@ async fn about_to_expire(app: &TestApp) -> Entrusted {
 /// The agent, at another node.
 fn agent_at(node: &Instance, entrusted: &Entrusted) -> Caller {
     Caller::new(node.url(), None).with_key(entrusted.agent.key().unwrap())
+}
+
+/// How many callers are sent at once where all must be waiting when the provider is called.
+const CROWD: usize = 20;
+
+/// A hook that counts the acts that came as far as their refresh, at whichever node.
+fn counting() -> (Hook, Arc<AtomicUsize>) {
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&waiting);
+    let hook = Hook::new(move |step| {
+        if step == Step::Inspect {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (hook, waiting)
+}
+
+/// Another node, with a hook of its own or a shared one.
+async fn node_with(app: &TestApp, hook: Hook) -> Instance {
+    let place = Place { database: &app.database, port: 0 };
+    let mut options = place.options(home().keys(), Some(local::route(&app.sandbox)), &app.secret).unwrap();
+    options.connections = 8;
+    options.hook = hook;
+    Instance::start(options).await.unwrap()
+}
+
+/// The answers to a crowd at two nodes, of which one makes the call. The lease is somebody else's until all are waiting for it.
+async fn crowd(app: &TestApp, (hook, waiting): (Hook, Arc<AtomicUsize>), entrusted: &Entrusted) -> Vec<(u16, String)> {
+    let second = node_with(app, hook).await;
+    let agents = [entrusted.agent.clone(), agent_at(&second, entrusted)];
+    let mut owner = app.owner().await;
+    lease(app, entrusted, version(&mut owner).await, "1 hour").await;
+    let calls = join_all((0..CROWD).map(|number| refused(&agents[number % 2], entrusted)));
+    let release = async {
+        while waiting.load(Ordering::SeqCst) < CROWD {
+            tokio::task::yield_now().await;
+        }
+        let free = "update keyholder.refreshes set leased_until = '-infinity'";
+        sqlx::query(free).execute(&mut owner).await.unwrap();
+    };
+    let (answers, ()) = tokio::join!(calls, release);
+    second.stop().await;
+    answers
 }
 
 /// The provider's status for an act that passes.
@@ -82,8 +136,8 @@ async fn assert_mended_by_the_owner_only(app: &TestApp, entrusted: &Entrusted) {
         "connection": entrusted.connection });
     let link = ok(app.admin.post("/v1/connect-links", &wanted).await.unwrap(), 201);
     let link = Url::parse(text(&link, "/url")).unwrap().path().to_owned();
-    let home = app.consent(&app.stranger.with_no_cookies(), &link, ACCOUNT, &["profile.read"]).await;
-    assert_eq!(query(&home, "keyholder_connection").as_deref(), Some(entrusted.connection.as_str()));
+    let back = app.consent(&app.stranger.with_no_cookies(), &link, ACCOUNT, &["profile.read"]).await;
+    assert_eq!(query(&back, "keyholder_connection").as_deref(), Some(entrusted.connection.as_str()));
     assert_eq!(text(&ok(app.admin.get(&path).await.unwrap(), 200), "/state"), "active");
     for agent in [&entrusted.agent, &agent_at(&second, entrusted)] {
         assert_eq!(read(agent, entrusted).await, 200);
@@ -170,12 +224,12 @@ async fn each_refresh_presents_the_token_of_the_one_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_that_the_provider_has_ended_is_the_owners_to_mend() {
-    let app = TestApp::start().await;
+    let counted = counting();
+    let app = TestApp::start_with(|options| options.hook = counted.0.clone()).await;
     let entrusted = about_to_expire(&app).await;
     // Half a year without a refresh ends the grant at the platform.
     app.sandbox.platform().pass_time(Duration::from_hours(24 * 181));
-    let answers = join_all((0..5).map(|_| refused(&entrusted.agent, &entrusted))).await;
-    assert_eq!(answers, vec![reconnect_required(); 5]);
+    assert_eq!(crowd(&app, counted, &entrusted).await, vec![reconnect_required(); CROWD]);
     assert_eq!(app.sandbox.platform().refreshes(), 1, "the provider said no once");
     assert_mended_by_the_owner_only(&app, &entrusted).await;
     app.stop().await;
@@ -223,11 +277,12 @@ async fn acts_go_on_while_the_provider_cannot_refresh_and_the_token_still_lives(
 async fn a_refresh_whose_answer_is_lost_is_not_repeated() {
     // The platform has spent the token in each of these. To show it again would end the grant as theft.
     for quirk in [Quirk::LoseAnswer, Quirk::CutAnswer { after_bytes: 20 }, Quirk::MalformedJson] {
-        let app = TestApp::start().await;
+        let counted = counting();
+        let app = TestApp::start_with(|options| options.hook = counted.0.clone()).await;
         let platform = app.sandbox.platform();
         let entrusted = about_to_expire(&app).await;
         platform.switch(quirk.clone(), Scope::once(Route::Token)).unwrap();
-        assert_eq!(refused(&entrusted.agent, &entrusted).await, reconnect_required(), "{quirk:?}");
+        assert_eq!(crowd(&app, counted, &entrusted).await, vec![reconnect_required(); CROWD], "{quirk:?}");
         assert_eq!((platform.refreshes(), platform.replays_punished()), (1, 0), "{quirk:?}");
         assert_mended_by_the_owner_only(&app, &entrusted).await;
         app.stop().await;

@@ -135,7 +135,7 @@ pub(crate) async fn consent(app: Arc<App>, visit: Visit<Choices>) -> Result<Resp
             Problem::new(Kind::InvalidInput).saying("Nothing was chosen. Go back and choose what to allow, or leave.")
         );
     }
-    see_other(&connect::consent(&app, token, &cookie, &visit.input.allowed).await?)
+    see_other(&connect::consent(&app, token, &cookie, &visit.input.allowed, visit.request).await?)
 }
 
 /// What a provider's redirect brought. Parameters that we do not know are the provider's own (RFC 6749 §4.1.2).
@@ -173,7 +173,7 @@ pub(crate) async fn call_back(app: Arc<App>, visit: Visit<Returned>) -> Result<R
     // Goes on to its end though the browser leaves: the code is spent, and what it brought is kept or given back.
     let work = {
         let app = Arc::clone(&app);
-        async move { connect::call_back(&app, &provider, callback, &cookie).await }
+        async move { connect::call_back(&app, &provider, callback, &cookie, visit.request).await }
     };
     let url = app.tasks.finish(work).await.map_err(Refusal::from)??;
     see_other(&url)
