@@ -9,7 +9,7 @@ use std::{net::IpAddr, time::Duration};
 use domain::{
     audit::Event,
     connection::Connection,
-    id::{ConnectionId, ConsentId, Id, LinkId, RequestId, WorkspaceId},
+    id::{ConnectionId, ConsentId, Id, JobId, LinkId, RequestId, WorkspaceId},
     principal::{Cause, Principal},
     problem::Fault,
     provider::Provider,
@@ -31,6 +31,7 @@ use url::Url;
 use crate::{
     App, Refusal, UpstreamFault,
     gateway::workspace_of,
+    jobs::ABANDON,
     oauth::{self, Account, Tokens},
     providers::Reachable,
     refresh,
@@ -39,6 +40,9 @@ use crate::{
 
 /// How long a link lives.
 pub const LINK_LIFE: Duration = Duration::from_mins(10);
+
+/// When a connection that nobody redeemed is taken apart: a little after its code has died.
+const REDEEM_WITHIN: Duration = Duration::from_mins(15);
 
 /// What a back end asks an owner for.
 #[derive(Debug)]
@@ -397,7 +401,11 @@ async fn finish(
     };
     let code = called.reconnects.is_none().then(random::token);
     match called.reconnects {
-        None => store::connection::create(&mut tenant, &connection, app.clock.now()).await?,
+        None => {
+            store::connection::create(&mut tenant, &connection, app.clock.now()).await?;
+            let due = app.clock.now() + REDEEM_WITHIN;
+            store::job::enqueue(&mut tenant, JobId::new(&app.clock), ABANDON, id, due).await?;
+        }
         Some(_) => store::connection::reconsent(&mut tenant, &connection).await.map_err(|error| match error {
             StoreError::NotFound => ConnectError::OtherAccount,
             error => error.into(),
@@ -410,11 +418,22 @@ async fn finish(
     tenant.commit(Event::new(event, format!("connection:{id}")).with(detail)).await?;
     refresh::forget(app, id).await;
 
-    let mut person = app.store.person(&proof).await?;
-    let receipt = ConsentId::new(&app.clock);
-    person.keep_receipt(receipt, (called.workspace, id), (actions, scopes), app.clock.now()).await?;
-    person.commit().await?;
+    // The connection is there, and the trail has the consent: a receipt that cannot be written does not undo them.
+    if let Err(error) = keep_receipt(app, &proof, (called.workspace, id), (actions, scopes)).await {
+        tracing::error!(connection = %id, %error, "the owner's receipt was not written");
+    }
     Ok(Received { connection: id, code })
+}
+
+async fn keep_receipt(
+    app: &App,
+    proof: &ProofOfControl,
+    connection: (WorkspaceId, ConnectionId),
+    consent: (&[String], &[String]),
+) -> Result<(), StoreError> {
+    let mut person = app.store.person(proof).await?;
+    person.keep_receipt(ConsentId::new(&app.clock), connection, consent, app.clock.now()).await?;
+    person.commit().await
 }
 
 /// Whose account the new token opens, by the sealed credential's own hosts.
@@ -485,6 +504,7 @@ pub async fn redeem(app: &App, caller: &Principal, code: &str) -> Result<Connect
     let (mut tenant, _) = app.enter::<RedeemConnection>(caller, workspace, workspace).await?;
     let id = link::redeem(&mut tenant, code).await?;
     store::connection::activate(&mut tenant, id).await?;
+    store::job::done(&mut tenant, ABANDON, id).await?;
     tenant.commit(Event::new("connection.redeemed", format!("connection:{id}"))).await?;
     let snapshot = app.workspace_of(caller).await?;
     snapshot.connection(id).cloned().ok_or(Refusal::NotFound)

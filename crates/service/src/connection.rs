@@ -14,12 +14,12 @@ use relation::{
     authorize,
 };
 use seal::{Credential, Field};
-use store::StoreError;
+use store::{StoreError, Tenant, credential::Stored};
 
 use crate::{
     App, Refusal,
     gateway::workspace_of,
-    jobs::DISCONNECT,
+    jobs::{ABANDON, DISCONNECT},
     oauth::{self, Account},
     refresh,
     step::Step,
@@ -77,11 +77,35 @@ pub async fn certificate(app: &App, caller: &Principal, id: ConnectionId) -> Res
 pub async fn disconnect(app: &App, caller: &Principal, id: ConnectionId) -> Result<Certificate, Refusal> {
     let workspace = workspace_of(caller)?;
     let (mut tenant, _) = app.enter::<Disconnect>(caller, workspace, id).await?;
-    store::connection::begin_disconnect(&mut tenant).await?;
+    store::connection::begin_disconnect(&mut tenant, false).await?;
+    begun(app, tenant, "connection.disconnecting").await?;
+    finish(app, workspace, id, caller.request).await
+}
+
+/// Takes apart a connection whose code nobody redeemed: its grant would live on, and nobody would ever give it back.
+///
+/// # Errors
+/// As for a disconnection.
+pub(crate) async fn abandon(app: &App, workspace: WorkspaceId, id: ConnectionId) -> Result<(), Refusal> {
+    let principal = Principal::system(Cause::Disconnect(id), app.clock.now());
+    let (mut tenant, _) = app.enter::<Disconnect>(&principal, workspace, id).await?;
+    match store::connection::begin_disconnect(&mut tenant, true).await {
+        // It was redeemed, or taken apart, in this very moment; whoever did that has removed the job.
+        Err(StoreError::NotFound) => return Ok(()),
+        begun => begun?,
+    }
+    begun(app, tenant, "connection.abandoned").await?;
+    finish(app, workspace, id, None).await.map(drop)
+}
+
+/// Acts have stopped: leaves the job that finishes what this node may not live to finish.
+async fn begun(app: &App, mut tenant: Tenant<Disconnect>, event: &'static str) -> Result<(), Refusal> {
+    let id = tenant.object();
+    store::job::done(&mut tenant, ABANDON, id).await?;
     let job = JobId::new(&app.clock);
     store::job::enqueue(&mut tenant, job, DISCONNECT, id, app.clock.now() + HEAD_START).await?;
-    tenant.commit(Event::new("connection.disconnecting", format!("connection:{id}"))).await?;
-    finish(app, workspace, id, caller.request).await
+    tenant.commit(Event::new(event, format!("connection:{id}"))).await?;
+    Ok(())
 }
 
 /// Tells the provider, tries the old token, deletes. May be done again from its beginning: a revoked token stays revoked.
@@ -128,26 +152,22 @@ async fn kill(
         Err(error) => return Err(error.into()),
     };
     let Some(to) = app.providers.get(&stored.provider) else { return Ok((false, Verdict::RefusedToSay)) };
-    let key = app.custody.key(&mut tenant, Some(stored.access.key)).await;
-    tenant.finish().await?;
-    // A credential that does not open cannot be shown to the provider either; it is deleted all the same.
-    let Ok(key) = key else { return Ok((false, Verdict::RefusedToSay)) };
-    let open = |field| app.custody.open_credential(&key, &stored, field);
-    let (token, hint) = match open(Field::Refresh) {
-        Ok(refresh) => (Ok(refresh), "refresh_token"),
-        Err(_) => (open(Field::Access), "access_token"),
+    // What does not open cannot be shown to the provider either; it is deleted all the same.
+    let refresh = open_field(app, &mut tenant, &stored, Field::Refresh).await;
+    let (token, hint) = match refresh {
+        Some(refresh) => (Some(refresh), "refresh_token"),
+        None => (open_field(app, &mut tenant, &stored, Field::Access).await, "access_token"),
     };
+    let tried = open_field(app, &mut tenant, &stored, Field::Access).await;
+    tenant.finish().await?;
     let revoked = match token {
-        Ok(Credential { secret, hosts }) => match HostSet::parse(&hosts) {
+        Some(Credential { secret, hosts }) => match HostSet::parse(&hosts) {
             Ok(hosts) => oauth::revoke(to, secret, hint, &hosts).await,
             Err(_) => false,
         },
-        Err(error) => {
-            tracing::warn!(connection = %id, %error, "a credential that is to be revoked does not open");
-            false
-        }
+        None => false,
     };
-    let Ok(Credential { secret, hosts }) = open(Field::Access) else { return Ok((revoked, Verdict::RefusedToSay)) };
+    let Some(Credential { secret, hosts }) = tried else { return Ok((revoked, Verdict::RefusedToSay)) };
     let Ok(hosts) = HostSet::parse(&hosts) else { return Ok((revoked, Verdict::RefusedToSay)) };
     let verdict = match oauth::account(to, secret, &hosts).await {
         Ok(Account::Refused) => Verdict::Dead,
@@ -155,4 +175,23 @@ async fn kill(
         Err(_) => Verdict::RefusedToSay,
     };
     Ok((revoked, verdict))
+}
+
+/// Opens one field under its own data key, if it opens.
+async fn open_field(
+    app: &App,
+    tenant: &mut Tenant<OpenForKillDrill>,
+    stored: &Stored,
+    field: Field,
+) -> Option<Credential> {
+    let key = match field {
+        Field::Access => stored.access.key,
+        Field::Refresh => stored.refresh.as_ref()?.key,
+    };
+    let key = app.custody.key(tenant, Some(key)).await.ok()?;
+    let opened = app.custody.open_credential(&key, stored, field);
+    if let Err(error) = &opened {
+        tracing::warn!(connection = %stored.connection, %field, %error, "a credential that is to be revoked does not open");
+    }
+    opened.ok()
 }

@@ -9,6 +9,8 @@ use crate::{App, Refusal, connection};
 
 /// The kind of a job that finishes a disconnection.
 pub(crate) const DISCONNECT: &str = "disconnect";
+/// The kind of a job that takes apart a connection whose code nobody redeemed.
+pub(crate) const ABANDON: &str = "abandon";
 
 const EVERY: Duration = Duration::from_secs(1);
 /// For how long a claimed job is nobody else's.
@@ -34,7 +36,7 @@ async fn round(app: &App) -> Result<(), Refusal> {
     }
     app.store.ledger.expire().await?;
     metrics::gauge!("keyholder_snapshot_lease_overdue_ms").set(to_f64(app.store.snapshots.lease_overdue_ms()));
-    for job in app.store.lookup.claim_jobs(&[DISCONNECT.to_owned()], LEASE, 10).await? {
+    for job in app.store.lookup.claim_jobs(&[DISCONNECT, ABANDON].map(str::to_owned), LEASE, 10).await? {
         if let Err(error) = run_one(app, &job).await {
             tracing::warn!(job = %job.job, kind = job.kind, attempts = job.attempts, %error, "a job failed and will be tried again");
         }
@@ -43,10 +45,10 @@ async fn round(app: &App) -> Result<(), Refusal> {
 }
 
 async fn run_one(app: &App, job: &Claimed) -> Result<(), Refusal> {
+    let id = ConnectionId::from_uuid(job.subject);
     match job.kind.as_str() {
-        DISCONNECT => {
-            connection::finish(app, job.workspace, ConnectionId::from_uuid(job.subject), None).await.map(drop)
-        }
+        DISCONNECT => connection::finish(app, job.workspace, id, None).await.map(drop),
+        ABANDON => connection::abandon(app, job.workspace, id).await,
         _ => Ok(()),
     }
 }

@@ -14,7 +14,7 @@ use domain::{
 };
 use egress::HostSet;
 use relation::action::{Refresh, RequireReconnect};
-use seal::Field;
+use seal::{Credential, Field};
 use store::{
     StoreError,
     credential::{self, Lease, NewCredential, Stored},
@@ -154,31 +154,23 @@ async fn renew(
     lease: Lease,
 ) -> Result<Fresh, RefreshError> {
     let connection = stored.connection;
-    let to = app.providers.get(&stored.provider).ok_or(Refusal::Unavailable(None))?;
+    let Some(to) = app.providers.get(&stored.provider) else {
+        release(app, principal, workspace, connection, &lease).await;
+        return Err(Refusal::Unavailable(None).into());
+    };
     let replay = to.provider.auth.refresh.replay;
     if lease.interrupted && replay == Replay::ReuseDetected {
         // The lost call may have spent this token: to show it again would end the grant for certain, as theft.
         tracing::warn!(%connection, "an interrupted refresh cannot be repeated at this provider");
         return give_to_owner(app, principal, workspace, connection).await;
     }
-    let (mut tenant, _) = app.enter::<Refresh>(principal, workspace, connection).await?;
-    let key = match app.custody.key(&mut tenant, stored.refresh.as_ref().map(|field| field.key)).await {
-        Ok(key) => key,
-        Err(error) => {
-            drop(tenant);
-            release(app, principal, workspace, connection, &lease).await;
-            return Err(error.into());
-        }
-    };
-    drop(tenant);
-    let opened = match app.custody.open_credential(&key, &stored, Field::Refresh) {
+    let (opened, hosts) = match open(app, principal, workspace, &stored).await {
         Ok(opened) => opened,
         Err(error) => {
             release(app, principal, workspace, connection, &lease).await;
-            return Err(RefreshError::Unopened(error));
+            return Err(error);
         }
     };
-    let hosts = HostSet::parse(&opened.hosts).map_err(|error| Refusal::internal("a sealed host", error))?;
     app.step(Step::RefreshCall);
     metrics::counter!("keyholder_refreshes_total", "provider" => stored.provider.clone()).increment(1);
     match oauth::refresh(to, opened.secret, &hosts).await {
@@ -203,6 +195,21 @@ async fn renew(
             }
         }
     }
+}
+
+/// Unseals the refresh token, with the hosts that were sealed with it.
+async fn open(
+    app: &App,
+    principal: &Principal,
+    workspace: WorkspaceId,
+    stored: &Stored,
+) -> Result<(Credential, HostSet), RefreshError> {
+    let (mut tenant, _) = app.enter::<Refresh>(principal, workspace, stored.connection).await?;
+    let key = app.custody.key(&mut tenant, stored.refresh.as_ref().map(|field| field.key)).await?;
+    tenant.finish().await?;
+    let opened = app.custody.open_credential(&key, stored, Field::Refresh).map_err(RefreshError::Unopened)?;
+    let hosts = HostSet::parse(&opened.hosts).map_err(|error| Refusal::internal("a sealed host", error))?;
+    Ok((opened, hosts))
 }
 
 async fn store_renewed(

@@ -151,13 +151,15 @@ pub async fn activate(tenant: &mut Tenant<RedeemConnection>, id: ConnectionId) -
 /// Stops all acts on the permit's connection, for good. A disconnection that was interrupted may begin again.
 ///
 /// # Errors
-/// `NotFound` where it is gone already.
-pub async fn begin_disconnect(tenant: &mut Tenant<Disconnect>) -> Result<(), StoreError> {
+/// `NotFound` where it is gone already, or, with `only_inert`, where somebody may use it.
+pub async fn begin_disconnect(tenant: &mut Tenant<Disconnect>, only_inert: bool) -> Result<(), StoreError> {
     let (workspace, id) = (tenant.workspace().uuid(), tenant.object().uuid());
     let changed = sqlx::query!(
-        "update connections set state = 'disconnecting' where workspace_id = $1 and id = $2 and state <> 'disconnected'",
+        "update connections set state = 'disconnecting' where workspace_id = $1 and id = $2 and state <> 'disconnected' \
+         and (state = 'inert' or not $3)",
         workspace,
-        id
+        id,
+        only_inert
     )
     .execute(tenant.sql())
     .await?;

@@ -1,5 +1,7 @@
 //! What can go wrong at the database, as far as a use case needs to tell it apart.
 
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
 /// A failure of the store. None of these texts is shown to a client.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -36,11 +38,14 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(cause) if cause.is_unique_violation() || cause.is_foreign_key_violation() => {
                 Self::Conflict
             }
-            // 57P01 to 57P03: the server shuts down, has crashed, or does not take connections yet.
-            sqlx::Error::Database(cause) if cause.code().is_some_and(|code| code.starts_with("57P")) => {
-                Self::Unavailable(error)
-            }
+            // What ends the session is no fault of a statement: the server shuts down, has crashed, or takes no connections.
+            sqlx::Error::Database(cause) if ends_the_session(&**cause) => Self::Unavailable(error),
             _ => Self::Database(error),
         }
     }
+}
+
+fn ends_the_session(cause: &dyn sqlx::error::DatabaseError) -> bool {
+    let severity = cause.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::severity);
+    matches!(severity, Some(PgSeverity::Fatal | PgSeverity::Panic))
 }

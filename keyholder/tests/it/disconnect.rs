@@ -257,3 +257,33 @@ async fn a_refresh_on_its_way_does_not_bring_a_disconnected_account_back() {
     assert_gone(&app, &entrusted, &certificate).await;
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_nobody_redeems_is_given_back_to_the_provider() {
+    let app = TestApp::start().await;
+    let mut owner = app.owner().await;
+    let link = app.link(&["profile.read"]).await;
+    app.consent(&app.stranger.with_no_cookies(), &link, ACCOUNT, &["profile.read"]).await;
+    let token = app.sandbox.platform().last_access_token(ACCOUNT).unwrap();
+    assert!(app.sandbox.platform().is_live(&token), "inert here, alive there");
+    // A quarter of an hour passes.
+    sqlx::query("update keyholder.jobs set run_at = now() where kind = 'abandon'").execute(&mut owner).await.unwrap();
+    crate::harness::eventually("the grant is given back", async || !app.sandbox.platform().is_live(&token)).await;
+    let gone = async || {
+        let mut sql = app.owner().await;
+        count(&mut sql, "select count(*) from keyholder.connections where state = 'disconnected'").await == 1
+    };
+    crate::harness::eventually("the connection is gone", gone).await;
+    assert_eq!(count(&mut owner, "select count(*) from keyholder.credentials").await, 0);
+    assert_eq!(count(&mut owner, "select count(*) from keyholder.jobs").await, 0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redeemed_connection_is_kept() {
+    let app = TestApp::start().await;
+    let mut owner = app.owner().await;
+    app.connect(ACCOUNT, &["profile.read"]).await;
+    assert_eq!(count(&mut owner, "select count(*) from keyholder.jobs").await, 0, "the job went with the redemption");
+    app.stop().await;
+}

@@ -49,7 +49,7 @@ async fn descriptions_are_up_to_date() {
     }
 }
 
-/// Types are kept by sqlx's own names ("Text", "TextArray", "Timestamptz"); the server's are those of PostgreSQL.
+/// Types are kept by the names of `sqlx` (such as `TextArray`); the server has its own.
 fn same_type(now: &str, kept: &Value) -> bool {
     let plain = |text: &str| text.to_lowercase().replace("[]", "array");
     let alias = match plain(now).as_str() {
