@@ -22,6 +22,8 @@ use crate::{UpstreamFault, providers::Reachable};
 /// The most bytes of a token endpoint's answer.
 const MOST_BYTES: usize = 64 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// No token is believed to live longer, whatever its provider says.
+const LONGEST_LIFE: Duration = Duration::from_hours(24 * 365);
 
 /// Tokens as they came, each wiped when it has served.
 pub(crate) struct Tokens {
@@ -287,7 +289,7 @@ fn tokens(answer: &RawAnswer) -> Result<Tokens, TokenError> {
             .take()
             .filter(|token| !token.is_empty())
             .map(|token| Plain::new(token.into_bytes())),
-        expires_in: said.expires_in.map(Duration::from_secs),
+        expires_in: said.expires_in.map(|seconds| Duration::from_secs(seconds).min(LONGEST_LIFE)),
         scopes: said
             .scope
             .as_ref()

@@ -14,7 +14,7 @@ use domain::{
 };
 use egress::HostSet;
 use relation::action::{Refresh, RequireReconnect};
-use seal::{Credential, Field};
+use seal::{Credential, DataKey, Field};
 use store::{
     StoreError,
     credential::{self, Lease, NewCredential, Stored},
@@ -105,7 +105,8 @@ async fn run(app: &App, workspace: WorkspaceId, connection: ConnectionId) -> Res
     loop {
         let (mut tenant, _) = app.enter::<Refresh>(&principal, workspace, connection).await?;
         let stored = credential::of_connection(&mut tenant).await.map_err(gone)?;
-        if stored.state == State::ReconnectRequired {
+        // What is being taken apart must not be revived, and what the provider has refused is the owner's.
+        if !matches!(stored.state, State::Active | State::Inert) {
             return Err(RefreshError::ReconnectRequired);
         }
         let fresh = Fresh { expires_at: stored.expires_at };
@@ -235,10 +236,32 @@ async fn store_renewed(
         None => stored.refresh.clone(),
     };
     let new = NewCredential { access: seal(Field::Access, tokens.access)?, refresh, expires_at };
-    credential::replace(&mut tenant, lease, &new).await?;
+    if let Err(error) = credential::replace(&mut tenant, lease, &new).await {
+        drop(tenant);
+        if matches!(error, StoreError::Stale) {
+            // The connection was taken apart, or renewed, while the provider answered: nobody else will ever know of this pair.
+            let provider = stored.provider.clone();
+            let NewCredential { access, refresh, .. } = new;
+            give_back(app, &key, &Stored { access, refresh, provider, ..*stored }).await;
+        }
+        return Err(error.into());
+    }
     let event = Event::new("credential.refreshed", format!("connection:{connection}"));
     tenant.commit(event).await?;
     Ok(Fresh { expires_at })
+}
+
+/// Revokes a pair that could not be kept.
+async fn give_back(app: &App, key: &DataKey, unkept: &Stored) {
+    let (field, hint) =
+        if unkept.refresh.is_some() { (Field::Refresh, "refresh_token") } else { (Field::Access, "access_token") };
+    let Some(to) = app.providers.get(&unkept.provider) else { return };
+    if let Ok(opened) = app.custody.open_credential(key, unkept, field)
+        && let Ok(hosts) = HostSet::parse(&opened.hosts)
+    {
+        tracing::warn!(connection = %unkept.connection, "a refreshed credential could not be kept and is given back");
+        oauth::revoke(to, opened.secret, hint, &hosts).await;
+    }
 }
 
 async fn release(app: &App, principal: &Principal, workspace: WorkspaceId, connection: ConnectionId, lease: &Lease) {

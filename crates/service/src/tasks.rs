@@ -15,18 +15,23 @@ use tracing::Instrument;
 /// The tasks of one process.
 #[derive(Clone)]
 pub struct Tasks {
-    running: Arc<(AtomicUsize, Notify)>,
+    /// Work that goes on to its end.
+    finishing: Count,
+    /// Work that goes on until the process stops.
+    background: Count,
     stop: watch::Sender<bool>,
 }
 
 impl Default for Tasks {
     fn default() -> Self {
-        Self { running: Arc::default(), stop: watch::Sender::new(false) }
+        Self { finishing: Arc::default(), background: Arc::default(), stop: watch::Sender::new(false) }
     }
 }
 
+type Count = Arc<(AtomicUsize, Notify)>;
+
 /// Counts a task for as long as it lives, however it ends.
-struct Running(Arc<(AtomicUsize, Notify)>);
+struct Running(Count);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -50,24 +55,28 @@ impl Tasks {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, BrokenOff> {
-        self.spawn(work).await.map_err(|_| BrokenOff)
+        Self::spawn(&self.finishing, work).await.map_err(|_| BrokenOff)
     }
 
     /// Runs work in the background until it ends or the process stops.
     pub fn background(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut stop = self.stop.subscribe();
-        drop(self.spawn(async move {
+        let until = async move {
             tokio::select! {
                 () = work => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
-        }));
+        };
+        drop(Self::spawn(&self.background, until));
     }
 
     #[expect(clippy::disallowed_methods, reason = "the home of tasks")]
-    fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
-        self.running.0.fetch_add(1, Ordering::AcqRel);
-        let running = Running(Arc::clone(&self.running));
+    fn spawn<T: Send + 'static>(
+        count: &Count,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        count.0.fetch_add(1, Ordering::AcqRel);
+        let running = Running(Arc::clone(count));
         tokio::spawn(
             async move {
                 let _running = running;
@@ -83,18 +92,22 @@ impl Tasks {
         let _closed = stop.wait_for(|stop| *stop).await;
     }
 
-    /// Tells background work to stop and waits for all tasks, at most so long. `false`: some were still running.
+    /// Waits for what goes on to its end, at most so long; then tells background work to stop, and waits for that a little. The ledger
+    /// is background work: whoever must still tell it something has done so by then. `false`: some were still running.
     pub async fn stop(&self, within: Duration) -> bool {
+        let finished = tokio::time::timeout(within, none_left(&self.finishing)).await.is_ok();
         self.stop.send_replace(true);
-        let all = async {
-            loop {
-                let gone = self.running.1.notified();
-                if self.running.0.load(Ordering::Acquire) == 0 {
-                    return;
-                }
-                gone.await;
-            }
-        };
-        tokio::time::timeout(within, all).await.is_ok()
+        let stopped = tokio::time::timeout(within, none_left(&self.background)).await.is_ok();
+        finished && stopped
+    }
+}
+
+async fn none_left(count: &Count) {
+    loop {
+        let gone = count.1.notified();
+        if count.0.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        gone.await;
     }
 }

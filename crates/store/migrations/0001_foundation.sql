@@ -411,7 +411,9 @@ create trigger raised_head before insert or delete or update of cap, unit, perio
 
 grant select, insert on workspaces, data_keys, audit, return_addresses to {{app}};
 grant select, insert, update on heads, api_keys, connections, refreshes, connect_links, mandates to {{app}};
-grant select, insert, update, delete on tuples, credentials, jobs, budgets to {{app}};
+grant select, insert, update, delete on tuples, credentials, jobs to {{app}};
+-- The terms of budgets are the application's; what is used of them, only the ledger moves.
+grant select, delete, insert (id, workspace_id, scope, subject, rank, unit, period, cap), update (cap) on budgets to {{app}};
 grant delete on return_addresses, refreshes, mandates, connections to {{app}};
 grant select on acts to {{app}};
 grant select, insert on accounts, consents to {{app}};

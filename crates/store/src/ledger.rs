@@ -183,6 +183,9 @@ impl Ledger {
     /// # Errors
     /// `Busy` where too much waits; `Unavailable`, after which it is not known whether the act was admitted: it was not sent.
     pub async fn admit(&self, entry: Entry) -> Result<Verdict, StoreError> {
+        if !entry.permit.is_live(&self.clock) {
+            return Ok(Verdict::Stale);
+        }
         let (answer, verdict) = oneshot::channel();
         let waiting = Waiting { entry, since: self.clock.since_boot(), skips: 0, answer };
         self.admissions.try_send(waiting).map_err(|_| StoreError::Busy)?;
@@ -218,7 +221,8 @@ impl Ledger {
             }
             let (patient, rest): (Vec<_>, Vec<_>) = held.drain(..).partition(|waiting| waiting.skips >= SKIPS);
             let (batch, later) = fold(rest);
-            held = later;
+            let (patient, last) = fold(patient);
+            held = later.into_iter().chain(last).collect();
             // Those who were skipped too often wait for the lock beside the others, on a second connection.
             let (again, waited) = tokio::join!(self.admit_batch(batch, false), self.admit_batch(patient, true));
             held.extend(again.into_iter().chain(waited));
@@ -375,7 +379,7 @@ impl Ledger {
                 }
                 kept
             }
-            _ if is_lock_timeout(&error) => batch.into_iter().map(Ending::told_to_wait).collect(),
+            _ if may_pass(&error) => batch.into_iter().map(Ending::told_to_wait).collect(),
             _ => {
                 for ending in batch {
                     ending.told_to_wait();
@@ -450,6 +454,16 @@ fn over(
     };
     let remaining = remaining.and_then(|units| u64::try_from(units).ok()).unwrap_or(0);
     Ok(Verdict::Over { budget: BudgetId::from_uuid(budget), remaining, resets_at })
+}
+
+/// Whether the same statement may succeed later: all but bad data (class 22), broken integrity (23), and what cannot be read.
+fn may_pass(error: &StoreError) -> bool {
+    match error {
+        StoreError::Database(sqlx::Error::Database(cause)) => {
+            cause.code().is_none_or(|code| !code.starts_with("22") && !code.starts_with("23"))
+        }
+        _ => false,
+    }
 }
 
 /// SQLSTATE 55P03, `lock_not_available`.
