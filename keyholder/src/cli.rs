@@ -7,9 +7,13 @@
 mod args;
 mod doctor;
 mod failure;
+mod import;
+mod keyring;
+mod ledger;
 #[cfg(feature = "sandbox")]
 mod local;
 mod migrate;
+mod operator;
 mod output;
 mod provider;
 mod root_key;
@@ -27,7 +31,10 @@ use domain::clock::Clock;
 use guard::Redactor;
 
 use self::{
-    args::{ApiKeyCommand, Cli, Command, ConfigArgs, ProviderCommand, RootKeyCommand, WorkspaceCommand},
+    args::{
+        ApiKeyCommand, Cli, Command, ConfigArgs, ImportCommand, LedgerCommand, ProviderCommand, RootKeyCommand,
+        WorkspaceCommand,
+    },
     failure::{Exit, Failure},
     output::Voice,
     surroundings::Surroundings,
@@ -61,16 +68,28 @@ async fn dispatch(command: Command, voice: Voice) -> Result<ExitCode, Failure> {
         #[cfg(feature = "sandbox")]
         Command::Demo(args) => Box::pin(local::demo(args, voice)).await,
         #[cfg(feature = "sandbox")]
+        Command::Node(args) => Box::pin(local::node(&args)).await,
+        #[cfg(feature = "sandbox")]
         Command::Up(args) => Box::pin(local::up(args, voice)).await,
         Command::Serve(args) => serve::run(&args, voice).await,
         Command::Migrate(args) => migrate::run(&args, voice).await,
         Command::Doctor(args) => doctor::run(&args, voice).await,
         Command::RootKey(RootKeyCommand::Generate { out }) => root_key::generate(out.as_deref(), voice),
+        Command::Keyring(command) => Box::pin(keyring::run(command, voice)).await,
         Command::Workspace(WorkspaceCommand::Create { name, config }) => workspace::create(&name, &config, voice).await,
+        Command::Workspace(WorkspaceCommand::Shred { workspace, confirm, config }) => {
+            Box::pin(workspace::shred(&workspace, &confirm, &config, voice)).await
+        }
         Command::ApiKey(ApiKeyCommand::Create { workspace, role, label, config }) => {
             workspace::create_key(&workspace, role, &label, &config, voice).await
         }
+        Command::Ledger(LedgerCommand::RaiseEpochs(config)) => ledger::raise_epochs(&config, voice).await,
+        Command::Operator(command) => operator::run(command, voice).await,
         Command::Provider(ProviderCommand::Lint { files }) => Ok(provider::lint(&files, voice)),
+        Command::Import(ImportCommand::Fernet(args)) => Box::pin(import::fernet(&args, voice)).await,
+        Command::Provider(ProviderCommand::Migrate { name, yes, config }) => {
+            Box::pin(provider::migrate(&name, yes, &config, voice)).await
+        }
         Command::Provider(ProviderCommand::List { config, providers }) => {
             let flags = providers.map(|folder| ("providers".to_owned(), folder)).into_iter().collect();
             provider::list(&Surroundings::read().sources(config.as_deref(), flags)?, voice)

@@ -388,12 +388,13 @@ impl Cluster {
         stopped
     }
 
-    /// Kills the postmaster with SIGKILL, as a crash would, and waits until it is reaped. For the tests of what must survive that.
-    pub async fn kill9(&self) {
+    /// Kills the postmaster and its processes with SIGKILL, as a crash would, and waits until it is reaped. For the tests of what must
+    /// survive that. Answers how it ended.
+    pub async fn kill9(&self) -> String {
         if let Some(postmaster) = &self.postmaster {
             postmaster.kill();
         }
-        self.ended().await;
+        self.ended().await
     }
 
     /// Stops PostgreSQL if it runs, and starts it again on the same data and address.

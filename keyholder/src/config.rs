@@ -20,12 +20,12 @@ mod tests;
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use domain::{budget::Limit, clock::Clock, environment::Environment, provider::Catalogue};
-use seal::RootKey;
+use seal::{Form, RootKey};
 use service::{Client, LimitOptions, step::Hook};
 use store::{Address, Urls};
 use url::Url;
 
-pub(crate) use self::{database::with_login, provider_files::text as provider_text};
+pub(crate) use self::{database::with_login, provider_files::text as provider_text, secret::read_lines};
 pub use self::{
     fault::{ConfigFaults, Fault, Kind},
     secret::Secret,
@@ -34,7 +34,7 @@ use self::{gather::gather, resolve::Resolver};
 use crate::{InstanceOptions, cluster::Binaries, telemetry::Format};
 
 /// Where a configuration comes from, as data.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The flags: setting (as the file names it) and value.
     pub flags: Vec<(String, String)>,
@@ -47,6 +47,7 @@ pub struct Sources {
 }
 
 /// A configuration file that was read.
+#[derive(Clone)]
 pub struct SourceFile {
     /// Where it lies: named in faults, and what relative paths in it are relative to.
     pub path: PathBuf,
@@ -93,6 +94,10 @@ pub struct Config {
     pub keyring: PathBuf,
     /// What a process keeps that is not in the database.
     pub state_dir: PathBuf,
+    /// The form in which credentials are written.
+    pub credential_form: Form,
+    /// After how many days a database login is overdue for its rotation.
+    pub login_days: u32,
     /// The shipped providers and the operator's own.
     pub catalogue: Catalogue,
     /// The operator's clients, by provider.
@@ -117,6 +122,17 @@ impl Config {
         Self::load(sources, logins)
     }
 
+    /// Reads the four logins again, for a process that is serving with others already.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn logins_again(sources: &Sources) -> Result<Urls, ConfigFaults> {
+        let mut from = Resolver { gathered: gather(sources), secrets: Vec::new() };
+        let urls = logins(&mut from);
+        from.gathered.finish()?;
+        urls.ok_or_else(|| ConfigFaults::one("", "something could not be resolved"))
+    }
+
     /// Resolves the sources for a migration: the owner's login, and no other.
     ///
     /// # Errors
@@ -138,6 +154,7 @@ impl Config {
         let clients = from.clients(catalogue.as_ref());
         let (installation, operator) = (from.installation(), from.operator(environment));
         let (public_url, connections) = (from.public_url(environment), from.connections());
+        let (credential_form, login_days) = (from.credential_form(), from.login_days());
         let (limits, budgets) = (from.limits(), from.budgets());
         let (log, keyring) = (from.log(base::log(environment)), from.keyring(&state_dir));
         let Resolver { gathered, secrets } = from;
@@ -159,6 +176,8 @@ impl Config {
             root_key,
             keyring,
             state_dir,
+            credential_form,
+            login_days,
             catalogue,
             clients,
             limits,
@@ -188,6 +207,10 @@ impl Config {
             connections: self.connections,
             root_key: self.root_key,
             keyring: self.keyring,
+            state_dir: self.state_dir,
+            credential_form: self.credential_form,
+            login_days: self.login_days,
+            reread_logins: None,
             catalogue: self.catalogue,
             clients: self.clients,
             limits: self.limits,

@@ -4,6 +4,7 @@
 
 mod crowd;
 mod search;
+pub mod soak;
 mod stage;
 
 use std::io::{self, Write};
@@ -88,7 +89,7 @@ pub async fn run(options: Options, out: &mut (dyn Write + Send)) -> Result<Perfo
     tell!("The same idempotency key twice: one post", stage.repeat());
     tell!("The fourth reply of the day is refused", stage.fourth());
     tell!("An action outside the mandate is refused", stage.outside());
-    tell!("A credential about to expire, 1,000 callers at once: one refresh", crowd::gather(&mut stage));
+    tell!("A credential that the platform has ended, 1,000 callers at once: one refresh", crowd::gather(&mut stage));
     tell!("The credential is in no response, log line or table; a planted canary is in each", search::look(&mut stage));
     tell!("The mandate is revoked: the next act is refused", stage.revoke());
     tell!("Disconnected: the old token is proven dead", stage.disconnect());

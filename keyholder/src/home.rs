@@ -58,6 +58,12 @@ impl Keys {
         &self.keyring
     }
 
+    /// What the nodes of one database keep on this disk.
+    pub fn node_state(&self, database: &str) -> PathBuf {
+        let folder = self.keyring.ancestors().nth(2).unwrap_or(Path::new("."));
+        folder.join("nodes").join(database)
+    }
+
     /// The address of one group's login in a database: `app`, `ledger`, `lookup`, `loader`.
     pub fn url(&self, group: &str, database: &str) -> Zeroizing<String> {
         let login = self.logins.iter().find(|(name, _)| name == group);
@@ -169,6 +175,20 @@ impl Home {
     /// Resolves when the cluster has ended by itself, with the reason.
     pub fn ended(&self) -> impl Future<Output = String> + Send + use<> {
         self.cluster.ended()
+    }
+
+    /// Kills the cluster as a crash would, and says how it ended. For the tests of what must survive that.
+    pub async fn kill9(&self) -> String {
+        self.cluster.kill9().await
+    }
+
+    /// Starts the cluster again on the same data and at the same address, stopping it first if it runs.
+    ///
+    /// # Errors
+    /// `Cluster` where it does not stop or start.
+    pub async fn restart(self) -> Result<Self, StartError> {
+        let Self { cluster, keys, _throwaway: throwaway } = self;
+        Ok(Self { cluster: cluster.restart().await?, keys, _throwaway: throwaway })
     }
 
     /// Stops the cluster.

@@ -13,14 +13,18 @@ use std::{
 };
 
 use domain::{budget::Limit, clock::Clock, environment::Environment, id::NodeId, provider::Catalogue};
-use seal::{Keyring, KeyringError, Purpose, RootKey};
+use seal::{Form, Keyring, KeyringError, Purpose, RootKey};
 use server::{Server, ServerError, ServerOptions};
-use service::{App, AppOptions, Client, LimitOptions, Providers, ProvidersError, Sandbox, step::Hook, tasks::Tasks};
+use service::{
+    App, AppOptions, Client, LimitOptions, Providers, ProvidersError, Sandbox, Spills, epoch::EpochError, step::Hook,
+    tasks::Tasks,
+};
 use store::{
     ContextKey, Store, StoreError, StoreOptions, Urls,
     gate::{self, Expectation},
+    login::{Keeping, Reread},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 use url::Url;
 
 use crate::cluster::ClusterError;
@@ -50,6 +54,14 @@ pub struct InstanceOptions {
     pub root_key: RootKey,
     /// The keyring's file.
     pub keyring: PathBuf,
+    /// Where answers of token endpoints are until the database has them: on a local disk, and lasting.
+    pub state_dir: PathBuf,
+    /// The form in which credentials are written.
+    pub credential_form: Form,
+    /// Reads the database's logins again, where they can change while the process serves.
+    pub reread_logins: Option<Reread>,
+    /// After how many days a login is overdue for its rotation.
+    pub login_days: u32,
     /// The providers.
     pub catalogue: Catalogue,
     /// The operator's clients at them.
@@ -156,6 +168,14 @@ impl StartError {
         }
     }
 
+    fn epochs(path: &Path, error: EpochError) -> Self {
+        match error {
+            EpochError::Store(error) => Self::Database("its epochs", error),
+            EpochError::Keyring(source) => Self::Keyring { path: path.to_owned(), source },
+            other => Self::SetUp(service::Refusal::internal("the epochs", other)),
+        }
+    }
+
     pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { path, source }
@@ -169,6 +189,7 @@ pub struct Instance {
     metrics: Server,
     url: Url,
     metrics_url: Url,
+    hint: Arc<Notify>,
 }
 
 impl Instance {
@@ -194,8 +215,10 @@ impl Instance {
             root_check: options.root_key.check_value(options.environment),
         };
         pass(&store, &expected).await?;
+        let root_check = expected.root_check;
         let keyring = Keyring::open(&options.keyring, &options.root_key, options.environment)
             .map_err(|source| StartError::Keyring { path: options.keyring.clone(), source })?;
+        service::epoch::check(&store, &keyring).await.map_err(|error| StartError::epochs(&options.keyring, error))?;
         let providers = Providers::new(
             options.catalogue,
             options.clients,
@@ -207,10 +230,14 @@ impl Instance {
             .configure_installation(&options.budgets, &options.clock)
             .await
             .map_err(|error| StartError::Database("its budgets", error))?;
+        service::ledger::recognise(&store.ledger).await.map_err(|error| StartError::Database("its identity", error))?;
+        let spills = Spills::open(&options.state_dir).map_err(StartError::file(&options.state_dir))?;
+        service::provider_migration::check(&store, &providers, &options.clock).await.map_err(StartError::SetUp)?;
         let (url, metrics_url) = (localhost(&listener), localhost(&metrics_listener));
         let app = App::start(AppOptions {
             store,
             keyring,
+            credential_form: options.credential_form,
             digests: options.root_key.derive(Purpose::Digest, options.environment),
             providers,
             limits: options.limits,
@@ -221,12 +248,19 @@ impl Instance {
             clock: options.clock,
             hook: options.hook,
             tasks: Tasks::default(),
+            spills,
         });
+        let hint = Arc::new(Notify::new());
+        if let Some(reread) = options.reread_logins {
+            let (installation, environment, days) = (options.installation, options.environment, options.login_days);
+            let keeping = Keeping { reread, hint: Arc::clone(&hint), installation, environment, root_check, days };
+            app.tasks.background(app.store.clone().keep_logged_in(keeping));
+        }
         let server = Server::start(&app, listener, server::router(&app), ServerOptions::default())?;
         let render = options.render_metrics;
         let metrics =
             Server::start(&app, metrics_listener, server::metrics_router(move || render()), ServerOptions::default())?;
-        Ok(Self { app, server, metrics, url, metrics_url })
+        Ok(Self { app, server, metrics, url, metrics_url, hint })
     }
 
     /// Where it serves: `http://localhost:PORT/`.
@@ -244,6 +278,11 @@ impl Instance {
         &self.app
     }
 
+    /// Has the database's logins read again now, and not only when their time comes.
+    pub fn reread_logins(&self) {
+        self.hint.notify_one();
+    }
+
     /// Takes no more requests, waits for what is on its way, and closes the database.
     pub async fn stop(self) {
         self.server.stop().await;
@@ -251,6 +290,9 @@ impl Instance {
         if !self.app.tasks.stop(DRAIN).await {
             tracing::warn!("some work was still on its way when the process stopped");
         }
+        // Else whoever activates an epoch would wait for this node for half a minute.
+        let left = self.app.store.node_left(self.app.node);
+        let _unheard = tokio::time::timeout(Duration::from_secs(1), left).await;
         self.app.store.close().await;
     }
 }

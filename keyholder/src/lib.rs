@@ -11,6 +11,8 @@ pub mod home;
 pub mod instance;
 #[cfg(feature = "sandbox")]
 pub mod local;
+#[cfg(feature = "sandbox")]
+pub mod node;
 pub mod telemetry;
 
 pub use instance::{Instance, InstanceOptions, StartError};

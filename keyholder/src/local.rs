@@ -16,7 +16,7 @@ use domain::{
     random,
 };
 use sandbox::{Client as PlatformClient, SandboxOptions};
-use seal::RootKey;
+use seal::{Form, RootKey};
 use service::{App, Client, LimitOptions, Sandbox, step::Hook};
 use store::api_key::Role;
 use zeroize::Zeroizing;
@@ -29,7 +29,7 @@ use crate::{
 
 /// The provider that a sandbox doubles, and the operator's client there.
 pub const PROVIDER: &str = "x";
-const CLIENT_ID: &str = "keyholder-local";
+pub(crate) const CLIENT_ID: &str = "keyholder-local";
 
 /// What a local installation is started with.
 pub struct LocalOptions {
@@ -144,7 +144,14 @@ pub fn route(sandbox: &sandbox::Sandbox) -> Sandbox {
 /// # Errors
 /// `Sandbox`.
 pub fn register(sandbox: &sandbox::Sandbox, instance: &Instance, secret: &str) -> Result<(), StartError> {
-    let redirect = instance.app().redirect_uri(PROVIDER);
+    register_at(sandbox, &instance.app().redirect_uri(PROVIDER), secret)
+}
+
+/// The same, for an instance that another process runs.
+///
+/// # Errors
+/// `Sandbox`.
+pub fn register_at(sandbox: &sandbox::Sandbox, redirect: &str, secret: &str) -> Result<(), StartError> {
     let client = PlatformClient::confidential(CLIENT_ID, secret, redirect);
     sandbox.platform().register(client).map_err(|error| StartError::Sandbox(Box::new(error)))
 }
@@ -185,6 +192,10 @@ impl Place<'_> {
             connections: 16,
             root_key,
             keyring: keys.keyring().to_owned(),
+            state_dir: keys.node_state(self.database),
+            credential_form: Form::default(),
+            reread_logins: None,
+            login_days: 90,
             catalogue,
             clients: BTreeMap::from([(PROVIDER.to_owned(), client)]),
             limits: LimitOptions::default(),

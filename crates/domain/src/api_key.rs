@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::{environment::Environment, random};
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+const PREFIX: &str = "kh_";
 const SECRET_LENGTH: usize = 32;
 const CHECKSUM_LENGTH: usize = 6;
 
@@ -32,8 +33,13 @@ pub struct ApiKeyHash(pub [u8; 32]);
 
 /// A fresh key: its text, shown once, and its hash.
 pub fn generate(environment: Environment) -> (Zeroizing<String>, ApiKeyHash) {
-    let secret: String = random::bytes::<SECRET_LENGTH>().into_iter().map(letter).collect();
-    let body = Zeroizing::new(format!("kh_{environment}_{secret}"));
+    generate_as(PREFIX, environment)
+}
+
+/// A fresh key of the same form under another prefix.
+pub(crate) fn generate_as(prefix: &str, environment: Environment) -> (Zeroizing<String>, ApiKeyHash) {
+    let secret: Zeroizing<String> = Zeroizing::new(random::bytes::<SECRET_LENGTH>().into_iter().map(letter).collect());
+    let body = Zeroizing::new(format!("{prefix}{environment}_{}", *secret));
     let key = Zeroizing::new(format!("{}{}", *body, checksum(&body)));
     let hash = hash(&key);
     (key, hash)
@@ -44,7 +50,12 @@ pub fn generate(environment: Environment) -> (Zeroizing<String>, ApiKeyHash) {
 /// # Errors
 /// `Form`, `Checksum` or `Environment`; none of them says whether such a key exists.
 pub fn parse(text: &str, environment: Environment) -> Result<ApiKeyHash, ApiKeyError> {
-    let (named, body) = text.strip_prefix("kh_").and_then(|rest| rest.split_once('_')).ok_or(ApiKeyError::Form)?;
+    parse_as(PREFIX, text, environment)
+}
+
+/// The hash of a key of the same form under another prefix.
+pub(crate) fn parse_as(prefix: &str, text: &str, environment: Environment) -> Result<ApiKeyHash, ApiKeyError> {
+    let (named, body) = text.strip_prefix(prefix).and_then(|rest| rest.split_once('_')).ok_or(ApiKeyError::Form)?;
     let named: Environment = named.parse().map_err(|_| ApiKeyError::Form)?;
     let lower = body.bytes().all(|byte| ALPHABET.contains(&byte));
     if body.len() != SECRET_LENGTH + CHECKSUM_LENGTH || !lower {

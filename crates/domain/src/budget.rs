@@ -7,6 +7,10 @@ use time::{Date, Duration, Month, OffsetDateTime, Time, UtcOffset};
 
 use crate::id::{BudgetId, ConnectionId, MandateId};
 
+/// The largest cap, and the most units that one act can be said to have used: what fits the database's integers with room to add, and
+/// what every JSON reader takes for an exact number (RFC 8259 §6).
+pub const MOST_CAP: u64 = 1 << 53;
+
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -62,7 +66,9 @@ impl FromStr for Unit {
     }
 }
 
-/// A fixed window of UTC. At a boundary two windows' worth can pass in a short time: that is the price of fixed windows.
+/// A fixed window of UTC, by the database's clock. Across a boundary two windows' worth can pass in a short time, the one's at its end and
+/// the other's at its beginning: that is the price of fixed windows, whose one counter is exact. Who cannot afford it sets a second
+/// limit with a shorter window beside the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Period {

@@ -174,6 +174,23 @@ id!(
     /// A workspace's data key.
     DataKeyId, "dk"
 );
+id!(
+    /// A key of one person of the operator's (its public name, never the secret).
+    OperatorId, "opr"
+);
+id!(
+    /// A drill that ends connections of the whole installation.
+    KillDrillId, "kd"
+);
+id!(
+    /// The installation itself. There is one in a database: see [`InstallationId::ONE`].
+    InstallationId, "ins"
+);
+
+impl InstallationId {
+    /// The installation of this database, as its head is called.
+    pub const ONE: Self = Self(Uuid::nil());
+}
 
 #[cfg(test)]
 mod tests {

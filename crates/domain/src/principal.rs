@@ -4,7 +4,7 @@ use std::fmt;
 
 use time::OffsetDateTime;
 
-use crate::id::{AccountId, ConnectionId, KeyId, LinkId, RequestId, WorkspaceId};
+use crate::id::{AccountId, ConnectionId, KeyId, KillDrillId, LinkId, OperatorId, RequestId, WorkspaceId};
 
 /// How a caller proved who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +23,8 @@ pub enum Means {
     ProviderConsent,
     /// A login on the machine that holds the root key.
     Host,
+    /// The key of one person of the operator's, shown once and stored as a hash.
+    OperatorKey,
     /// Keyholder itself, for a cause that it names.
     Internal,
 }
@@ -38,6 +40,7 @@ impl Means {
             Self::External => "external",
             Self::ProviderConsent => "provider_consent",
             Self::Host => "host",
+            Self::OperatorKey => "operator_key",
             Self::Internal => "internal",
         }
     }
@@ -50,12 +53,18 @@ pub enum Cause {
     ConnectCallback(LinkId),
     /// A credential is about to expire.
     Refresh(ConnectionId),
+    /// A consent was renewed; what it replaced is given back.
+    Retire(ConnectionId),
     /// An interrupted disconnection is finished.
     Disconnect(ConnectionId),
+    /// Two persons have ended the installation's connections.
+    KillDrill(KillDrillId),
     /// The installation's own limits are written from its configuration.
     Configuration,
     /// Acts that nobody settled become ambiguous; what has expired is removed.
     Sweep,
+    /// Data keys are wrapped under a newer epoch, or give way to new ones.
+    Rotation,
 }
 
 impl Cause {
@@ -64,9 +73,12 @@ impl Cause {
         match self {
             Self::ConnectCallback(_) => "connect_callback",
             Self::Refresh(_) => "refresh",
+            Self::Retire(_) => "retire",
             Self::Disconnect(_) => "disconnect",
+            Self::KillDrill(_) => "kill_drill",
             Self::Configuration => "configuration",
             Self::Sweep => "sweep",
+            Self::Rotation => "rotation",
         }
     }
 }
@@ -99,7 +111,7 @@ pub enum Identity {
         /// The provider's name for the person.
         subject: String,
     },
-    /// A person of the operator's, at the machine.
+    /// A person of the operator's: at the machine, or by a key of his own. `Means` tells which.
     Operator(String),
     /// Keyholder itself.
     System(Cause),
@@ -150,6 +162,18 @@ impl Principal {
             session: None,
             authenticated_at: now,
             means: Means::Host,
+            request: None,
+        }
+    }
+
+    /// A person of the operator's who shows a key of his own. The person is the name; the key, which he may have several of, is the
+    /// session.
+    pub fn named_operator(name: String, key: OperatorId, now: OffsetDateTime) -> Self {
+        Self {
+            identity: Identity::Operator(name),
+            session: Some(key.to_string()),
+            authenticated_at: now,
+            means: Means::OperatorKey,
             request: None,
         }
     }

@@ -43,6 +43,8 @@ pub enum Kind {
     CredentialUnavailable,
     /// The provider no longer accepts the credential; the owner must consent again.
     ReconnectRequired,
+    /// The provider's file was changed and not approved yet: nothing is sent to its hosts.
+    ProviderNotMigrated,
     /// The provider could not be reached: nothing was sent.
     UpstreamUnreachable,
     /// The provider did not answer in time, or broke off.
@@ -57,7 +59,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, for the documentation.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Unauthenticated,
         Self::RateLimited,
         Self::NotFound,
@@ -78,6 +80,7 @@ impl Kind {
         Self::OutsideMandate,
         Self::CredentialUnavailable,
         Self::ReconnectRequired,
+        Self::ProviderNotMigrated,
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
         Self::UpstreamInvalid,
@@ -110,6 +113,9 @@ impl Kind {
             Self::OutsideMandate => ("outside-mandate", 403, "The mandate does not allow this"),
             Self::CredentialUnavailable => ("credential-unavailable", 503, "The credential cannot be opened"),
             Self::ReconnectRequired => ("reconnect-required", 503, "The owner must connect the account again"),
+            Self::ProviderNotMigrated => {
+                ("provider-not-migrated", 503, "The provider waits for its operator's approval")
+            }
             Self::UpstreamUnreachable => ("upstream-unreachable", 502, "The provider could not be reached"),
             Self::UpstreamTimeout => ("upstream-timeout", 504, "The provider did not answer in time"),
             Self::UpstreamInvalid => ("upstream-invalid", 502, "The provider's answer cannot be passed on"),

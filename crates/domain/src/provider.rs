@@ -27,6 +27,8 @@ mod fault_tests;
 mod lint_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod usage_tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,7 +40,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 pub use self::{
-    action::{Action, Answer, Effect, InputFault, Measure, Method, Rendered, ValidInput},
+    action::{Action, Answer, Effect, InputFault, Measure, Method, Rendered, Reported, ValidInput},
     catalogue::Catalogue,
     fault::Fault,
     field::{Field, FieldKind, Goes, IntegerRules, Pattern, TextRules},
@@ -89,6 +91,8 @@ pub struct Auth {
     pub token_url: String,
     /// Where tokens are revoked; `None` where the platform has no such endpoint.
     pub revoke_url: Option<String>,
+    /// What revoking a token ends there.
+    pub revoke_ends: RevokeEnds,
     /// The `iss` that the platform adds to its redirect (RFC 9207); then a redirect without it, or with another, is
     /// refused.
     pub issuer: Option<String>,
@@ -112,6 +116,16 @@ pub struct Auth {
 pub enum AuthKind {
     /// OAuth 2.0, authorization code.
     OAuth2,
+}
+
+/// What ends with a revoked token (RFC 7009 §2.1 leaves it to the platform).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevokeEnds {
+    /// The tokens that descend from the same consent.
+    Consent,
+    /// All tokens that this client holds for the account, those of a later consent included.
+    Account,
 }
 
 /// Code challenge methods.

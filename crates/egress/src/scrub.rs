@@ -7,6 +7,7 @@
 mod needle;
 mod stream;
 mod unit;
+pub(crate) mod work;
 
 use std::{fmt, sync::Arc};
 

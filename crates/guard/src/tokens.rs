@@ -57,7 +57,7 @@ const SHAPES: &[Shape] = &[
         &["bearer", "basic", "dpop"],
         r"(?i:bearer|basic|dpop)(?:[ \t+]|%20){1,4}([A-Za-z0-9._~+/%=:-]{6,})",
     ),
-    shape(Kind::ApiKey, &["kh_"], r"kh_[a-z]{1,16}_[0-9A-Za-z]{16,}"),
+    shape(Kind::ApiKey, &["kh_", "kho_"], r"kho?_[a-z]{1,16}_[0-9A-Za-z]{16,}"),
     shape(Kind::PlatformToken, &["gh"], r"gh[a-z]_[A-Za-z0-9]{20,}"),
     shape(Kind::PlatformToken, &["github_pat_"], r"github_pat_[A-Za-z0-9_]{20,}"),
     shape(Kind::PlatformToken, &["glpat-", "gldt-", "glrt-"], r"gl(?:pat|dt|rt)-[A-Za-z0-9_.-]{16,}"),

@@ -26,6 +26,7 @@ fn shapes() -> Vec<(String, String)> {
         format!("kh_live_{m}"),
         format!("kh_test_{m}"),
         format!("kh_local_{m}"),
+        format!("kho_live_{m}"),
         format!("ghp_{m}"),
         format!("gho_{m}"),
         format!("github_pat_{m}"),

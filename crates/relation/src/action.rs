@@ -3,7 +3,7 @@
 //! An action is named once, here. A route, a job or a use case that wants to do something names one of these.
 
 use domain::{
-    id::{ConnectionId, Id, MandateId, WorkspaceId},
+    id::{ConnectionId, Id, InstallationId, KillDrillId, MandateId, WorkspaceId},
     principal::Cause,
 };
 
@@ -22,6 +22,8 @@ pub enum Rule {
     AdminOrOwner,
     /// Only the operator, at the machine.
     Operator,
+    /// Only a person of the operator's who shows a key of his own.
+    NamedOperator,
     /// Only Keyholder itself, for a cause that lists it.
     System,
 }
@@ -80,6 +82,8 @@ action!(/** Notes on a link what its browser does. */ FollowLink(WorkspaceId), "
 action!(/** Seals what an owner brought back from the provider. */ ReceiveCredential(WorkspaceId), "connection.receive", Rule::System, true,
     system: |Cause::ConnectCallback(_), _object| true);
 action!(/** Redeems the one-time code of a new connection. */ RedeemConnection(WorkspaceId), "connection.redeem", Rule::Admin, true);
+action!(/** Stores a connection that the operator brings along from elsewhere. */ ImportCredential(WorkspaceId), "connection.import", Rule::Operator, true);
+action!(/** Seals a credential anew, with the hosts of a provider file that the operator has approved. */ ResealCredential(ConnectionId), "credential.reseal", Rule::Operator, false, late: true);
 action!(/** Lists what the caller may know of. */ ListWorkspace(WorkspaceId), "workspace.list", Rule::Member, false);
 action!(/** Reads a connection. */ ReadConnection(ConnectionId), "connection.read", Rule::Concerned, false);
 action!(/** Begins to take a connection apart. */ Disconnect(ConnectionId), "connection.disconnect", Rule::AdminOrOwner, true,
@@ -90,6 +94,11 @@ action!(/** Opens the old credential for the kill drill. */ OpenForKillDrill(Con
     system: |Cause::Disconnect(connection), object| connection == object, late: true);
 action!(/** Refreshes a credential. */ Refresh(ConnectionId), "credential.refresh", Rule::System, false,
     system: |Cause::Refresh(connection), object| connection == object, late: true);
+action!(/** Stores a refresh's answer that was spilled, and lets the connection live again that waited for its owner meanwhile. */
+    RecoverCredential(ConnectionId), "credential.recover", Rule::System, true, system: |Cause::Refresh(connection), object| connection == object);
+action!(/** Gives back to the provider what a renewed consent replaced. */
+    RevokeRetired(ConnectionId), "credential.revoke_retired", Rule::System, false,
+    system: |Cause::Retire(connection), object| connection == object, late: true);
 action!(/** Says that only the owner can mend a connection. */ RequireReconnect(ConnectionId), "connection.require_reconnect", Rule::System, true,
     system: |Cause::Refresh(connection), object| connection == object);
 action!(/** Makes a mandate on a connection. */ CreateMandate(ConnectionId), "mandate.create", Rule::AdminOrOwner, true);
@@ -101,3 +110,34 @@ action!(/** Opens the credential for one admitted act: an act admitted before a 
 action!(/** Reads the acts that the caller may know of. */ ReadActs(WorkspaceId), "act.read", Rule::Member, false, late: true);
 action!(/** Reads the data key that seals kept answers. */ SealAnswers(WorkspaceId), "answer.seal", Rule::System, false,
     system: |Cause::Sweep, _object| true, late: true);
+action!(/** Ends connections of a workspace because two persons said so. */ StopConnections(WorkspaceId), "kill_drill.stop", Rule::System, true,
+    system: |Cause::KillDrill(_), _object| true);
+
+action!(/** Makes and ends the keys of the operator's persons. */ ManageOperators(InstallationId), "operator.manage", Rule::Operator, true);
+action!(/** Lists the operator's persons. */ ListOperators(InstallationId), "operator.list", Rule::Operator, false);
+action!(/** Reads what happened in the installation. */ ReadInstallation(InstallationId), "installation.read", Rule::NamedOperator, false);
+action!(/** Proposes a kill drill. */ ProposeKillDrill(InstallationId), "kill_drill.propose", Rule::NamedOperator, false);
+action!(/** Reads a kill drill. */ ReadKillDrill(KillDrillId), "kill_drill.read", Rule::NamedOperator, false);
+action!(/** Sets off a kill drill that another person has proposed. */ ApproveKillDrill(KillDrillId), "kill_drill.approve", Rule::NamedOperator, false);
+action!(/** Writes the certificate of a kill drill that has done its work. */ FinishKillDrill(KillDrillId), "kill_drill.finish", Rule::System, false,
+    system: |Cause::KillDrill(drill), object| drill == object);
+
+action!(/** Approves the hosts and endpoints of a provider file. */ ApproveProviderFile(InstallationId), "provider_file.approve", Rule::Operator, false,
+    system: |Cause::Configuration, _object| true);
+
+/// What is done to the installation itself, and to no workspace: its permit opens the installation's own rows.
+pub trait OfInstallation: Action {}
+impl OfInstallation for ManageOperators {}
+impl OfInstallation for ListOperators {}
+impl OfInstallation for ReadInstallation {}
+impl OfInstallation for ProposeKillDrill {}
+impl OfInstallation for ReadKillDrill {}
+impl OfInstallation for ApproveKillDrill {}
+impl OfInstallation for FinishKillDrill {}
+impl OfInstallation for ApproveProviderFile {}
+
+action!(/** Wraps a workspace's data keys under the current epoch. */ Rewrap(WorkspaceId), "data_key.rewrap", Rule::System, false,
+    system: |Cause::Rotation, _object| true, late: true);
+action!(/** Gives a workspace a new data key, and seals under it what was sealed under older ones. */
+    Reseal(WorkspaceId), "data_key.rotate", Rule::System, false, system: |Cause::Rotation, _object| true, late: true);
+action!(/** Deletes a workspace with everything that is in it. */ ShredWorkspace(WorkspaceId), "workspace.shred", Rule::Operator, true, late: true);

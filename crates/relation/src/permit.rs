@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData, time::Duration};
 use domain::{
     clock::Clock,
     id::{Id, WorkspaceId},
-    principal::{Identity, Principal},
+    principal::{Identity, Means, Principal},
 };
 
 use crate::{
@@ -99,8 +99,10 @@ pub fn authorize<A: Action>(
 ) -> Result<Permit<A>, Denied> {
     let allowed = match (&principal.identity, A::RULE) {
         (Identity::System(cause), _) => A::listed_for(*cause, object),
-        (Identity::Operator(_), rule) => rule == Rule::Operator,
-        (_, Rule::Operator | Rule::System) => false,
+        // A key over the network is not a login on the machine, and may nothing that this may.
+        (Identity::Operator(_), Rule::Operator) => principal.means == Means::Host,
+        (Identity::Operator(_), Rule::NamedOperator) => principal.means == Means::OperatorKey,
+        (Identity::Operator(_), _) | (_, Rule::Operator | Rule::NamedOperator | Rule::System) => false,
         (_, rule) => Question { facts, user: principal.reference(), object: reference(object) }.meets(rule),
     };
     if !allowed {
@@ -151,7 +153,7 @@ impl Question<'_> {
             Rule::Grantee => self.holds(&self.object, "grantee"),
             Rule::Concerned => self.is_admin() || self.is_owner() || self.is_grantee_here(),
             Rule::AdminOrOwner => self.is_admin() || self.is_owner(),
-            Rule::Operator | Rule::System => false,
+            Rule::Operator | Rule::NamedOperator | Rule::System => false,
         }
     }
 
@@ -281,6 +283,40 @@ mod tests {
         assert!(ask::<action::Disconnect>(&h, &refresh, h.connection).is_err());
         assert!(ask::<action::ManageKeys>(&h, &refresh, h.workspace).is_err());
         assert!(ask::<action::Refresh>(&h, &h.admin, h.connection).is_err());
+    }
+
+    #[test]
+    fn a_key_of_the_operators_is_no_login_at_the_machine_and_the_other_way_round() {
+        use action::{
+            ApproveKillDrill, CreateWorkspace, IssueKey, ManageKeys, ManageOperators, Perform, ProposeKillDrill,
+        };
+        use domain::id::{InstallationId, KillDrillId, OperatorId};
+        let h = house();
+        let drill = KillDrillId::new(&h.clock);
+        let host = Principal::operator("somebody", h.clock.now());
+        let named = Principal::named_operator("somebody".to_owned(), OperatorId::new(&h.clock), h.clock.now());
+        for (principal, at_machine, by_key) in [(&host, true, false), (&named, false, true), (&h.admin, false, false)] {
+            for (allowed, expected) in [
+                (ask::<CreateWorkspace>(&h, principal, h.workspace).is_ok(), at_machine),
+                (ask::<IssueKey>(&h, principal, h.workspace).is_ok(), at_machine),
+                (ask::<ManageOperators>(&h, principal, InstallationId::ONE).is_ok(), at_machine),
+                (ask::<ProposeKillDrill>(&h, principal, InstallationId::ONE).is_ok(), by_key),
+                (ask::<ApproveKillDrill>(&h, principal, drill).is_ok(), by_key),
+            ] {
+                assert_eq!(allowed, expected, "{principal} by {:?}", principal.means);
+            }
+        }
+        for principal in [&host, &named] {
+            assert!(ask::<ManageKeys>(&h, principal, h.workspace).is_err());
+            assert!(ask::<Perform>(&h, principal, h.mandate).is_err());
+            assert!(ask::<action::StopConnections>(&h, principal, h.workspace).is_err());
+        }
+        let drilling = Principal::system(Cause::KillDrill(drill), h.clock.now());
+        assert_eq!(ask::<action::StopConnections>(&h, &drilling, h.workspace), Ok(()));
+        assert_eq!(ask::<action::FinishKillDrill>(&h, &drilling, drill), Ok(()));
+        assert!(ask::<action::FinishKillDrill>(&h, &drilling, KillDrillId::new(&h.clock)).is_err());
+        assert!(ask::<action::Disconnect>(&h, &drilling, h.connection).is_err());
+        assert!(ask::<ApproveKillDrill>(&h, &drilling, drill).is_err());
     }
 
     #[test]

@@ -150,6 +150,9 @@ pub(crate) async fn create(
         let now_ms = interior.hour.now_ms();
         match interior.posts.write(&account.id, &account.handle, draft.text, draft.reply_to, now_ms) {
             Some(post) => {
+                if let Some(witness) = &interior.witness {
+                    witness(&post);
+                }
                 let data = json!({"id": post.id, "text": post.text, "edit_history_tweet_ids": [post.id]});
                 json(StatusCode::CREATED, &json!({"data": data}))
             }

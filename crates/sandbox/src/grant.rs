@@ -1,8 +1,8 @@
 //! Grants: authorization codes, and the families of tokens that come from them.
 //!
 //! All tokens that descend from one consent are a family. A refresh token is good once; presenting a spent one again kills
-//! its whole family (RFC 9700 §4.14.2), and so does presenting a spent code (RFC 6749 §4.1.2). Pure: the hour is a
-//! parameter, clients arrive authenticated.
+//! its whole family (RFC 9700 §4.14.2) unless a [`SpentRule`] says otherwise, and presenting a spent code always does (RFC 6749
+//! §4.1.2). Pure: the hour is a parameter, clients arrive authenticated.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -47,6 +47,18 @@ impl fmt::Debug for IssuedToken {
     }
 }
 
+/// What the platform does with a refresh token that was spent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SpentRule {
+    /// It is theft: the family dies (RFC 9700 §4.14.2).
+    #[default]
+    Punished,
+    /// It is forgotten: refused like one that never was, and whoever revokes it ends nothing.
+    Forgotten,
+    /// The same pair is answered once more.
+    Repeated,
+}
+
 /// What a consent gave, waiting to be exchanged.
 #[derive(Debug)]
 pub(crate) struct Consent {
@@ -67,6 +79,7 @@ pub(crate) enum Refusal {
 }
 
 /// A fresh pair.
+#[derive(Clone)]
 pub(crate) struct Pair {
     pub(crate) access: String,
     pub(crate) refresh: Option<String>,
@@ -101,6 +114,8 @@ struct Token {
     scopes: Vec<String>,
     expires_ms: u64,
     spent: bool,
+    /// What a refresh answered for it.
+    answered: Option<Pair>,
 }
 
 /// All codes, families and tokens.
@@ -113,6 +128,7 @@ pub(crate) struct Grants {
     next_family: u64,
     /// How long an access token lives, in seconds.
     pub(crate) access_lifetime_s: u64,
+    pub(crate) spent_rule: SpentRule,
     pub(crate) replays_punished: u64,
     pub(crate) code_reuses_punished: u64,
     pub(crate) revocations: u64,
@@ -128,6 +144,7 @@ impl Grants {
             token_order: VecDeque::new(),
             next_family: 0,
             access_lifetime_s,
+            spent_rule: SpentRule::default(),
             replays_punished: 0,
             code_reuses_punished: 0,
             revocations: 0,
@@ -203,9 +220,15 @@ impl Grants {
             return Err(Refusal::InvalidGrant);
         }
         if token.spent {
-            family.dead = true;
-            self.replays_punished += 1;
-            return Err(Refusal::InvalidGrant);
+            return match (self.spent_rule, &token.answered) {
+                (SpentRule::Repeated, Some(pair)) => Ok(pair.clone()),
+                (SpentRule::Punished, _) => {
+                    family.dead = true;
+                    self.replays_punished += 1;
+                    Err(Refusal::InvalidGrant)
+                }
+                _ => Err(Refusal::InvalidGrant),
+            };
         }
         if now_ms >= token.expires_ms {
             return Err(Refusal::InvalidGrant);
@@ -216,7 +239,11 @@ impl Grants {
         }
         token.spent = true;
         let id = token.family;
-        Ok(self.give_pair(id, scopes, now_ms))
+        let pair = self.give_pair(id, scopes, now_ms);
+        if let Some(token) = self.tokens.get_mut(refresh) {
+            token.answered = Some(pair.clone());
+        }
+        Ok(pair)
     }
 
     fn give_pair(&mut self, family: u64, scopes: Vec<String>, now_ms: u64) -> Pair {
@@ -235,7 +262,7 @@ impl Grants {
         }
         let text = world::secret(if kind == TokenKind::Access { "at" } else { "rt" }, now_ms);
         let expires_ms = now_ms.saturating_add(lifetime_ms);
-        self.tokens.insert(text.clone(), Token { kind, family, scopes, expires_ms, spent: false });
+        self.tokens.insert(text.clone(), Token { kind, family, scopes, expires_ms, spent: false, answered: None });
         self.token_order.push_back(text.clone());
         if let Some(family) = self.families.get_mut(&family) {
             family.tokens += 1;
@@ -262,6 +289,7 @@ impl Grants {
             return Err(Refusal::InvalidGrant);
         }
         match token.kind {
+            TokenKind::Refresh if token.spent && self.spent_rule == SpentRule::Forgotten => {}
             TokenKind::Refresh => {
                 self.revocations += u64::from(!family.dead);
                 family.dead = true;

@@ -1,17 +1,24 @@
-//! What reached the platform: exact counts by kind and outcome, and the newest requests.
+//! What reached the platform: exact counts by kind and outcome, the newest requests, and, where somebody asked for them, the
+//! newest answers.
 //!
-//! Bodies and queries are kept for the API's calls only. Never keeps a credential: of the Authorization header it
-//! remembers that there was one, and of OAuth's requests neither query nor body.
+//! Of requests, bodies and queries are kept for the API's calls only. Never keeps a request's credential: of the Authorization
+//! header it remembers that there was one, and of OAuth's requests neither query nor body. Answers are kept as they were sent,
+//! with whatever they hold: that is what they are looked at for.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use http::Method;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
 use serde::{Deserialize, Serialize};
 
 use crate::params::Params;
 
 const NEWEST: usize = 4096;
 const BODY_KEPT: usize = 1024;
+/// The most answers that can be kept.
+const MOST_ANSWERS: usize = 65_536;
+/// How much of an answer's body is kept.
+const ANSWER_KEPT: usize = 16 * 1024;
 
 /// The kinds of request that the platform tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -127,16 +134,87 @@ pub struct Recorded {
     pub quirk: Option<&'static str>,
 }
 
+/// One answer, as the platform sent it: before it was held, cut or lost.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The request's kind.
+    pub call: Call,
+    /// The status.
+    pub status: u16,
+    /// All headers that the platform wrote itself.
+    pub headers: HeaderMap,
+    /// The first 16 KiB of the body before any compression.
+    pub body: Bytes,
+    /// The same after it, where the answer was compressed.
+    pub compressed: Option<Bytes>,
+}
+
+impl Answered {
+    /// Headers and body as one text, as they would stand on the wire.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(self.body.len() + 256);
+        for (name, value) in &self.headers {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                text.extend_from_slice(part);
+            }
+        }
+        text.extend_from_slice(b"\r\n");
+        text.extend_from_slice(&self.body);
+        text
+    }
+}
+
+impl std::fmt::Debug for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Answered({:?}, {}, {} bytes)", self.call, self.status, self.body.len())
+    }
+}
+
 /// Counts and the newest requests.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     newest: VecDeque<Recorded>,
+    answers: VecDeque<Answered>,
+    most_answers: usize,
     counts: BTreeMap<(Call, Outcome), u64>,
+    quirked: BTreeMap<(Call, &'static str), u64>,
 }
 
 impl Journal {
+    /// Keeps the newest so many answers from now on, and forgets older ones.
+    pub(crate) fn keep_answers(&mut self, most: usize) {
+        self.most_answers = most.min(MOST_ANSWERS);
+        while self.answers.len() > self.most_answers {
+            self.answers.pop_front();
+        }
+    }
+
+    /// Whether answers are kept at all.
+    pub(crate) fn keeps_answers(&self) -> bool {
+        self.most_answers > 0
+    }
+
+    pub(crate) fn answered(&mut self, mut answer: Answered) {
+        if self.most_answers == 0 {
+            return;
+        }
+        if self.answers.len() >= self.most_answers {
+            self.answers.pop_front();
+        }
+        answer.body = shortened(&answer.body);
+        answer.compressed = answer.compressed.as_ref().map(shortened);
+        self.answers.push_back(answer);
+    }
+
+    pub(crate) fn answers(&self) -> impl DoubleEndedIterator<Item = &Answered> {
+        self.answers.iter()
+    }
+
     pub(crate) fn record(&mut self, mut request: Recorded) {
         *self.counts.entry((request.call, Outcome::of(request.status))).or_default() += 1;
+        if let Some(quirk) = request.quirk {
+            *self.quirked.entry((request.call, quirk)).or_default() += 1;
+        }
         if request.call.is_api() {
             request.body.truncate(BODY_KEPT);
         } else {
@@ -157,6 +235,10 @@ impl Journal {
         self.counts.iter().filter(|((kind, _), _)| *kind == call).map(|(_, count)| count).sum()
     }
 
+    pub(crate) fn quirked(&self, call: Call, quirk: &str) -> u64 {
+        self.quirked.iter().filter(|((kind, name), _)| *kind == call && *name == quirk).map(|(_, count)| count).sum()
+    }
+
     pub(crate) fn counts(&self) -> &BTreeMap<(Call, Outcome), u64> {
         &self.counts
     }
@@ -164,6 +246,11 @@ impl Journal {
     pub(crate) fn newest(&self) -> impl Iterator<Item = &Recorded> {
         self.newest.iter()
     }
+}
+
+/// The beginning of a body, as a copy: a part of it would keep all of it in memory.
+fn shortened(body: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(body.get(..ANSWER_KEPT).unwrap_or(body))
 }
 
 #[cfg(test)]
@@ -192,6 +279,28 @@ mod tests {
         for (method, path, body, expected) in table {
             assert_eq!(Call::of(method, path, body.as_bytes()), *expected, "{method} {path} {body}");
         }
+    }
+
+    #[test]
+    fn answers_are_kept_only_where_they_are_wanted_and_never_without_a_bound() {
+        let answer = |status| Answered {
+            call: Call::ReadProfile,
+            status,
+            headers: HeaderMap::new(),
+            body: Bytes::from(vec![b'a'; ANSWER_KEPT + 1]),
+            compressed: None,
+        };
+        let mut journal = Journal::default();
+        journal.answered(answer(200));
+        assert_eq!((journal.keeps_answers(), journal.answers().count()), (false, 0));
+        journal.keep_answers(2);
+        (200..203).for_each(|status| journal.answered(answer(status)));
+        let kept: Vec<_> = journal.answers().map(|it| (it.status, it.body.len())).collect();
+        assert_eq!(kept, [(201, ANSWER_KEPT), (202, ANSWER_KEPT)]);
+        journal.keep_answers(0);
+        assert_eq!(journal.answers().count(), 0);
+        journal.keep_answers(usize::MAX);
+        assert_eq!(journal.most_answers, MOST_ANSWERS);
     }
 
     #[test]

@@ -25,10 +25,10 @@ mod stage;
 mod token;
 mod world;
 
-pub use grant::{IssuedToken, TokenKind};
-pub use journal::{Call, Outcome, Recorded};
-pub use platform::{ApproveError, Platform};
+pub use grant::{IssuedToken, SpentRule, TokenKind};
+pub use journal::{Answered, Call, Outcome, Recorded};
+pub use platform::{ApproveError, Platform, PostWitness};
 pub use post::Post;
-pub use quirk::{Armed, EchoForm, EchoPlace, Quirk, Route, Scope, SwitchError, Times};
+pub use quirk::{Armed, EchoForm, EchoPlace, INSIDE, Quirk, Route, Scope, SwitchError, Times};
 pub use registry::{Account, Client, RegisterError};
 pub use sandbox::{Sandbox, SandboxError, SandboxOptions};

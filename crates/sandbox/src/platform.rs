@@ -15,8 +15,8 @@ use url::Url;
 
 use crate::{
     consent::{self, Fault},
-    grant::{Grants, IssuedToken, TokenKind},
-    journal::{Call, Journal, Outcome, Recorded},
+    grant::{Grants, IssuedToken, SpentRule, TokenKind},
+    journal::{Answered, Call, Journal, Outcome, Recorded},
     params::Params,
     post::{Post, Posts},
     quirk::{Armed, Quirk, Scope, SwitchError, Switchboard},
@@ -56,6 +56,7 @@ pub(crate) struct Interior {
     pub(crate) rates: Rates,
     pub(crate) scopes: BTreeSet<String>,
     pub(crate) last_echo: Option<Bytes>,
+    pub(crate) witness: Option<PostWitness>,
 }
 
 /// How many calls an account may make of one kind in a window, and how many it has made.
@@ -94,6 +95,9 @@ impl Rates {
     }
 }
 
+/// Hears of each post that a client writes.
+pub type PostWitness = Arc<dyn Fn(&Post) + Send + Sync>;
+
 struct Shared {
     interior: Mutex<Interior>,
     hosts: BTreeSet<String>,
@@ -116,6 +120,7 @@ impl Platform {
             rates: Rates { per_window: options.rate_limit, used: HashMap::new() },
             scopes: consent::X_SCOPES.iter().map(|&scope| scope.to_owned()).chain(options.extra_scopes).collect(),
             last_echo: None,
+            witness: None,
         };
         for client in options.clients {
             interior.registry.register(client)?;
@@ -218,6 +223,11 @@ impl Platform {
         self.interior().journal.count(call, outcome)
     }
 
+    /// How many requests of this kind met the quirk of this name ([`Quirk::name`]).
+    pub fn calls_with_quirk(&self, call: Call, quirk: &str) -> u64 {
+        self.interior().journal.quirked(call, quirk)
+    }
+
     /// How many requests reached the token endpoint.
     pub fn token_calls(&self) -> u64 {
         let interior = self.interior();
@@ -268,6 +278,12 @@ impl Platform {
         interior.posts.write(&author.id, &author.handle, text.to_owned(), None, now_ms)
     }
 
+    /// Has a witness told of each post that a client writes, before its answer leaves: for whoever counts more than is kept. It is
+    /// called under the platform's lock, and must not ask the platform.
+    pub fn witness_posts(&self, witness: PostWitness) {
+        self.interior().witness = Some(witness);
+    }
+
     /// Every token that was issued for this handle, in the clear, oldest first (the newest 200,000 of the platform).
     pub fn tokens(&self, handle: &str) -> Vec<IssuedToken> {
         let interior = self.interior();
@@ -291,6 +307,11 @@ impl Platform {
         self.interior().grants.access_lifetime_s = seconds;
     }
 
+    /// What becomes of refresh tokens that were spent before.
+    pub fn set_spent_rule(&self, rule: SpentRule) {
+        self.interior().grants.spent_rule = rule;
+    }
+
     /// Lets all access tokens of this handle expire now; its refresh tokens stay good.
     pub fn expire_access_tokens(&self, handle: &str) {
         let mut interior = self.interior();
@@ -311,7 +332,22 @@ impl Platform {
         self.interior().hour.advance(by);
     }
 
-    /// The last answer that echoed a credential: its `x-echo` header, or its body before any compression.
+    /// Keeps the newest so many answers from now on, at most 65,536; at first none is kept.
+    pub fn keep_answers(&self, most: usize) {
+        self.interior().journal.keep_answers(most);
+    }
+
+    /// The answers that are kept, oldest first.
+    pub fn answers(&self) -> Vec<Answered> {
+        self.interior().journal.answers().cloned().collect()
+    }
+
+    /// The newest answer that is kept.
+    pub fn last_answer(&self) -> Option<Answered> {
+        self.interior().journal.answers().next_back().cloned()
+    }
+
+    /// The last answer that echoed a credential: the header that held it, or its body before any compression.
     pub fn last_echo(&self) -> Option<Bytes> {
         self.interior().last_echo.clone()
     }

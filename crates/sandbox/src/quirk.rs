@@ -63,6 +63,13 @@ pub enum Quirk {
         #[serde(default)]
         piecewise: bool,
     },
+    /// Nothing happens: 503 with OAuth's JSON error, whose description quotes everything secret that the form brought (code,
+    /// verifier, tokens, the client's secret) and the Authorization header.
+    EchoForm {
+        /// Written how.
+        #[serde(default)]
+        form: EchoForm,
+    },
 }
 
 /// Where the Authorization header is echoed.
@@ -77,6 +84,52 @@ pub enum EchoPlace {
     ErrorPage,
     /// As `Body`, and compressed, whatever encoding was asked for.
     GzipBody,
+    /// As `GzipBody`, in zlib's format (RFC 1950), which HTTP calls deflate.
+    DeflateBody,
+    /// As `GzipBody`, in Brotli's format (RFC 7932).
+    BrotliBody,
+    /// As `GzipBody`, and no header says so.
+    UnlabelledGzip,
+    /// Nothing happens; 400 with a problem, which gets one more header, `x-echo`.
+    ErrorHeader,
+    /// The effect happens; the answer's entity tag is the echo: a header that caches and clients want to see.
+    EntityTag,
+    /// The effect happens; a cookie is set to the echo.
+    SetCookie,
+    /// Nothing happens; 302 to an address whose query is the echo.
+    Location,
+}
+
+impl EchoPlace {
+    /// All places.
+    pub const ALL: [Self; 11] = [
+        Self::Body,
+        Self::Header,
+        Self::ErrorPage,
+        Self::GzipBody,
+        Self::DeflateBody,
+        Self::BrotliBody,
+        Self::UnlabelledGzip,
+        Self::ErrorHeader,
+        Self::EntityTag,
+        Self::SetCookie,
+        Self::Location,
+    ];
+
+    /// Whether nothing happens but the echo.
+    pub fn is_instead(self) -> bool {
+        matches!(self, Self::ErrorPage | Self::ErrorHeader | Self::Location)
+    }
+
+    /// Whether the echo stands in a header.
+    pub fn is_header(self) -> bool {
+        matches!(self, Self::Header | Self::ErrorHeader | Self::EntityTag | Self::SetCookie | Self::Location)
+    }
+
+    /// Whether the body is compressed, though nobody asked for it.
+    pub fn is_compressed(self) -> bool {
+        matches!(self, Self::GzipBody | Self::DeflateBody | Self::BrotliBody | Self::UnlabelledGzip)
+    }
 }
 
 /// How the echoed text is written.
@@ -100,7 +153,109 @@ pub enum EchoForm {
     Percent,
     /// Every character as `\uXXXX`.
     JsonEscapes,
+    /// Every second byte as `%XX`, its digits in upper and in lower case by turns.
+    SomePercent,
+    /// Every second character as `\uXXXX`, its digits in upper and in lower case by turns.
+    SomeEscapes,
+    /// Base64 as a JSON encoder writes it that escapes slashes: `\/`.
+    Base64Slashes {
+        /// How many bytes stand before it.
+        shift: u8,
+    },
+    /// Every byte as `\u0025XX`: percent signs in JSON that was made safe for HTML.
+    EscapedPercent,
+    /// Every character as `\\uXXXX`: JSON in a string of JSON.
+    DoubleEscapes,
+    /// Every byte as two hexadecimal digits.
+    Hex,
+    /// Every character as an HTML reference, decimal and hexadecimal by turns.
+    References,
 }
+
+impl EchoForm {
+    /// All forms, each alignment of base64 on its own.
+    pub const ALL: [Self; 18] = [
+        Self::Plain,
+        Self::Base64 { shift: 0 },
+        Self::Base64 { shift: 1 },
+        Self::Base64 { shift: 2 },
+        Self::Base64Url { shift: 0 },
+        Self::Base64Url { shift: 1 },
+        Self::Base64Url { shift: 2 },
+        Self::Percent,
+        Self::JsonEscapes,
+        Self::SomePercent,
+        Self::SomeEscapes,
+        Self::Base64Slashes { shift: 0 },
+        Self::Base64Slashes { shift: 1 },
+        Self::Base64Slashes { shift: 2 },
+        Self::EscapedPercent,
+        Self::DoubleEscapes,
+        Self::Hex,
+        Self::References,
+    ];
+
+    /// Whether it is written with JSON's escapes, so that a JSON string takes it as it is.
+    pub(crate) fn is_escaped(self) -> bool {
+        matches!(
+            self,
+            Self::JsonEscapes
+                | Self::SomeEscapes
+                | Self::Base64Slashes { .. }
+                | Self::EscapedPercent
+                | Self::DoubleEscapes
+        )
+    }
+
+    fn shift(self) -> u8 {
+        match self {
+            Self::Base64 { shift } | Self::Base64Url { shift } | Self::Base64Slashes { shift } => shift,
+            _ => 0,
+        }
+    }
+}
+
+/// Addresses inside a machine or its network, in the spellings in which redirects smuggle them: loopback, link-local (with the
+/// metadata service of the clouds), private, shared and unspecified ones, and IPv6 forms that hold an IPv4 address.
+pub const INSIDE: &[&str] = &[
+    "http://127.0.0.1/",
+    "https://127.0.0.1/",
+    "http://127.1/",
+    "http://2130706433/",
+    "http://0x7f000001/",
+    "http://0177.0.0.1/",
+    "http://0/",
+    "http://0.0.0.0/",
+    "http://localhost/",
+    "http://localhost./",
+    "http://api.x.com@127.0.0.1/",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://[fd00:ec2::254]/latest/meta-data/",
+    "http://metadata.google.internal/computeMetadata/v1/",
+    "http://10.0.0.1/",
+    "http://172.16.0.1/",
+    "http://192.168.0.1/",
+    "http://100.64.0.1/",
+    "http://192.0.0.192/",
+    "http://255.255.255.255/",
+    "http://[::]/",
+    "http://[::1]/",
+    "http://[::ffff:127.0.0.1]/",
+    "http://[::ffff:a9fe:a9fe]/",
+    "http://[::127.0.0.1]/",
+    "http://[64:ff9b::7f00:1]/",
+    "http://[64:ff9b:1::7f00:1]/",
+    "http://[2002:7f00:1::]/",
+    "http://[2001:0:7f00:1::]/",
+    "http://[fc00::1]/",
+    "http://[fe80::1]/",
+    "http://[fec0::1]/",
+    "http://[ff02::1]/",
+    "//127.0.0.1/",
+    "/2/users/me",
+    "file:///etc/passwd",
+    "gopher://127.0.0.1:5432/",
+];
 
 /// Which requests a switch meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -260,23 +415,21 @@ impl Quirk {
             Self::MalformedJson => "malformed_json",
             Self::Redirect { .. } => "redirect",
             Self::EchoAuthorization { .. } => "echo_authorization",
+            Self::EchoForm { .. } => "echo_form",
         }
     }
 
     fn check(&self) -> Result<(), SwitchError> {
-        let fault =
-            match self {
-                Self::SlowAnswer { ms } if *ms > SLOWEST_MS => "ms: at most 600000",
-                Self::Status { code, .. } if !(200..600).contains(code) => "code: from 200 to 599",
-                Self::RateLimited { reset_after_s } if *reset_after_s > SLOWEST_MS => "reset_after_s: at most 600000",
-                Self::Redirect { location } if location.len() > 2048 || HeaderValue::from_str(location).is_err() => {
-                    "location: a header's value of at most 2048 bytes"
-                }
-                Self::EchoAuthorization {
-                    form: EchoForm::Base64 { shift } | EchoForm::Base64Url { shift }, ..
-                } if *shift > 2 => "shift: 0, 1 or 2",
-                _ => return Ok(()),
-            };
+        let fault = match self {
+            Self::SlowAnswer { ms } if *ms > SLOWEST_MS => "ms: at most 600000",
+            Self::Status { code, .. } if !(200..600).contains(code) => "code: from 200 to 599",
+            Self::RateLimited { reset_after_s } if *reset_after_s > SLOWEST_MS => "reset_after_s: at most 600000",
+            Self::Redirect { location } if location.len() > 2048 || HeaderValue::from_str(location).is_err() => {
+                "location: a header's value of at most 2048 bytes"
+            }
+            Self::EchoAuthorization { form, .. } | Self::EchoForm { form } if form.shift() > 2 => "shift: 0, 1 or 2",
+            _ => return Ok(()),
+        };
         Err(SwitchError::OutOfRange(fault))
     }
 }

@@ -24,7 +24,7 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use hyper::body::Frame;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -33,7 +33,8 @@ use crate::{
     api,
     consent::escape,
     gzip,
-    journal::{Call, Recorded},
+    journal::{Answered, Call, Recorded},
+    params::Params,
     platform::{Platform, Rate},
     quirk::{EchoForm, EchoPlace, Quirk},
 };
@@ -80,21 +81,46 @@ pub(crate) async fn pass(State(platform): State<Platform>, request: Request, nex
 
     let call = Call::of(&parts.method, parts.uri.path(), &body);
     let quirk = platform.interior().board.take(call);
-    let authorization = parts.headers.get(header::AUTHORIZATION).cloned();
+    let secrets = Presented::of(&parts, call, &body);
     let cut = parts.extensions.get::<Cut>().cloned().unwrap_or_default();
     let releases = platform.releases();
     let mut recorded = sketch(call, &parts, host, &body, quirk.as_ref());
     parts.extensions.insert(call);
 
-    let answer = match quirk.as_ref().and_then(|quirk| instead(&platform, quirk, authorization.as_ref())) {
+    let answer = match quirk.as_ref().and_then(|quirk| instead(&platform, quirk, &secrets)) {
         Some(answer) => answer,
         None => next.run(Request::from_parts(parts, Body::from(body))).await,
     };
     recorded.status = answer.status().as_u16();
     platform.interior().journal.record(recorded);
+    let answer = match &quirk {
+        Some(quirk) => dress(&platform, quirk, answer, &secrets).await,
+        None => answer,
+    };
+    let answer = keep(&platform, call, answer).await;
     match quirk {
         None => answer,
-        Some(quirk) => deliver(&platform, quirk, answer, authorization, cut, releases).await,
+        Some(quirk) => deliver(quirk, answer, cut, releases).await,
+    }
+}
+
+/// What a request presented and an answer should not repeat.
+struct Presented {
+    authorization: Option<HeaderValue>,
+    /// The secret fields of an OAuth form, as `name=value`.
+    fields: Vec<String>,
+}
+
+impl Presented {
+    fn of(parts: &Parts, call: Call, body: &Bytes) -> Self {
+        const SECRET: [&str; 5] = ["client_secret", "code", "code_verifier", "refresh_token", "token"];
+        let is_form = matches!(call, Call::Exchange | Call::Refresh | Call::Revoke);
+        let form = is_form.then(|| Params::parse(body).ok()).flatten();
+        let field = |name| Some(format!("{name}={}", form.as_ref()?.get(name)?));
+        Self {
+            authorization: parts.headers.get(header::AUTHORIZATION).cloned(),
+            fields: SECRET.into_iter().filter_map(field).collect(),
+        }
     }
 }
 
@@ -123,7 +149,7 @@ fn sketch(call: Call, parts: &Parts, host: String, body: &Bytes, quirk: Option<&
 }
 
 /// The answer of a quirk that lets nothing happen.
-fn instead(platform: &Platform, quirk: &Quirk, authorization: Option<&HeaderValue>) -> Option<Response> {
+fn instead(platform: &Platform, quirk: &Quirk, presented: &Presented) -> Option<Response> {
     match quirk {
         Quirk::Status { code, retry_after_s } => {
             let mut answer = api::problem(StatusCode::from_u16(*code).ok()?, "The sandbox was told to answer so.");
@@ -144,29 +170,95 @@ fn instead(platform: &Platform, quirk: &Quirk, authorization: Option<&HeaderValu
             answer.headers_mut().insert(header::LOCATION, HeaderValue::from_str(location).ok()?);
             Some(answer)
         }
-        Quirk::EchoAuthorization { place: EchoPlace::ErrorPage, form, .. } => {
-            let text = authorization.map_or_else(String::new, |value| write_as(*form, value.as_bytes()));
-            let html =
-                format!("<!doctype html><title>Error</title><h1>500</h1><pre>Authorization: {}</pre>", escape(&text));
-            platform.interior().last_echo = Some(Bytes::from(html.clone()));
-            let mut answer = Response::new(Body::from(html));
-            *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        Quirk::EchoAuthorization { place, form, .. } if place.is_instead() => {
+            let secret = presented.authorization.as_ref().map_or(b"".as_slice(), HeaderValue::as_bytes);
+            Some(echo_instead(platform, *place, &write_as(*form, secret)))
+        }
+        Quirk::EchoForm { form } => {
+            let basic = presented.authorization.as_ref().map(|value| value.to_str().unwrap_or_default().to_owned());
+            let said: Vec<_> = presented.fields.iter().chain(&basic).map(|it| write_as(*form, it.as_bytes())).collect();
+            let said = quoted(*form, &said.join(" "));
+            let body = format!("{{\"error\":\"temporarily_unavailable\",\"error_description\":{said}}}");
+            platform.interior().last_echo = Some(Bytes::from(body.clone()));
+            let mut answer = Response::new(Body::from(body));
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             Some(answer)
         }
         _ => None,
     }
 }
 
-/// Delivers an answer as the quirk will have it.
-async fn deliver(
-    platform: &Platform,
-    quirk: Quirk,
-    answer: Response,
-    authorization: Option<HeaderValue>,
-    cut: Cut,
-    mut releases: watch::Receiver<u64>,
-) -> Response {
+/// An answer of which the echo is all.
+fn echo_instead(platform: &Platform, place: EchoPlace, text: &str) -> Response {
+    let (mut answer, echoed) = match place {
+        EchoPlace::Location => {
+            let mut answer = Response::new(Body::empty());
+            *answer.status_mut() = StatusCode::FOUND;
+            let location = format!("https://x.com/sign-in?denied={text}");
+            if let Ok(value) = HeaderValue::from_str(&location) {
+                answer.headers_mut().insert(header::LOCATION, value);
+            }
+            (answer, location)
+        }
+        EchoPlace::ErrorHeader => {
+            let mut answer = api::problem(StatusCode::BAD_REQUEST, "The sandbox was told to answer so.");
+            if let Ok(value) = HeaderValue::from_str(text) {
+                answer.headers_mut().insert("x-echo", value);
+            }
+            (answer, text.to_owned())
+        }
+        _ => {
+            let text = escape(text);
+            let html = format!("<!doctype html><title>Error</title><h1>500</h1><pre>Authorization: {text}</pre>");
+            let mut answer = Response::new(Body::from(html.clone()));
+            *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+            (answer, html)
+        }
+    };
+    answer.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    platform.interior().last_echo = Some(Bytes::from(echoed));
+    answer
+}
+
+/// Changes what an answer says, where the quirk will have it.
+async fn dress(platform: &Platform, quirk: &Quirk, answer: Response, presented: &Presented) -> Response {
+    match quirk {
+        Quirk::MalformedJson => {
+            let (mut parts, _) = answer.into_parts();
+            parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+            Response::from_parts(parts, Body::from("{\"data\": {\"id\": \"1\", "))
+        }
+        Quirk::EchoAuthorization { place, form, .. } if !place.is_instead() => match &presented.authorization {
+            Some(value) => echo(platform, answer, value.as_bytes(), *place, *form).await,
+            None => answer,
+        },
+        _ => answer,
+    }
+}
+
+/// Puts the answer into the journal, if answers are kept.
+async fn keep(platform: &Platform, call: Call, answer: Response) -> Response {
+    if !platform.interior().journal.keeps_answers() {
+        return answer;
+    }
+    let (parts, body) = answer.into_parts();
+    let sent = whole(body).await;
+    let compressed = parts.extensions.get::<Uncompressed>().map(|_| sent.clone());
+    let body = parts.extensions.get::<Uncompressed>().map_or_else(|| sent.clone(), |plain| plain.0.clone());
+    let status = parts.status.as_u16();
+    let kept = Answered { call, status, headers: parts.headers.clone(), body, compressed };
+    platform.interior().journal.answered(kept);
+    Response::from_parts(parts, Body::from(sent))
+}
+
+/// A compressed answer's body as it was before.
+#[derive(Debug, Clone)]
+struct Uncompressed(Bytes);
+
+/// Delivers an answer as the quirk will have it: late, in part, or never.
+async fn deliver(quirk: Quirk, answer: Response, cut: Cut, mut releases: watch::Receiver<u64>) -> Response {
     match quirk {
         Quirk::SlowAnswer { ms } => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -182,19 +274,13 @@ async fn deliver(
             pending().await
         }
         Quirk::CutAnswer { after_bytes } => tear(answer, after_bytes, cut).await,
-        Quirk::MalformedJson => {
-            let (mut parts, _) = answer.into_parts();
-            parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-            Response::from_parts(parts, Body::from("{\"data\": {\"id\": \"1\", "))
-        }
-        Quirk::EchoAuthorization { place, form, piecewise } => {
-            let answer = match authorization {
-                Some(value) => echo(platform, answer, value.as_bytes(), place, form).await,
-                None => answer,
-            };
-            if piecewise { in_pieces(answer).await } else { answer }
-        }
-        Quirk::Status { .. } | Quirk::RateLimited { .. } | Quirk::Redirect { .. } => answer,
+        Quirk::EchoAuthorization { piecewise: true, .. } => in_pieces(answer).await,
+        Quirk::EchoAuthorization { piecewise: false, .. }
+        | Quirk::EchoForm { .. }
+        | Quirk::MalformedJson
+        | Quirk::Status { .. }
+        | Quirk::RateLimited { .. }
+        | Quirk::Redirect { .. } => answer,
     }
 }
 
@@ -217,31 +303,45 @@ async fn tear(answer: Response, after_bytes: usize, cut: Cut) -> Response {
 async fn echo(platform: &Platform, answer: Response, secret: &[u8], place: EchoPlace, form: EchoForm) -> Response {
     let text = write_as(form, secret);
     let (mut parts, body) = answer.into_parts();
-    let (echoed, body) = match place {
-        EchoPlace::ErrorPage => return Response::from_parts(parts, body),
-        EchoPlace::Header => {
-            if let Ok(value) = HeaderValue::from_str(&text) {
-                parts.headers.insert("x-echo", value);
-            }
-            (Bytes::from(text), body)
+    let in_header = match place {
+        EchoPlace::Header => Some((HeaderName::from_static("x-echo"), text.clone())),
+        EchoPlace::EntityTag => Some((header::ETAG, format!("\"{text}\""))),
+        EchoPlace::SetCookie => Some((header::SET_COOKIE, format!("seen={text}; Path=/; Secure"))),
+        _ => None,
+    };
+    let (echoed, body) = if let Some((name, value)) = in_header {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            parts.headers.insert(name, value);
         }
-        EchoPlace::Body | EchoPlace::GzipBody => {
-            let quoted = match form {
-                EchoForm::JsonEscapes => format!("\"{text}\""),
-                _ => Value::from(text).to_string(),
-            };
-            let echoed = Bytes::from(with_field(&whole(body).await, &quoted));
-            let body = if place == EchoPlace::GzipBody {
-                parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-                Body::from(gzip::compress(&echoed))
-            } else {
-                Body::from(echoed.clone())
-            };
-            (echoed, body)
-        }
+        (Bytes::from(value), body)
+    } else {
+        let echoed = Bytes::from(with_field(&whole(body).await, &quoted(form, &text)));
+        let coded = match place {
+            EchoPlace::GzipBody => Some((Some("gzip"), gzip::compress(&echoed))),
+            EchoPlace::DeflateBody => Some((Some("deflate"), gzip::zlib(&echoed))),
+            EchoPlace::BrotliBody => Some((Some("br"), gzip::brotli(&echoed))),
+            EchoPlace::UnlabelledGzip => Some((None, gzip::compress(&echoed))),
+            _ => None,
+        };
+        let body = coded.map_or_else(
+            || Body::from(echoed.clone()),
+            |(name, coded)| {
+                if let Some(name) = name {
+                    parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
+                }
+                parts.extensions.insert(Uncompressed(echoed.clone()));
+                Body::from(coded)
+            },
+        );
+        (echoed, body)
     };
     platform.interior().last_echo = Some(echoed);
     Response::from_parts(parts, body)
+}
+
+/// The echo as a JSON string.
+fn quoted(form: EchoForm, text: &str) -> String {
+    if form.is_escaped() { format!("\"{text}\"") } else { Value::from(text).to_string() }
 }
 
 /// Adds the field `echo` to a JSON object; after anything else it is put at the end.
@@ -262,10 +362,10 @@ fn with_field(body: &[u8], quoted: &str) -> Vec<u8> {
 fn write_as(form: EchoForm, secret: &[u8]) -> String {
     use std::fmt::Write as _;
     let shifted = |shift: u8| [b"xx".get(..usize::from(shift)).unwrap_or_default(), secret].concat();
-    let each = |write: fn(&mut String, u8) -> std::fmt::Result| {
-        secret.iter().fold(String::with_capacity(secret.len() * 6), |mut out, byte| {
+    let each = |write: fn(&mut String, usize, u8) -> std::fmt::Result| {
+        secret.iter().enumerate().fold(String::with_capacity(secret.len() * 7), |mut out, (place, byte)| {
             // Writing to a String does not fail.
-            let _never = write(&mut out, *byte);
+            let _never = write(&mut out, place, *byte);
             out
         })
     };
@@ -273,8 +373,27 @@ fn write_as(form: EchoForm, secret: &[u8]) -> String {
         EchoForm::Plain => String::from_utf8_lossy(secret).into_owned(),
         EchoForm::Base64 { shift } => STANDARD.encode(shifted(shift)),
         EchoForm::Base64Url { shift } => URL_SAFE_NO_PAD.encode(shifted(shift)),
-        EchoForm::Percent => each(|out, byte| write!(out, "%{byte:02X}")),
-        EchoForm::JsonEscapes => each(|out, byte| write!(out, "\\u{byte:04x}")),
+        EchoForm::Base64Slashes { shift } => STANDARD.encode(shifted(shift)).replace('/', "\\/"),
+        EchoForm::Percent => each(|out, _, byte| write!(out, "%{byte:02X}")),
+        EchoForm::JsonEscapes => each(|out, _, byte| write!(out, "\\u{byte:04x}")),
+        EchoForm::EscapedPercent => each(|out, _, byte| write!(out, "\\u0025{byte:02x}")),
+        EchoForm::DoubleEscapes => each(|out, _, byte| write!(out, "\\\\u{byte:04x}")),
+        EchoForm::Hex => each(|out, _, byte| write!(out, "{byte:02x}")),
+        EchoForm::SomePercent => each(|out, place, byte| match place % 4 {
+            0 => write!(out, "%{byte:02X}"),
+            2 => write!(out, "%{byte:02x}"),
+            _ => write!(out, "{}", char::from(byte)),
+        }),
+        EchoForm::SomeEscapes => each(|out, place, byte| match place % 4 {
+            _ if matches!(byte, b'"' | b'\\') => write!(out, "\\u{byte:04x}"),
+            0 => write!(out, "\\u{byte:04X}"),
+            2 => write!(out, "\\u{byte:04x}"),
+            _ => write!(out, "{}", char::from(byte)),
+        }),
+        EchoForm::References => each(|out, place, byte| match place % 2 {
+            0 => write!(out, "&#{byte};"),
+            _ => write!(out, "&#x{byte:x};"),
+        }),
     }
 }
 
@@ -346,6 +465,13 @@ mod tests {
             (EchoForm::Base64Url { shift: 2 }, "eHhhYj8"),
             (EchoForm::Percent, "%61%62%3F"),
             (EchoForm::JsonEscapes, "\\u0061\\u0062\\u003f"),
+            (EchoForm::SomePercent, "%61b%3f"),
+            (EchoForm::SomeEscapes, "\\u0061b\\u003f"),
+            (EchoForm::Base64Slashes { shift: 0 }, "YWI\\/"),
+            (EchoForm::EscapedPercent, "\\u002561\\u002562\\u00253f"),
+            (EchoForm::DoubleEscapes, "\\\\u0061\\\\u0062\\\\u003f"),
+            (EchoForm::Hex, "61623f"),
+            (EchoForm::References, "&#97;&#x62;&#63;"),
         ] {
             assert_eq!(write_as(form, b"ab?"), expected, "{form:?}");
         }

@@ -272,6 +272,11 @@ impl Keyring {
         self.authority.environment
     }
 
+    /// What to say of this keyring where others know of a later state than it has.
+    pub fn rolled_back(&self) -> KeyringError {
+        KeyringError::RolledBack { path: self.path.clone() }
+    }
+
     /// The epoch that wraps: the newest active one.
     pub fn current(&self) -> EpochId {
         self.ring().current
@@ -340,11 +345,7 @@ impl Keyring {
 
     fn read(&self) -> Result<(Document, Ring), KeyringError> {
         let (document, ring) = read(&self.path, &self.authority)?;
-        if ring.follows(&self.ring()) {
-            Ok((document, ring))
-        } else {
-            Err(KeyringError::RolledBack { path: self.path.clone() })
-        }
+        if ring.follows(&self.ring()) { Ok((document, ring)) } else { Err(self.rolled_back()) }
     }
 
     fn adopt(&self, ring: Ring) {

@@ -9,7 +9,9 @@
 //! ```
 //!
 //! - [`seal`] and [`open`] for what is not a credential (a stored answer, a PKCE verifier);
-//! - [`seal_credential`] and [`open_credential`] for credentials, whose permitted hosts lie inside the sealed bytes;
+//! - [`seal_credential`] and [`open_credential`] for credentials, whose permitted hosts lie inside the sealed bytes, in one of
+//!   two [`Form`]s;
+//! - [`FernetKey`] for tokens that are brought along from another store;
 //! - [`mac`] for SHA-256, HMAC-SHA256 and comparisons in constant time.
 //!
 //! Never knows the database, the network or the environment variables, and never writes a secret into an error or a log. The
@@ -19,6 +21,7 @@ mod aead;
 mod binding;
 mod credential;
 mod data_key;
+mod fernet;
 mod frames;
 mod key;
 mod keyring;
@@ -31,8 +34,11 @@ mod sealed;
 mod evidence;
 
 pub use binding::{Binding, BindingError, Field, FieldError, Place};
-pub use credential::{Credential, HOST_BYTES_MAX, HOSTS_MAX, SECRET_BYTES_MAX, open_credential, seal_credential};
+pub use credential::{
+    Credential, Form, HOST_BYTES_MAX, HOSTS_MAX, SECRET_BYTES_MAX, open_credential, seal_credential, seal_credential_as,
+};
 pub use data_key::{DataKey, UnwrapError, WrapError, WrappedDataKey};
+pub use fernet::{Age, FernetEncryptError, FernetError, FernetKey, FernetKeyError, TOKEN_BYTES_MAX};
 pub use keyring::{Epoch, EpochId, EpochState, Keyring, KeyringError};
 pub use plain::Plain;
 pub use root_key::{DerivedKey, Purpose, RootKey, RootKeyError};

@@ -171,7 +171,12 @@ fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, RootKeyError> {
 }
 
 /// HKDF with SHA-256 (RFC 5869): extract with the salt, expand with the info to the size of `out`.
-fn hkdf_sha256(salt: &[u8], secret: &[u8], info: &[u8], out: &mut [u8]) -> Result<(), aws_lc_rs::error::Unspecified> {
+pub(crate) fn hkdf_sha256(
+    salt: &[u8],
+    secret: &[u8],
+    info: &[u8],
+    out: &mut [u8],
+) -> Result<(), aws_lc_rs::error::Unspecified> {
     struct Bytes(usize);
     impl hkdf::KeyType for Bytes {
         fn len(&self) -> usize {

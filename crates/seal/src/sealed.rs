@@ -11,7 +11,8 @@ use crate::{
     plain::Plain,
 };
 
-/// What the database keeps: one byte of format, a 12-byte nonce, the ciphertext, a 16-byte tag.
+/// What the database keeps: one byte of format, a 12-byte nonce, the ciphertext, a 16-byte tag; or, for a credential of an
+/// installation that says so, the text of a Fernet token.
 ///
 /// It shows its length only, since it is nothing to read.
 #[derive(Clone, PartialEq, Eq)]

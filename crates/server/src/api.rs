@@ -7,6 +7,7 @@ pub(crate) mod budgets;
 pub(crate) mod connect_links;
 pub(crate) mod connections;
 pub(crate) mod health;
+pub(crate) mod kill_drills;
 pub(crate) mod mandates;
 pub(crate) mod providers;
 pub(crate) mod proxy;

@@ -7,12 +7,16 @@ use std::{collections::BTreeMap, marker::PhantomData, net::IpAddr, str::FromStr}
 
 use axum::extract::{FromRequestParts, RawPathParams, Request};
 use domain::{
-    id::{RequestId, WorkspaceId},
+    id::{Id, InstallationId, RequestId, WorkspaceId},
     principal::Principal,
     problem::Kind,
 };
 use http::{Extensions, HeaderMap, header, request::Parts};
-use service::{Action, App, Refusal, action::ListWorkspace, identify};
+use service::{
+    Action, App, Refusal,
+    action::{ListWorkspace, OfInstallation},
+    identify, installation,
+};
 use url::Url;
 
 use crate::{
@@ -78,6 +82,33 @@ where
     if let Some(object) = object_in_body(object, &body) {
         app.allows::<A>(&principal, object).await?;
     }
+    let Parts { method, uri, headers, .. } = parts;
+    Ok((Caller { principal, action: PhantomData }, Arrived { method, uri, headers, path, body }))
+}
+
+/// Lets one of the operator's persons in, or does not. No other credential is one here, an API key as little as none.
+pub(crate) async fn admit_operator<A>(
+    app: &App,
+    request: Request,
+    object: ObjectFrom,
+    takes: Takes,
+) -> Result<(Caller<A>, Arrived), Problem>
+where
+    A: OfInstallation,
+    A::Object: FromStr,
+{
+    let (mut parts, body) = request.into_parts();
+    refuse_other_origins(&parts.headers, &app.public_url)?;
+    let request = request_id(&parts)?;
+    let Some(text) = bearer(&parts.headers) else { return Err(Problem::new(Kind::Unauthenticated)) };
+    let principal = identify::operator_key(app, text, peer(&parts.extensions), request).await?;
+    let path = captures(&mut parts).await?;
+    let object = match object {
+        ObjectFrom::Path(name) => path.get(name).and_then(|text| text.parse().ok()),
+        _ => Some(A::Object::from_uuid(InstallationId::ONE.uuid())),
+    };
+    installation::allows::<A>(app, &principal, object.ok_or_else(|| Problem::new(Kind::NotFound))?)?;
+    let body = body::read(&parts.headers, body, takes).await?;
     let Parts { method, uri, headers, .. } = parts;
     Ok((Caller { principal, action: PhantomData }, Arrived { method, uri, headers, path, body }))
 }
@@ -163,7 +194,7 @@ fn object_before_body<O: FromStr>(
     let text = match from {
         ObjectFrom::CallersWorkspace => Some(workspace.to_string()),
         ObjectFrom::Path(name) => path.get(name).cloned(),
-        ObjectFrom::Body(_) | ObjectFrom::None => return Ok(None),
+        ObjectFrom::Body(_) | ObjectFrom::Installation | ObjectFrom::None => return Ok(None),
     };
     let object = text.and_then(|text| text.parse().ok());
     object.map(Some).ok_or_else(|| Problem::new(Kind::NotFound))

@@ -23,6 +23,7 @@ use crate::{
 };
 
 const SECURITY: &str = "api_key";
+const OPERATOR_SECURITY: &str = "operator_key";
 
 /// The document as JSON, made once.
 static DOCUMENT: LazyLock<Option<String>> = LazyLock::new(|| document(routes::table()).to_json().ok());
@@ -56,8 +57,12 @@ pub fn document(table: &[Route]) -> OpenApi {
     }
     let mut bearer = Http::new(HttpAuthScheme::Bearer);
     bearer.description = Some("An API key, `kh_…`.".to_owned());
-    let components =
-        ComponentsBuilder::new().schemas_from_iter(schemas).security_scheme(SECURITY, SecurityScheme::Http(bearer));
+    let mut operator = Http::new(HttpAuthScheme::Bearer);
+    operator.description = Some("The key of one of the operator's persons, `kho_…`.".to_owned());
+    let components = ComponentsBuilder::new()
+        .schemas_from_iter(schemas)
+        .security_scheme(SECURITY, SecurityScheme::Http(bearer))
+        .security_scheme(OPERATOR_SECURITY, SecurityScheme::Http(operator));
     let info = InfoBuilder::new()
         .title("Keyholder")
         .version(env!("CARGO_PKG_VERSION"))
@@ -94,6 +99,12 @@ fn operation(route: &Route, word: &str) -> Operation {
         Guard::ApiKey(permission) => {
             (Some(SecurityRequirement::new(SECURITY, [] as [&str; 0])), format!("Permission: `{permission}`."))
         }
+        Guard::Operator(permission) => (
+            Some(SecurityRequirement::new(OPERATOR_SECURITY, [] as [&str; 0])),
+            format!(
+                "For a person of the operator's. Permission: `{permission}`. Every use is in the installation's trail."
+            ),
+        ),
         Guard::Public(why) => (None, format!("Open to everybody: {why}.")),
     };
     let mut operation = OperationBuilder::new()
@@ -271,7 +282,13 @@ mod tests {
             let word = methods(route.method).last().unwrap().0;
             let operation = &document["paths"][template(route.path)][word];
             let secured = operation["security"].as_array().is_some_and(|list| !list.is_empty());
-            assert_eq!(secured, matches!(route.guard, Guard::ApiKey(_)), "{route:?}");
+            assert_eq!(secured, !matches!(route.guard, Guard::Public(_)), "{route:?}");
+            let scheme = operation["security"][0].as_object().and_then(|scheme| scheme.keys().next());
+            match route.guard {
+                Guard::ApiKey(_) => assert_eq!(scheme.unwrap(), SECURITY, "{route:?}"),
+                Guard::Operator(_) => assert_eq!(scheme.unwrap(), OPERATOR_SECURITY, "{route:?}"),
+                Guard::Public(_) => assert_eq!(scheme, None, "{route:?}"),
+            }
             assert!(operation["responses"]["default"]["content"][PROBLEM_JSON].is_object(), "{route:?}");
             if route.takes == Takes::Json {
                 let example = &operation["requestBody"]["content"]["application/json"]["example"];

@@ -339,6 +339,12 @@ impl From<Refusal> for Problem {
             }
             Refusal::Conflict(why) => Self::new(Kind::Conflict).saying(why),
             Refusal::Stale => Self::new(Kind::Stale),
+            Refusal::ProviderNotMigrated(name) => Self::new(Kind::ProviderNotMigrated)
+                .saying(format!("the provider `{name}` is stopped until its operator has approved a changed file")),
+            Refusal::DisconnectionWaits(name) => Self::new(Kind::ProviderNotMigrated).saying(format!(
+                "the disconnection has begun, acts have stopped, and it goes on by itself within the hour after the provider `{name}` does, \
+                 whose changed file waits for its operator's approval"
+            )),
             Refusal::Unavailable(None) => Self::new(Kind::Unavailable),
             Refusal::Unavailable(Some(cause)) => Self::new(Kind::Unavailable).because(cause),
             refusal @ Refusal::Internal(..) => Self::new(Kind::Internal).because(refusal),

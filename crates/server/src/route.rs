@@ -9,7 +9,7 @@ use axum::{extract::Request, response::Response};
 use domain::{id::RequestId, problem::Kind};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
-use service::{Action, App};
+use service::{Action, App, action::OfInstallation};
 use utoipa::{
     ToSchema,
     openapi::{RefOr, Schema},
@@ -41,6 +41,8 @@ pub enum Verb {
 pub enum Guard {
     /// Somebody with an API key, by the permission of this name.
     ApiKey(&'static str),
+    /// One of the operator's persons with a key of his own, by the permission of this name.
+    Operator(&'static str),
     /// Everybody, and why.
     Public(&'static str),
 }
@@ -54,6 +56,8 @@ pub enum ObjectFrom {
     Path(&'static str),
     /// A JSON pointer into the body.
     Body(&'static str),
+    /// It is the installation itself.
+    Installation,
     /// There is none: the route asks for no permission.
     None,
 }
@@ -65,6 +69,8 @@ pub enum Record {
     Nothing,
     /// An entry of the audit trail with this event.
     Audit(&'static str),
+    /// An entry of the installation's trail with this event.
+    InstallationAudit(&'static str),
     /// A row that is itself the record of who did what, when: it says which.
     Row(&'static str),
 }
@@ -73,7 +79,7 @@ impl Record {
     /// The audit event, where there is one.
     pub fn audit_event(self) -> Option<&'static str> {
         match self {
-            Self::Audit(event) => Some(event),
+            Self::Audit(event) | Self::InstallationAudit(event) => Some(event),
             Self::Nothing | Self::Row(_) => None,
         }
     }
@@ -170,6 +176,15 @@ impl Place {
         Guarded { place: self, object, action: PhantomData }
     }
 
+    /// Behind a key of one of the operator's persons and this permission on this object.
+    pub(crate) fn with_operator_key<A: OfInstallation>(
+        self,
+        _permission: A,
+        object: ObjectFrom,
+    ) -> GuardedForOperator<A> {
+        GuardedForOperator { place: self, object, action: PhantomData }
+    }
+
     /// Open to everybody, for this reason.
     pub(crate) fn open_to_all(self, why: &'static str) -> Open {
         Open { place: self, why, page: false }
@@ -221,6 +236,46 @@ where
             })
         });
         row::<I>(&self.place, Guard::ApiKey(A::NAME), object, record, run)
+    }
+}
+
+/// A row behind an operator's key that has no handler yet.
+pub(crate) struct GuardedForOperator<A> {
+    place: Place,
+    object: ObjectFrom,
+    action: PhantomData<A>,
+}
+
+impl<A: OfInstallation> GuardedForOperator<A>
+where
+    A::Object: FromStr,
+{
+    /// Every use leaves an entry in the installation's trail, also one that only reads.
+    pub(crate) fn leaving<I, F, Fut>(self, event: &'static str, handler: F) -> Route
+    where
+        I: Input,
+        F: Fn(Arc<App>, Caller<A>, I) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response, Problem>> + Send + 'static,
+    {
+        let (object, record) = (self.object, Record::InstallationAudit(event));
+        let run: Run = Box::new(move |app, request| {
+            let handler = handler.clone();
+            Box::pin(async move {
+                let id = request.extensions().get::<RequestId>().copied();
+                let answer = async {
+                    refuse_head(&request, record)?;
+                    let (caller, arrived) = guard::admit_operator::<A>(&app, request, object, I::TAKES).await?;
+                    let input = Reader::read::<I>(&arrived)?;
+                    drop(arrived);
+                    handler(Arc::clone(&app), caller, input).await
+                };
+                let answer = answer.await;
+                answer.unwrap_or_else(|problem| {
+                    problem.respond(id.unwrap_or_else(|| RequestId::new(&app.clock)), &app.clock)
+                })
+            })
+        });
+        row::<I>(&self.place, Guard::Operator(A::NAME), object, record, run)
     }
 }
 

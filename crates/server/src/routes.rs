@@ -6,25 +6,35 @@ use std::sync::LazyLock;
 
 use serde_json::json;
 use service::action::{
-    CreateMandate, Disconnect, InviteOwner, ListKeys, ListWorkspace, ManageBudgets, ManageKeys, ManageReturnAddresses,
-    Perform, ReadActs, ReadAudit, ReadBudgets, ReadConnection, ReadMandate, ReadWorkspace, RedeemConnection,
-    RevokeMandate,
+    ApproveKillDrill, CreateMandate, Disconnect, InviteOwner, ListKeys, ListWorkspace, ManageBudgets, ManageKeys,
+    ManageReturnAddresses, Perform, ProposeKillDrill, ReadActs, ReadAudit, ReadBudgets, ReadConnection,
+    ReadInstallation, ReadKillDrill, ReadMandate, ReadWorkspace, RedeemConnection, RevokeMandate,
 };
 
 use crate::{
-    api::{acts, api_keys, audit, budgets, connect_links, connections, health, mandates, providers, proxy, workspace},
+    api::{
+        acts, api_keys, audit, budgets, connect_links, connections, health, kill_drills, mandates, providers, proxy,
+        workspace,
+    },
     openapi,
     pages::{self, connect, docs},
     route::{
-        ObjectFrom::{Body, CallersWorkspace, Path},
+        ObjectFrom::{Body, CallersWorkspace, Installation, Path},
         Record::{Audit, Row},
         Route, any, delete, get, post,
     },
 };
 
 static TABLE: LazyLock<Vec<Route>> = LazyLock::new(|| {
-    let parts =
-        [workspace_routes(), connection_routes(), mandate_routes(), act_routes(), account_routes(), public_routes()];
+    let parts = [
+        workspace_routes(),
+        connection_routes(),
+        mandate_routes(),
+        act_routes(),
+        account_routes(),
+        installation_routes(),
+        public_routes(),
+    ];
     parts.into_iter().flatten().collect()
 });
 
@@ -190,6 +200,43 @@ fn account_routes() -> Vec<Route> {
         get("/v1/audit", "What happened in the workspace, newest first")
             .with_key(ReadAudit, CallersWorkspace)
             .reads(audit::list)
+            .answers_list::<audit::EntryView>(),
+    ]
+}
+
+fn installation_routes() -> Vec<Route> {
+    vec![
+        post("/v1/installation/kill-drills", "Propose to end every connection, or all of one provider")
+            .with_operator_key(ProposeKillDrill, Installation)
+            .leaving("kill_drill.proposed", kill_drills::propose)
+            .answers::<kill_drills::DrillView>(201)
+            .sample(|it| {
+                it.json(
+                    json!({ "reason": "a token of ours was seen where it does not belong", "provider": "{provider}" }),
+                )
+            }),
+        post("/v1/installation/kill-drills/{id}/approve", "Set off a kill drill that another person has proposed")
+            .with_operator_key(ApproveKillDrill, Path("id"))
+            .leaving("kill_drill.approved", kill_drills::approve)
+            .answers::<kill_drills::DrillView>(200)
+            .sample(|it| it.path("id", "{kill_drill}")),
+        get("/v1/installation/kill-drills", "The kill drills, newest first")
+            .with_operator_key(ReadInstallation, Installation)
+            .leaving("kill_drill.listed", kill_drills::list)
+            .answers_list::<kill_drills::DrillView>(),
+        get("/v1/installation/kill-drills/{id}", "One kill drill: its progress, then its certificate")
+            .with_operator_key(ReadKillDrill, Path("id"))
+            .leaving("kill_drill.read", kill_drills::get)
+            .answers::<kill_drills::DrillView>(200)
+            .sample(|it| it.path("id", "{kill_drill}")),
+        get("/v1/installation/kill-drills/{id}/connections", "The connections of a kill drill, newest first")
+            .with_operator_key(ReadKillDrill, Path("id"))
+            .leaving("kill_drill.read", kill_drills::connections)
+            .answers_list::<kill_drills::LineView>()
+            .sample(|it| it.path("id", "{kill_drill}")),
+        get("/v1/installation/audit", "What the operator's persons did in the installation, newest first")
+            .with_operator_key(ReadInstallation, Installation)
+            .leaving("installation.audit_read", kill_drills::trail)
             .answers_list::<audit::EntryView>(),
     ]
 }

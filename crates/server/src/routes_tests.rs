@@ -57,6 +57,11 @@ fn every_row_under_v1_is_behind_a_key_and_every_public_one_says_why() {
                 assert!(route.path.starts_with("/v1/") && permission.contains('.'), "{route:?}");
                 assert_ne!(route.object, ObjectFrom::None, "{route:?}");
             }
+            Guard::Operator(permission) => {
+                assert!(route.path.starts_with("/v1/installation/") && permission.contains('.'), "{route:?}");
+                assert!(matches!(route.record, Record::InstallationAudit(_)), "{route:?} leaves no trace");
+                assert!(matches!(route.object, ObjectFrom::Path(_) | ObjectFrom::Installation), "{route:?}");
+            }
             Guard::Public(why) => assert!(!route.path.starts_with("/v1") && why.len() > 10, "{route:?}"),
         }
     }
@@ -71,7 +76,7 @@ fn an_object_is_where_its_row_says() {
                 SampleBody::Json(body) => assert!(body.pointer(pointer).is_some_and(Value::is_string), "{route:?}"),
                 other => panic!("{route:?} has {other:?}"),
             },
-            ObjectFrom::CallersWorkspace | ObjectFrom::None => {}
+            ObjectFrom::CallersWorkspace | ObjectFrom::Installation | ObjectFrom::None => {}
         }
     }
 }

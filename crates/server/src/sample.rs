@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 /// The placeholders of samples: name, what stands there in a live request, and an example for the document.
-pub const PLACEHOLDERS: [(&str, &str, &str); 13] = [
+pub const PLACEHOLDERS: [(&str, &str, &str); 14] = [
     ("connection", "an active connection of the workspace, at the provider `x`", "con_01k5w8v9s6f7q8r9t0v1w2x3y4"),
     ("gone_connection", "a connection that was taken apart", "con_01k5w8v9s6f7q8r9t0v1w2x3y5"),
     ("mandate", "a mandate of the caller's on that connection, for `account.read`", "man_01k5w8v9s6f7q8r9t0v1w2x3y4"),
@@ -19,6 +19,7 @@ pub const PLACEHOLDERS: [(&str, &str, &str); 13] = [
     ("provider", "a provider at which accounts can be connected", "x"),
     ("action", "an action that only reads, needs no input, and is in the connection's ceiling", "profile.read"),
     ("token", "the last part of a connect link's address", "8v9s6f7q8r9t0v1w2x3y48v9s6f7q8r9t0v1w2x3y4a"),
+    ("kill_drill", "a kill drill that another person has proposed", "kd_01k5w8v9s6f7q8r9t0v1w2x3y4"),
     ("path", "a path of the platform's own API that the mandate allows", "2/users/me"),
 ];
 

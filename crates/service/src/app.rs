@@ -13,14 +13,14 @@ use moka::future::Cache;
 use relation::{Action, Permit, authorize};
 use seal::{DerivedKey, Keyring};
 use store::{Store, StoreError, Tenant, snapshot::Snapshot};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use url::Url;
 
 use crate::{
     LimitOptions, Providers, Refusal,
     custody::Custody,
     limits::Limits,
-    refresh::Fresh,
+    refresh::{self, Calls, Owed, Slot, Spills},
     step::{Hook, Step},
     tasks::Tasks,
 };
@@ -36,6 +36,8 @@ pub struct AppOptions {
     pub keyring: Keyring,
     /// Keys the digests of what is only compared.
     pub digests: DerivedKey,
+    /// The form in which credentials are written.
+    pub credential_form: seal::Form,
     /// The providers.
     pub providers: Providers,
     /// The cheap limits.
@@ -54,6 +56,8 @@ pub struct AppOptions {
     pub hook: Hook,
     /// What runs beside the requests.
     pub tasks: Tasks,
+    /// Where answers of token endpoints are until the database has them.
+    pub spills: Spills,
 }
 
 /// The application.
@@ -77,7 +81,11 @@ pub struct App {
     pub(crate) custody: Custody,
     pub(crate) limits: Limits,
     pub(crate) keys: Cache<ApiKeyHash, (WorkspaceId, KeyId)>,
-    pub(crate) fresh: Cache<ConnectionId, Arc<Mutex<Option<Fresh>>>>,
+    turns: Cache<WorkspaceId, Arc<Mutex<()>>>,
+    pub(crate) fresh: Cache<ConnectionId, Arc<Slot>>,
+    pub(crate) calls: Calls,
+    pub(crate) owed: Owed,
+    pub(crate) spills: Arc<Spills>,
     hook: Hook,
 }
 
@@ -88,6 +96,7 @@ impl App {
             store,
             keyring,
             digests,
+            credential_form,
             providers,
             limits,
             public_url,
@@ -97,11 +106,16 @@ impl App {
             clock,
             hook,
             tasks,
+            spills,
         } = options;
         let app = Arc::new(Self {
-            custody: Custody::new(keyring, environment, digests),
+            spills: Arc::new(spills),
+            custody: Custody::new(keyring, environment, digests, (credential_form, clock.clone())),
             limits: Limits::new(limits),
+            turns: Cache::builder().max_capacity(10_000).time_to_idle(Duration::from_mins(1)).build(),
             keys: Cache::builder().max_capacity(100_000).time_to_live(Duration::from_mins(5)).build(),
+            calls: Calls::default(),
+            owed: Owed::default(),
             fresh: Cache::builder().max_capacity(100_000).time_to_idle(Duration::from_hours(1)).build(),
             store,
             providers,
@@ -114,9 +128,16 @@ impl App {
             tasks,
         });
         app.tasks.background(app.store.snapshots.clone().listen(node));
-        app.tasks.background(app.store.ledger.clone().run());
+        let until = app.tasks.clone();
+        app.tasks.winding_up(app.store.ledger.clone().run(async move { until.stopping().await }));
         app.tasks.background(app.store.opener.clone().run());
-        app.tasks.background(crate::jobs::run(Arc::clone(&app)));
+        app.tasks.background(crate::ledger::run(Arc::clone(&app)));
+        app.tasks.winding_up(refresh::watch(Arc::clone(&app)));
+        crate::jobs::start(&app);
+        app.tasks.background(crate::epoch::run(Arc::clone(&app)));
+        app.tasks.background(crate::rotation::run(Arc::clone(&app)));
+        app.tasks.background(crate::kill_drill::run(Arc::clone(&app)));
+        app.tasks.background(crate::provider_migration::watch(Arc::clone(&app)));
         app
     }
 
@@ -172,21 +193,40 @@ impl App {
     }
 
     /// Enters the database with a permit of the present revision, asking anew where the workspace has moved on.
+    ///
+    /// Changes of one workspace take turns on this node: each makes the permits of all others stale, and a crowd of them would else
+    /// ask again and again until the last is refused. The turn is a courtesy; what counts is the head.
     pub(crate) async fn enter<A: Action>(
         &self,
         principal: &Principal,
         workspace: WorkspaceId,
         object: A::Object,
     ) -> Result<(Tenant<A>, Arc<Snapshot>), Refusal> {
+        // A stranger, and whoever may not, is refused before the wait, and holds up nobody.
+        self.permit::<A>(principal, workspace, object).await?;
+        let mut turn = if A::CHANGES_FACTS { self.turn(workspace).await } else { None };
         let give_up = self.clock.since_boot() + PATIENCE;
         while self.clock.since_boot() < give_up {
             let (permit, snapshot) = self.permit::<A>(principal, workspace, object).await?;
             match self.store.enter(permit).await {
                 Err(StoreError::Stale) => self.store.snapshots.forget(&snapshot).await,
-                entered => return Ok((entered?, snapshot)),
+                entered => {
+                    let mut tenant = entered?;
+                    if let Some(turn) = turn.take() {
+                        tenant.keep(turn);
+                    }
+                    return Ok((tenant, snapshot));
+                }
             }
         }
         Err(Refusal::Stale)
+    }
+
+    /// The turn to change a workspace, or to be admitted while nobody here changes it; nothing, where it does not come in time: then
+    /// whoever waited tries without.
+    pub(crate) async fn turn(&self, workspace: WorkspaceId) -> Option<OwnedMutexGuard<()>> {
+        let queue = self.turns.get_with(workspace, async { Arc::default() }).await;
+        tokio::time::timeout(PATIENCE, queue.lock_owned()).await.ok()
     }
 
     /// Where the provider sends browsers back to: one address a provider, so that one provider's answer cannot pass for another's.

@@ -2,7 +2,7 @@
 
 use domain::{
     audit::Event,
-    budget::{Limit, Scope},
+    budget::{Limit, MOST_CAP, Scope},
     id::BudgetId,
     principal::Principal,
 };
@@ -11,9 +11,6 @@ use serde_json::json;
 use store::budget::Standing;
 
 use crate::{App, Refusal, gateway::workspace_of};
-
-/// The largest cap: what fits the database's integers with room to add.
-pub(crate) const MOST_CAP: u64 = 1 << 53;
 
 /// Sets what a scope may use of a unit in a period. Binds from the next admission on.
 ///

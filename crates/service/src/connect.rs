@@ -4,7 +4,7 @@
 //! who asks, for what, before anything is redirected. What comes back is sealed before anything is written, and stays inert until
 //! the back end redeems a one-time code that reached a registered address through that browser.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use domain::{
     audit::Event,
@@ -12,11 +12,11 @@ use domain::{
     id::{ConnectionId, ConsentId, Id, JobId, LinkId, RequestId, WorkspaceId},
     principal::{Cause, Principal},
     problem::Fault,
-    provider::Provider,
+    provider::{Provider, RevokeEnds},
     random,
 };
 use relation::action::{FollowLink, InviteOwner, ReceiveCredential, RedeemConnection};
-use seal::{Field, Place, Plain};
+use seal::{DataKey, Field, Place, Plain};
 use serde_json::json;
 use store::{
     Called, OpenedLink, StoreError,
@@ -31,10 +31,10 @@ use url::Url;
 use crate::{
     App, Refusal, UpstreamFault,
     gateway::workspace_of,
-    jobs::ABANDON,
+    jobs::{ABANDON, REVOKE_RETIRED},
     oauth::{self, Account, Tokens},
     providers::Reachable,
-    refresh,
+    refresh, retired,
     step::Step,
 };
 
@@ -43,6 +43,9 @@ pub const LINK_LIFE: Duration = Duration::from_mins(10);
 
 /// When a connection that nobody redeemed is taken apart: a little after its code has died.
 const REDEEM_WITHIN: Duration = Duration::from_mins(15);
+
+/// How long the node that took a renewed consent has for itself to give back what it replaced, before another does.
+const RETIRE_HEAD_START: Duration = Duration::from_mins(1);
 
 /// What a back end asks an owner for.
 #[derive(Debug)]
@@ -153,8 +156,7 @@ pub async fn invite(app: &App, caller: &Principal, wanted: Invitation) -> Result
     if !faults.is_empty() {
         return Err(Refusal::Invalid(faults));
     }
-    let (id, token, now) = (LinkId::new(&app.clock), random::token(), app.clock.now());
-    let expires_at = now + LINK_LIFE;
+    let (id, token) = (LinkId::new(&app.clock), random::token());
     let new = NewLink {
         id,
         token: &token,
@@ -162,12 +164,12 @@ pub async fn invite(app: &App, caller: &Principal, wanted: Invitation) -> Result
         actions: &actions,
         return_url: &wanted.return_url,
         reconnects: wanted.reconnects,
-        expires_at,
+        life: LINK_LIFE,
     };
-    match link::create(&mut tenant, &new, now).await {
+    let expires_at = match link::create(&mut tenant, &new).await {
         Err(StoreError::Conflict) => return Err(Refusal::invalid("/return_url", "is not a registered return address")),
         created => created?,
-    }
+    };
     let detail = json!({ "provider": wanted.provider, "actions": actions });
     tenant.commit(Event::new("connect_link.created", format!("link:{id}")).with(detail)).await?;
     let url = format!("{}/connect/{token}", app.public_url.as_str().trim_end_matches('/'));
@@ -199,7 +201,7 @@ pub async fn open(app: &App, token: &str, cookie: &str, from: IpAddr) -> Result<
 async fn opened<'a>(app: &'a App, token: &str, cookie: &str) -> Result<(OpenedLink, &'a Reachable), ConnectError> {
     let found = app.store.lookup.open_link(&link::digest(token), &link::digest(cookie)).await?;
     let found = found.ok_or(ConnectError::LinkGone)?;
-    let to = app.providers.get(&found.provider).ok_or(Refusal::Unavailable(None))?;
+    let to = app.providers.going(&found.provider)?;
     Ok((found, to))
 }
 
@@ -290,7 +292,7 @@ struct Received {
 }
 
 async fn receive(app: &App, called: &Called, callback: Callback, request: RequestId) -> Result<Received, ConnectError> {
-    let to = app.providers.get(&called.provider).ok_or(Refusal::Unavailable(None))?;
+    let to = app.providers.going(&called.provider)?;
     if callback.error.is_some() {
         return Err(Refusal::Forbidden.into());
     }
@@ -302,42 +304,64 @@ async fn receive(app: &App, called: &Called, callback: Callback, request: Reques
     }
     let code = callback.code.ok_or(Refusal::Forbidden)?;
     let principal = Principal::system(Cause::ConnectCallback(called.link), app.clock.now()).in_request(request);
-    let tokens = exchange(app, called, to, &principal, &code).await?;
+    let (tokens, key) = exchange(app, called, to, &principal, &code).await?;
     let id = called.reconnects.unwrap_or_else(|| ConnectionId::new(&app.clock));
     let granted = granted(&to.provider, called, &tokens);
     let expires_in = tokens.expires_in.unwrap_or(Duration::from_secs(to.provider.auth.refresh.access_token_lifetime_s));
-    let expires_at = Some(app.clock.now() + expires_in);
-    let sealed = seal_tokens(app, &principal, called.workspace, (id, &to.provider), tokens).await?;
-    let new = NewCredential { access: sealed.0, refresh: sealed.1, expires_at };
-    let finished = finish(app, called, to, &principal, id, &new, &granted).await;
-    if finished.is_err() {
-        give_up(app, &principal, called.workspace, to, id, &new).await;
+    let issued_at = app.clock.now();
+    let expires_at = Some(issued_at + expires_in);
+    let sealed = seal_tokens(app, &key, (id, &to.provider), tokens)?;
+    let new = NewCredential { access: sealed.0, refresh: sealed.1, issued_at, expires_at };
+    // A first consent has a second copy on this node's disk. A renewed one has none: which consent it is, is not known before the commit.
+    let slot = refresh::slot(app, id).await;
+    let turn = slot.try_turn();
+    let kept = match called.reconnects {
+        None => Some(refresh::keep_first(app, (called.workspace, id), &called.provider, &new).await),
+        Some(_) => None,
+    };
+    let finished = finish(app, called, to, &principal, (id, &key), &new, &granted).await;
+    drop(turn);
+    match (&finished, kept) {
+        // Either it is stored, and the file goes, or it is not, and the grant goes: if not now, then when the database is back.
+        (_, Some(kept)) => refresh::settle_first(app, kept).await,
+        (Err(error), None) if !ends_what_is_kept(to, called, error) => give_up(app, &key, to, id, &new).await,
+        _ => {}
     }
     finished
 }
 
-/// Exchanges the code, with the verifier that only this installation could open.
+/// Whether giving back what a failed renewal brought would end the grant that it was to replace: at a provider where that is one thing.
+fn ends_what_is_kept(to: &Reachable, called: &Called, error: &ConnectError) -> bool {
+    let same_account = !matches!(error, ConnectError::OtherAccount);
+    called.reconnects.is_some() && same_account && to.provider.auth.revoke_ends == RevokeEnds::Account
+}
+
+/// Exchanges the code, with the verifier that only this installation could open. The key that will seal the answer is at hand before it
+/// comes: from the answer to the file, no database is asked.
 async fn exchange(
     app: &App,
     called: &Called,
     to: &Reachable,
     principal: &Principal,
     code: &str,
-) -> Result<Tokens, ConnectError> {
+) -> Result<(Tokens, Arc<DataKey>), ConnectError> {
     let (mut tenant, _) = app.enter::<FollowLink>(principal, called.workspace, called.workspace).await?;
     let (sealed, key) = &called.verifier;
     let key =
         app.custody.key(&mut tenant, Some(domain::id::DataKeyId::from_uuid(*key))).await.map_err(Refusal::from)?;
+    let seals = app.custody.key(&mut tenant, None).await.map_err(Refusal::from)?;
     tenant.finish().await?;
     let verifier = app
         .custody
         .open(&key, Place::Verifier { link: called.link }, sealed.clone())
         .map_err(|error| Refusal::internal("a link's verifier", error))?;
     app.step(Step::ConnectExchange);
-    oauth::exchange(to, &app.redirect_uri(&called.provider), code, verifier).await.map_err(|error| {
+    let exchanged = oauth::exchange(to, &app.redirect_uri(&called.provider), code, verifier).await;
+    let tokens = exchanged.map_err(|error| {
         tracing::warn!(link = %called.link, %error, "a code was not exchanged");
         ConnectError::Upstream(error.upstream())
-    })
+    })?;
+    Ok((tokens, seals))
 }
 
 /// What the grant covers: the scopes, and of what the owner allowed the actions whose scopes are all there.
@@ -354,18 +378,14 @@ fn granted(provider: &Provider, called: &Called, tokens: &Tokens) -> (Vec<String
 type SealedPair = (store::credential::SealedField, Option<store::credential::SealedField>);
 
 /// Seals both tokens the moment they are here. Nothing has been written yet.
-async fn seal_tokens(
+fn seal_tokens(
     app: &App,
-    principal: &Principal,
-    workspace: WorkspaceId,
+    key: &DataKey,
     (id, provider): (ConnectionId, &Provider),
     tokens: Tokens,
 ) -> Result<SealedPair, ConnectError> {
-    let (mut tenant, _) = app.enter::<FollowLink>(principal, workspace, workspace).await?;
-    let key = app.custody.key(&mut tenant, None).await.map_err(Refusal::from)?;
-    tenant.finish().await?;
     let hosts: Vec<String> = provider.hosts.iter().cloned().collect();
-    let seal = |field, secret| app.custody.seal_credential(&key, (id, provider.name.as_str(), field), secret, &hosts);
+    let seal = |field, secret| app.custody.seal_credential(key, (id, provider.name.as_str(), field), secret, &hosts);
     let refresh = tokens.refresh.map(|token| seal(Field::Refresh, token)).transpose()?;
     Ok((seal(Field::Access, tokens.access)?, refresh))
 }
@@ -375,14 +395,14 @@ async fn finish(
     called: &Called,
     to: &Reachable,
     principal: &Principal,
-    id: ConnectionId,
+    (id, key): (ConnectionId, &DataKey),
     new: &NewCredential,
     (scopes, actions): &(Vec<String>, Vec<String>),
 ) -> Result<Received, ConnectError> {
     if actions.is_empty() {
         return Err(ConnectError::TooLittle);
     }
-    let (account, name) = whose(app, called, to, principal, id, new).await?;
+    let (account, name) = whose(app, key, to, id, new).await?;
     let proof = ProofOfControl { provider: called.provider.clone(), subject: account.clone() };
     let person = app.store.person(&proof).await?;
     let owner = person.account();
@@ -403,20 +423,27 @@ async fn finish(
     match called.reconnects {
         None => {
             store::connection::create(&mut tenant, &connection, app.clock.now()).await?;
-            let due = app.clock.now() + REDEEM_WITHIN;
-            store::job::enqueue(&mut tenant, JobId::new(&app.clock), ABANDON, id, due).await?;
+            store::job::enqueue(&mut tenant, JobId::new(&app.clock), ABANDON, id, REDEEM_WITHIN).await?;
         }
         Some(_) => store::connection::reconsent(&mut tenant, &connection).await.map_err(|error| match error {
             StoreError::NotFound => ConnectError::OtherAccount,
             error => error.into(),
         })?,
     }
-    store::credential::receive(&mut tenant, id, new).await?;
+    // Where revoking the old grant would end the new one as well, it is left to the provider.
+    let retire = to.provider.auth.revoke_ends == RevokeEnds::Consent;
+    let retired = store::credential::receive(&mut tenant, id, new, retire).await?;
+    if retired {
+        store::job::enqueue(&mut tenant, JobId::new(&app.clock), REVOKE_RETIRED, id, RETIRE_HEAD_START).await?;
+    }
     link::attach(&mut tenant, id, code.as_deref()).await?;
     let event = if code.is_some() { "connection.received" } else { "connection.renewed" };
     let detail = json!({ "provider": called.provider, "ceiling": actions, "scopes": scopes });
     tenant.commit(Event::new(event, format!("connection:{id}")).with(detail)).await?;
     refresh::forget(app, id).await;
+    if retired && let Err(error) = retired::revoke(app, called.workspace, id).await {
+        tracing::warn!(connection = %id, %error, "the grant that a new consent replaced was not given back yet");
+    }
 
     // The connection is there, and the trail has the consent: a receipt that cannot be written does not undo them.
     if let Err(error) = keep_receipt(app, &proof, (called.workspace, id), (actions, scopes)).await {
@@ -439,13 +466,12 @@ async fn keep_receipt(
 /// Whose account the new token opens, by the sealed credential's own hosts.
 async fn whose(
     app: &App,
-    called: &Called,
+    key: &DataKey,
     to: &Reachable,
-    principal: &Principal,
     id: ConnectionId,
     new: &NewCredential,
 ) -> Result<(String, String), ConnectError> {
-    let opened = open_new(app, principal, called.workspace, to, id, new, Field::Access).await?;
+    let opened = open_new(app, key, to, id, new, Field::Access)?;
     let hosts = egress::HostSet::parse(&opened.hosts).map_err(|error| Refusal::internal("a sealed host", error))?;
     match oauth::account(to, opened.secret, &hosts).await.map_err(ConnectError::Upstream)? {
         Account::Known(account, name) => Ok((account, name)),
@@ -453,18 +479,14 @@ async fn whose(
     }
 }
 
-async fn open_new(
+fn open_new(
     app: &App,
-    principal: &Principal,
-    workspace: WorkspaceId,
+    key: &DataKey,
     to: &Reachable,
     id: ConnectionId,
     new: &NewCredential,
     field: Field,
 ) -> Result<seal::Credential, Refusal> {
-    let (mut tenant, _) = app.enter::<FollowLink>(principal, workspace, workspace).await?;
-    let key = app.custody.key(&mut tenant, Some(new.access.key)).await?;
-    tenant.finish().await?;
     let stored = store::credential::Stored {
         connection: id,
         provider: to.provider.name.clone(),
@@ -474,24 +496,14 @@ async fn open_new(
         version: 0,
         expires_at: None,
     };
-    app.custody.open_credential(&key, &stored, field).map_err(|error| Refusal::internal("a new credential", error))
+    app.custody.open_credential(key, &stored, field).map_err(|error| Refusal::internal("a new credential", error))
 }
 
 /// A grant that was not kept is given back: nobody else will ever revoke it.
-async fn give_up(
-    app: &App,
-    principal: &Principal,
-    workspace: WorkspaceId,
-    to: &Reachable,
-    id: ConnectionId,
-    new: &NewCredential,
-) {
-    let (field, hint) =
-        if new.refresh.is_some() { (Field::Refresh, "refresh_token") } else { (Field::Access, "access_token") };
-    if let Ok(opened) = open_new(app, principal, workspace, to, id, new, field).await
-        && let Ok(hosts) = egress::HostSet::parse(&opened.hosts)
-    {
-        oauth::revoke(to, opened.secret, hint, &hosts).await;
+async fn give_up(app: &App, key: &DataKey, to: &Reachable, id: ConnectionId, new: &NewCredential) {
+    let field = if new.refresh.is_some() { Field::Refresh } else { Field::Access };
+    if let Ok(opened) = open_new(app, key, to, id, new, field) {
+        oauth::give_back(to, opened, field).await;
     }
 }
 

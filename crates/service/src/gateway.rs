@@ -17,7 +17,7 @@ use relation::{
     action::{OpenForAct, Perform, ReadActs},
     authorize,
 };
-use seal::{Credential, Field, Place, Plain};
+use seal::{Credential, DataKey, Field, Place, Plain};
 use serde_json::Value;
 use store::{
     StoreError,
@@ -38,6 +38,9 @@ use crate::{
 
 /// How long an act asks for new permits while the workspace moves under it: no longer than it might then wait to be sent.
 const PATIENCE: Duration = SEND_WITHIN;
+
+/// How often an act may be overtaken by changes of its workspace before it takes a turn among them.
+const OVERTAKEN: u32 = 3;
 
 /// What a caller wants done.
 #[derive(Debug)]
@@ -175,6 +178,7 @@ pub async fn act(app: &Arc<App>, caller: Principal, request: Request) -> Result<
 
 async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answer, ActError> {
     let give_up = app.clock.since_boot() + PATIENCE;
+    let (mut overtaken, mut turn) = (0, None);
     while app.clock.since_boot() < give_up {
         let workspace = enter(&app, &caller).await?;
         let allowed = permit(&app, &caller, &workspace, request.mandate)
@@ -183,17 +187,27 @@ async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answ
             Err(error) if is_by_facts(&error) && !is_current(&app, &workspace).await? => continue,
             allowed => allowed?,
         };
-        refresh::ensure(&app, permits.perform.workspace(), errand.mandate.connection).await?;
-        let ticket = match admit(&app, permits.perform, &errand).await? {
+        // Whoever has a turn has been here before; and no platform is waited for while others wait for it.
+        if turn.is_none() {
+            refresh::ensure(&app, permits.perform.workspace(), errand.mandate.connection).await?;
+        }
+        let seals = answer_key(&app, permits.perform.workspace(), &errand).await?;
+        let passage = admit(&app, permits.perform, &errand).await?;
+        drop(turn.take());
+        let ticket = match passage {
             Passage::Open(ticket) => ticket,
             Passage::Replay(act) => return replay(&app, &caller, &errand, act).await,
             Passage::Stale => {
                 app.store.snapshots.forget(&workspace).await;
+                overtaken += 1;
+                if overtaken >= OVERTAKEN {
+                    turn = app.turn(workspace.facts.workspace()).await;
+                }
                 continue;
             }
         };
         let delivered = deliver(&app, permits.open, &errand, ticket.as_ref()).await;
-        return settle(&app, &errand, ticket, delivered).await;
+        return settle(&app, &errand, ticket, seals, delivered).await;
     }
     Err(Refusal::Stale.into())
 }
@@ -221,9 +235,12 @@ async fn deliver(
     errand: &Errand<'_>,
     ticket: Option<&Ticket>,
 ) -> Result<Clean, Undelivered> {
-    let credential = open(app, permit, ticket).await?;
+    let (credential, version) = open(app, permit, ticket).await?;
     let raw = send(app, errand, credential, ticket).await?;
-    Ok(scrub(app, raw))
+    if raw.status == http::StatusCode::UNAUTHORIZED {
+        refresh::refused(app, errand.mandate.connection, version).await;
+    }
+    Ok(scrub(app, errand, raw))
 }
 
 /// Membership, then the workspace's facts. A stranger learns nothing, and loads nothing.
@@ -294,11 +311,15 @@ enum Undelivered {
     Failed(SendError),
 }
 
-/// Unseals the credential for this one call.
+/// Unseals the credential for this one call, and says which version it is.
 ///
 /// What the ledger admitted may finish though its mandate was revoked since; what passed without the ledger must be in force now,
 /// not merely in memory.
-async fn open(app: &App, permit: Permit<OpenForAct>, ticket: Option<&Ticket>) -> Result<Credential, Undelivered> {
+async fn open(
+    app: &App,
+    permit: Permit<OpenForAct>,
+    ticket: Option<&Ticket>,
+) -> Result<(Credential, i64), Undelivered> {
     app.step(Step::Open);
     let workspace = permit.workspace();
     let opened = async {
@@ -310,7 +331,8 @@ async fn open(app: &App, permit: Permit<OpenForAct>, ticket: Option<&Ticket>) ->
             return Err(ActError::OutsideMandate("it was revoked".to_owned()));
         }
         let key = app.custody.unwrap(workspace, found.key).await.map_err(ActError::CredentialUnavailable)?;
-        app.custody.open_credential(&key, &found.stored, Field::Access).map_err(ActError::CredentialUnavailable)
+        let opened = app.custody.open_credential(&key, &found.stored, Field::Access);
+        Ok((opened.map_err(ActError::CredentialUnavailable)?, found.stored.version))
     };
     opened.await.map_err(Undelivered::Unopened)
 }
@@ -332,12 +354,18 @@ async fn send(
 }
 
 /// Searches the answer for the credential before anyone sees it.
-fn scrub(app: &App, raw: RawAnswer) -> Clean {
+fn scrub(app: &App, errand: &Errand<'_>, raw: RawAnswer) -> Clean {
     app.step(Step::Scrub);
     let clean = raw.scrub();
     if clean.hits() > 0 {
-        metrics::counter!("keyholder_scrubbed_total").increment(1);
-        tracing::warn!(hits = clean.hits(), "a provider's answer held the credential; it was removed");
+        let (provider, action) = (errand.to.provider.name.clone(), errand.action().name.clone());
+        tracing::warn!(
+            provider,
+            action,
+            hits = clean.hits(),
+            "a provider's answer held the credential; it was removed"
+        );
+        metrics::counter!("keyholder_scrubbed_total", "provider" => provider, "action" => action).increment(1);
     }
     clean
 }
@@ -347,6 +375,7 @@ async fn settle(
     app: &App,
     errand: &Errand<'_>,
     ticket: Option<Ticket>,
+    seals: Option<Arc<DataKey>>,
     delivered: Result<Clean, Undelivered>,
 ) -> Result<Answer, ActError> {
     app.step(Step::Settle);
@@ -354,18 +383,16 @@ async fn settle(
     match delivered {
         Ok(clean) => {
             let kept = kept(&clean);
-            if clean.status().as_u16() == 401 {
-                refresh::forget(app, errand.mandate.connection).await;
-            }
             let durable = match ticket {
                 Some(ticket) => {
-                    let answer = seal_answer(app, &ticket, errand, &kept).await;
-                    let outcome = Outcome::Settled { status: kept.status, answer };
+                    let answer = seal_answer(app, &ticket, seals.as_deref(), &kept);
+                    let used = errand.used(&kept.body);
+                    let outcome = Outcome::Settled { status: kept.status, answer, used };
                     app.store.ledger.settle(ticket, outcome).await.unwrap_or(false)
                 }
                 None => true,
             };
-            Ok(answer(act, errand.action(), kept, headers(&clean), durable, false))
+            Ok(answer(act, errand.action(), kept, durable, false))
         }
         Err(Undelivered::Unopened(error)) => {
             end(app, ticket, Outcome::NotSent).await;
@@ -375,7 +402,7 @@ async fn settle(
             let unsent = error.is_surely_unsent();
             let outcome = match error.status() {
                 // The provider did answer; that its answer cannot be passed on does not make the effect doubtful.
-                Some(status) => Outcome::Settled { status: status.as_u16(), answer: None },
+                Some(status) => Outcome::Settled { status: status.as_u16(), answer: None, used: Vec::new() },
                 None if unsent => Outcome::NotSent,
                 None => Outcome::Ambiguous,
             };
@@ -396,17 +423,30 @@ async fn end(app: &App, ticket: Option<Ticket>, outcome: Outcome) {
     }
 }
 
+/// The key that will seal the answer, where one is to be kept. It is at hand before the act is admitted: a database that is lost after
+/// that must not cost the answer, which no retry would bring back.
+async fn answer_key(app: &App, workspace: WorkspaceId, errand: &Errand<'_>) -> Result<Option<Arc<DataKey>>, ActError> {
+    if errand.key.is_none() {
+        return Ok(None);
+    }
+    match app.custody.sealing_key(app, workspace).await {
+        Ok(key) => Ok(Some(key)),
+        Err(Refusal::Unavailable(cause)) => Err(Refusal::Unavailable(cause).into()),
+        // A key that does not open is the credential's fault to tell.
+        Err(_) => Ok(None),
+    }
+}
+
 /// The scrubbed answer, sealed for a replay; nothing, where sealing fails: the act is settled all the same.
-async fn seal_answer(
+fn seal_answer(
     app: &App,
     ticket: &Ticket,
-    errand: &Errand<'_>,
+    key: Option<&DataKey>,
     kept: &Kept,
 ) -> Option<(Vec<u8>, domain::id::DataKeyId)> {
-    errand.key.as_ref()?;
-    let key = app.custody.sealing_key(app, ticket.workspace()).await.ok()?;
+    let key = key?;
     let place = Place::Answer { act: ticket.act() };
-    let sealed = app.custody.seal(&key, place, Plain::new(kept.encode()?)).ok()?;
+    let sealed = app.custody.seal(key, place, Plain::new(kept.encode()?)).ok()?;
     Some((sealed, key.id()))
 }
 
@@ -428,7 +468,7 @@ async fn replay(app: &App, caller: &Principal, errand: &Errand<'_>, act: ActId) 
     tenant.finish().await?;
     let plain = app.custody.open(&key, Place::Answer { act }, kept.sealed).map_err(ActError::CredentialUnavailable)?;
     let kept = Kept::decode(&plain.into_exposed()).ok_or(Refusal::Internal("a kept answer", None))?;
-    Ok(answer(Some(act), errand.action(), kept, Vec::new(), true, true))
+    Ok(answer(Some(act), errand.action(), kept, true, true))
 }
 
 fn kept(clean: &Clean) -> Kept {
@@ -436,6 +476,7 @@ fn kept(clean: &Clean) -> Kept {
     Kept {
         status: clean.status().as_u16(),
         content_type: content_type.unwrap_or("application/octet-stream").to_owned(),
+        headers: headers(clean),
         body: clean.body().clone(),
     }
 }
@@ -445,15 +486,8 @@ fn headers(clean: &Clean) -> Vec<(String, String)> {
     texts.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned()))).collect()
 }
 
-fn answer(
-    act: Option<ActId>,
-    action: &Action,
-    kept: Kept,
-    headers: Vec<(String, String)>,
-    durable: bool,
-    replayed: bool,
-) -> Answer {
-    let Kept { status, content_type, body } = kept;
+fn answer(act: Option<ActId>, action: &Action, kept: Kept, durable: bool, replayed: bool) -> Answer {
+    let Kept { status, content_type, headers, body } = kept;
     Answer { act, action: action.name.clone(), status, content_type, headers, body, durable, replayed }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use domain::{api_key, id::RequestId, principal::Principal};
+use domain::{api_key, id::RequestId, operator, principal::Principal};
 
 use crate::{App, Refusal, step::Step};
 
@@ -42,6 +42,25 @@ pub async fn api_key(app: &App, text: &str, from: IpAddr, request: RequestId) ->
         }
     };
     let principal = Principal::api_key(key, workspace, app.clock.now()).in_request(request);
+    app.limits.principal(&principal.reference())?;
+    app.step(Step::Identify);
+    Ok(principal)
+}
+
+/// Which of the operator's persons shows this key.
+///
+/// The database is asked each time: a key that was ended is refused from that moment, and such requests are few.
+///
+/// # Errors
+/// As for an API key, which is none here.
+pub async fn operator_key(app: &App, text: &str, from: IpAddr, request: RequestId) -> Result<Principal, Refusal> {
+    let Ok(hash) = operator::parse(text, app.environment) else {
+        return Err(refuse(app, from));
+    };
+    let Some((key, name)) = app.store.lookup.operator(hash).await? else {
+        return Err(refuse(app, from));
+    };
+    let principal = Principal::named_operator(name, key, app.clock.now()).in_request(request);
     app.limits.principal(&principal.reference())?;
     app.step(Step::Identify);
     Ok(principal)

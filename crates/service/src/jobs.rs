@@ -1,47 +1,84 @@
-//! Work that must happen though nobody waits for it: disconnections that were interrupted, and the ledger's housekeeping.
+//! Jobs: work that must happen though nobody waits for it, such as a disconnection that was interrupted.
+//!
+//! A few run at a time, so that a platform that hangs holds up one of them and not the others. A job that fails is tried again, ever more
+//! rarely, until it is done: it is never dropped.
 
 use std::{sync::Arc, time::Duration};
 
-use domain::id::{ConnectionId, Id};
+use domain::id::{ConnectionId, Id, KillDrillId};
 use store::job::Claimed;
 
-use crate::{App, Refusal, connection};
+use crate::{App, Refusal, connection, kill_drill, retired};
 
 /// The kind of a job that finishes a disconnection.
 pub(crate) const DISCONNECT: &str = "disconnect";
 /// The kind of a job that takes apart a connection whose code nobody redeemed.
 pub(crate) const ABANDON: &str = "abandon";
+/// The kind of a job that stops acts on a workspace's connections, because two persons said so.
+pub(crate) const KILL_DRILL: &str = "kill_drill";
+/// The kind of a job that gives back what a renewed consent replaced.
+pub(crate) const REVOKE_RETIRED: &str = "revoke_retired";
+/// The kinds that a node does.
+const KINDS: [&str; 4] = [DISCONNECT, ABANDON, KILL_DRILL, REVOKE_RETIRED];
 
+/// How many run at a time on one node.
+const WORKERS: usize = 4;
 const EVERY: Duration = Duration::from_secs(1);
 /// For how long a claimed job is nobody else's.
-const LEASE: Duration = Duration::from_mins(1);
+const LEASE: Duration = Duration::from_mins(3);
+/// How long a job may take: it is broken off before somebody else could claim it. Two calls of a platform at its slowest fit in.
+const LONGEST: Duration = Duration::from_secs(150);
+/// How long a job rests after its first failure. Each further failure doubles it.
+const REST: Duration = Duration::from_secs(10);
+/// The longest that a job rests.
+const LONGEST_REST: Duration = Duration::from_hours(1);
+/// After so many failures somebody should look.
+const OFTEN: i32 = 5;
 
-/// Does what is due, for as long as the process lives.
-pub(crate) async fn run(app: Arc<App>) {
-    let mut tick = tokio::time::interval(EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+/// Starts the workers, and what watches them.
+pub(crate) fn start(app: &Arc<App>) {
+    for _ in 0..WORKERS {
+        app.tasks.background(work(Arc::clone(app)));
+    }
+    app.tasks.background(watch(Arc::clone(app)));
+}
+
+async fn work(app: Arc<App>) {
+    let kinds = KINDS.map(str::to_owned);
     loop {
-        tick.tick().await;
-        if let Err(error) = round(&app).await {
-            tracing::debug!(%error, "a round of jobs was not finished");
+        match app.store.lookup.claim_jobs(&kinds, LEASE, 1).await {
+            Ok(claimed) if !claimed.is_empty() => {
+                for job in claimed {
+                    run(&app, &job).await;
+                }
+            }
+            Ok(_) => tokio::time::sleep(EVERY).await,
+            Err(error) => {
+                tracing::debug!(%error, "no job could be claimed");
+                tokio::time::sleep(EVERY).await;
+            }
         }
     }
 }
 
-async fn round(app: &App) -> Result<(), Refusal> {
-    let swept = app.store.ledger.sweep().await?;
-    if swept > 0 {
-        metrics::counter!("keyholder_ambiguous_total").increment(swept as u64);
-        tracing::warn!(acts = swept, "acts were not settled in time and are ambiguous");
+/// Does one job. What fails rests; should the node die meanwhile, the lease ends by itself.
+async fn run(app: &App, job: &Claimed) {
+    let error = match tokio::time::timeout(LONGEST, run_one(app, job)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error,
+        Err(_) => Refusal::Unavailable(None),
+    };
+    let Claimed { job: id, kind, attempts, .. } = job;
+    let rest = rest(*attempts);
+    metrics::counter!("keyholder_job_failures_total", "kind" => kind.clone()).increment(1);
+    if *attempts >= OFTEN {
+        tracing::error!(job = %id, kind, attempts, rest_s = rest.as_secs(), %error, "a job keeps failing");
+    } else {
+        tracing::warn!(job = %id, kind, attempts, rest_s = rest.as_secs(), %error, "a job failed and will be tried again");
     }
-    app.store.ledger.expire().await?;
-    metrics::gauge!("keyholder_snapshot_lease_overdue_ms").set(to_f64(app.store.snapshots.lease_overdue_ms()));
-    for job in app.store.lookup.claim_jobs(&[DISCONNECT, ABANDON].map(str::to_owned), LEASE, 10).await? {
-        if let Err(error) = run_one(app, &job).await {
-            tracing::warn!(job = %job.job, kind = job.kind, attempts = job.attempts, %error, "a job failed and will be tried again");
-        }
+    if let Err(error) = app.store.lookup.postpone_job(job, rest).await {
+        tracing::debug!(job = %id, %error, "a job rests until its lease ends");
     }
-    Ok(())
 }
 
 async fn run_one(app: &App, job: &Claimed) -> Result<(), Refusal> {
@@ -49,12 +86,46 @@ async fn run_one(app: &App, job: &Claimed) -> Result<(), Refusal> {
     match job.kind.as_str() {
         DISCONNECT => connection::finish(app, job.workspace, id, None).await.map(drop),
         ABANDON => connection::abandon(app, job.workspace, id).await,
+        REVOKE_RETIRED => retired::revoke(app, job.workspace, id).await,
+        KILL_DRILL => kill_drill::stop(app, job.workspace, KillDrillId::from_uuid(job.subject)).await,
         _ => Ok(()),
     }
 }
 
-/// A gauge's value; past 2^53 its last digits are of no interest.
-#[expect(clippy::cast_precision_loss, reason = "a gauge of milliseconds")]
-fn to_f64(value: u64) -> f64 {
-    value as f64
+/// How long a job rests that was claimed so often.
+fn rest(attempts: i32) -> Duration {
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0).min(16);
+    (REST * 2_u32.pow(doublings)).min(LONGEST_REST)
+}
+
+/// What waits, as metrics.
+async fn watch(app: Arc<App>) {
+    loop {
+        match app.store.lookup.job_backlog(OFTEN).await {
+            Ok(backlog) => {
+                for kind in KINDS {
+                    let of = backlog.iter().find(|waiting| waiting.kind == kind);
+                    let count = |value: Option<i64>| u32::try_from(value.unwrap_or(0)).unwrap_or(u32::MAX);
+                    metrics::gauge!("keyholder_jobs_due", "kind" => kind).set(count(of.map(|waiting| waiting.due)));
+                    metrics::gauge!("keyholder_jobs_failing", "kind" => kind)
+                        .set(count(of.map(|waiting| waiting.failing)));
+                    let oldest = of.map_or(0.0, |waiting| waiting.oldest_s);
+                    metrics::gauge!("keyholder_oldest_due_job_seconds", "kind" => kind).set(oldest);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "it cannot be told which jobs wait"),
+        }
+        tokio::time::sleep(EVERY * 10).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_rests_ever_longer_and_an_hour_at_most() {
+        let seconds: Vec<_> = [0, 1, 2, 3, 8, 9, 10, i32::MAX].map(|attempts| rest(attempts).as_secs()).into();
+        assert_eq!(seconds, [10, 10, 20, 40, 1280, 2560, 3600, 3600]);
+    }
 }

@@ -10,16 +10,25 @@ pub mod budget;
 pub mod connect;
 pub mod connection;
 mod custody;
+pub mod epoch;
 pub mod gateway;
 pub mod identify;
+pub mod import;
+pub mod installation;
 pub mod jobs;
 mod kept;
+pub mod kill_drill;
+pub mod ledger;
 mod limits;
 pub mod mandate;
 mod oauth;
+pub mod operator;
+pub mod provider_migration;
 mod providers;
 mod refresh;
 mod refusal;
+mod retired;
+pub mod rotation;
 pub mod step;
 pub mod tasks;
 pub mod workspace;
@@ -27,10 +36,12 @@ pub mod workspace;
 pub use app::{App, AppOptions};
 pub use limits::LimitOptions;
 pub use providers::{Client, Providers, ProvidersError, Sandbox};
+pub use refresh::Spills;
 pub use refusal::{Refusal, UpstreamFault};
 pub use relation::{Action, action};
 pub use store::{
     api_key::{Listed, Role},
     audit::Entry,
     budget::Standing,
+    kill_drill::Progress,
 };

@@ -3,10 +3,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use domain::{
+    act,
     audit::Event,
-    budget::Scope,
+    budget::{MOST_CAP, Scope},
     connection::State,
-    id::{ActId, BudgetId, MandateId},
+    id::{ActId, BudgetId, MandateId, WorkspaceId},
     mandate::{Mandate, Terms},
     principal::Principal,
     problem::Fault,
@@ -18,7 +19,11 @@ use relation::{
 use serde_json::json;
 use store::snapshot::Snapshot;
 
-use crate::{App, Refusal, budget::MOST_CAP, gateway::workspace_of};
+use crate::{App, Refusal, gateway::workspace_of};
+
+/// How long a revocation that waits rests before it asks for the first time; then twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a mandate may ask for, in full.
 #[derive(Debug)]
@@ -31,11 +36,13 @@ pub struct Wanted {
     pub approval: bool,
 }
 
-/// What a revocation found.
+/// What a revocation found: the acts that were admitted before it. No other act reaches the provider.
 #[derive(Debug)]
 pub struct Revoked {
-    /// Acts that were admitted before it and may still reach the provider; no other will.
+    /// Those that are still on their way.
     pub in_flight: Vec<ActId>,
+    /// Those that ended while the revocation waited, and how.
+    pub ended: Vec<(ActId, act::State)>,
 }
 
 /// Makes a mandate.
@@ -142,24 +149,45 @@ pub async fn list(
     Ok(mandates.into_iter().filter(|mandate| before.is_none_or(|before| mandate.id < before)).take(most).collect())
 }
 
-/// Ends a mandate. No act is admitted under it once this has committed; those that were admitted before are listed, and with
-/// `wait` it returns only when they have ended, or the time is up: then the list is of those still on their way.
+/// Ends a mandate. No act is admitted under it once this has committed; those that were admitted before are named. With `wait` it returns
+/// only when they have ended, or the time is up.
 ///
 /// # Errors
-/// `NotFound`.
+/// `NotFound`. Once the mandate is ended, nothing of the wait is an error: what could not be asked is still on its way.
 pub async fn revoke(app: &App, caller: &Principal, id: MandateId, wait: Option<Duration>) -> Result<Revoked, Refusal> {
     let workspace = workspace_of(caller)?;
     let (mut tenant, _) = app.enter::<RevokeMandate>(caller, workspace, id).await?;
     store::mandate::revoke(&mut tenant, app.clock.now()).await?;
-    let mut in_flight = store::act::in_flight(&mut tenant).await?;
-    let detail = json!({ "in_flight": in_flight });
+    let admitted = store::act::in_flight(&mut tenant).await?;
+    let detail = json!({ "in_flight": admitted });
     tenant.commit(Event::new("mandate.revoked", format!("mandate:{id}")).with(detail)).await?;
+    let mut revoked = Revoked { in_flight: admitted, ended: Vec::new() };
     let give_up = app.clock.since_boot() + wait.unwrap_or_default();
-    while !in_flight.is_empty() && app.clock.since_boot() < give_up {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let (mut tenant, _) = app.enter::<ReadActs>(caller, workspace, workspace).await?;
-        in_flight = store::act::still_in_flight(&mut tenant, &in_flight).await?;
-        tenant.finish().await?;
+    let mut pause = FIRST_PAUSE;
+    while !revoked.in_flight.is_empty() && app.clock.since_boot() < give_up {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        match states(app, caller, workspace, &revoked.in_flight).await {
+            Ok(states) => {
+                let is_ended = |(_, state): &(ActId, act::State)| *state != act::State::Admitted;
+                let (ended, on_their_way): (Vec<_>, Vec<_>) = states.into_iter().partition(is_ended);
+                revoked.ended.extend(ended);
+                revoked.in_flight = on_their_way.into_iter().map(|(act, _)| act).collect();
+            }
+            Err(error) => tracing::debug!(mandate = %id, %error, "it cannot be told which acts have ended"),
+        }
     }
-    Ok(Revoked { in_flight })
+    Ok(revoked)
+}
+
+async fn states(
+    app: &App,
+    caller: &Principal,
+    workspace: WorkspaceId,
+    acts: &[ActId],
+) -> Result<Vec<(ActId, act::State)>, Refusal> {
+    let (mut tenant, _) = app.enter::<ReadActs>(caller, workspace, workspace).await?;
+    let states = store::act::states(&mut tenant, acts).await?;
+    tenant.finish().await?;
+    Ok(states)
 }

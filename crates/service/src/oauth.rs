@@ -10,8 +10,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use domain::provider::{Action, ClientAuth, Provider};
 use egress::{Auth, HostSet, OutboundCall, RawAnswer, SendError};
-use http::{HeaderName, HeaderValue, Method, header};
-use seal::Plain;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use seal::{Credential, Field, Plain};
 use serde::Deserialize;
 use serde_json::Value;
 use url::{Url, form_urlencoded};
@@ -47,8 +47,13 @@ pub(crate) enum TokenError {
     #[error("it is not known what the provider did")]
     Unknown(#[source] SendError),
     /// The provider said no for a reason that may pass.
-    #[error("the provider answered {0}")]
-    Status(u16),
+    #[error("the provider answered {status}")]
+    Status {
+        /// Its status.
+        status: u16,
+        /// For how long it wants to be left alone, where it says (RFC 9110 §10.2.3).
+        retry_after: Option<Duration>,
+    },
     /// The answer is not one of a token endpoint.
     #[error("the provider's answer is not one of a token endpoint")]
     Malformed,
@@ -59,7 +64,15 @@ impl TokenError {
         match self {
             Self::NotSent(_) => UpstreamFault::Unreachable,
             Self::Unknown(error) => UpstreamFault::of(error),
-            Self::Refused | Self::Status(_) | Self::Malformed => UpstreamFault::Invalid,
+            Self::Refused | Self::Status { .. } | Self::Malformed => UpstreamFault::Invalid,
+        }
+    }
+
+    /// For how long the provider wants to be left alone, where it says.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
         }
     }
 }
@@ -121,17 +134,50 @@ pub(crate) async fn refresh(to: &Reachable, token: Plain, hosts: &HostSet) -> Re
     tokens(&post(to, &to.provider.auth.token_url, &fields, hosts).await?)
 }
 
+/// What a revocation endpoint answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Revocation {
+    Acknowledged,
+    /// The token is none, or none any more. RFC 7009 §2.2 has that acknowledged like any other; some answer as a token endpoint would.
+    NoToken,
+    /// There is no such endpoint, or it said something else, or nothing.
+    Failed,
+}
+
 /// Revokes a token (RFC 7009). `false` where the provider has no such endpoint or did not acknowledge.
 pub(crate) async fn revoke(to: &Reachable, token: Plain, hint: &'static str, hosts: &HostSet) -> bool {
-    let Some(url) = &to.provider.auth.revoke_url else { return false };
+    ask_to_revoke(to, token, hint, hosts).await == Revocation::Acknowledged
+}
+
+/// Gives an opened token back at the hosts that were sealed with it and no others. Whether nothing is left to be given back.
+pub(crate) async fn give_back(to: &Reachable, opened: Credential, field: Field) -> bool {
+    let hint = if field == Field::Refresh { "refresh_token" } else { "access_token" };
+    let Ok(hosts) = HostSet::parse(&opened.hosts) else {
+        tracing::error!(provider = to.provider.name, "the hosts that a token was sealed with are none");
+        return false;
+    };
+    ask_to_revoke(to, opened.secret, hint, &hosts).await != Revocation::Failed
+}
+
+async fn ask_to_revoke(to: &Reachable, token: Plain, hint: &'static str, hosts: &HostSet) -> Revocation {
+    let Some(url) = &to.provider.auth.revoke_url else { return Revocation::Failed };
     let fields = [("token", token.into_exposed()), ("token_type_hint", Zeroizing::new(hint.as_bytes().to_vec()))];
     match post(to, url, &fields, hosts).await {
-        Ok(answer) => answer.status.is_success(),
+        Ok(answer) => revocation(answer.status, &answer.body),
         Err(error) => {
             tracing::warn!(provider = to.provider.name, %error, "a token was not revoked at its provider");
-            false
+            Revocation::Failed
         }
     }
+}
+
+fn revocation(status: StatusCode, body: &[u8]) -> Revocation {
+    if status.is_success() {
+        return Revocation::Acknowledged;
+    }
+    let said = serde_json::from_slice::<ErrorAnswer>(body).map(|answer| answer.error).unwrap_or_default();
+    let no_token = status == StatusCode::BAD_REQUEST && matches!(said.as_str(), "invalid_token" | "invalid_grant");
+    if no_token { Revocation::NoToken } else { Revocation::Failed }
 }
 
 /// What the harmless read said.
@@ -150,7 +196,8 @@ pub(crate) async fn account(to: &Reachable, token: Plain, hosts: &HostSet) -> Re
     let call = outbound(provider, input.render(), None).ok_or(UpstreamFault::Invalid)?;
     let answer = to.egress.send(call, Auth::Bearer(token), hosts).await.map_err(|error| UpstreamFault::of(&error))?;
     let status = answer.status;
-    if matches!(status.as_u16(), 401 | 403) {
+    // 403 says that this token may not ask that (RFC 6750 §3.1), and nothing of whether it lives.
+    if status.as_u16() == 401 {
         return Ok(Account::Refused);
     }
     let clean = answer.scrub();
@@ -276,7 +323,8 @@ fn tokens(answer: &RawAnswer) -> Result<Tokens, TokenError> {
         // X answers a dead refresh token with `invalid_request`, where RFC 6749 §5.2 has `invalid_grant`.
         let refused = serde_json::from_slice::<ErrorAnswer>(&answer.body)
             .is_ok_and(|said| matches!(said.error.as_str(), "invalid_grant" | "invalid_request"));
-        return Err(if refused { TokenError::Refused } else { TokenError::Status(answer.status.as_u16()) });
+        let (status, retry_after) = (answer.status.as_u16(), retry_after(&answer.headers));
+        return Err(if refused { TokenError::Refused } else { TokenError::Status { status, retry_after } });
     }
     let mut said: TokenAnswer = serde_json::from_slice(&answer.body).map_err(|_| TokenError::Malformed)?;
     if !said.token_type.eq_ignore_ascii_case("bearer") || said.access_token.is_empty() {
@@ -297,9 +345,31 @@ fn tokens(answer: &RawAnswer) -> Result<Tokens, TokenError> {
     })
 }
 
+/// The seconds of a `Retry-After`. Its other form, a date, is of the provider's clock, which nobody here knows: the usual backoff does.
+fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    let said = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    said.trim().parse().ok().map(Duration::from_secs)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::challenge;
+    use super::*;
+
+    #[test]
+    fn only_a_yes_acknowledges_and_only_a_token_that_is_none_needs_no_other() {
+        let table: [(u16, &str, Revocation); 7] = [
+            (200, "", Revocation::Acknowledged),
+            (400, r#"{"error":"invalid_token"}"#, Revocation::NoToken),
+            (400, r#"{"error":"invalid_grant","error_description":"x"}"#, Revocation::NoToken),
+            (400, r#"{"error":"unsupported_token_type"}"#, Revocation::Failed),
+            (401, r#"{"error":"invalid_client"}"#, Revocation::Failed),
+            (503, r#"{"error":"invalid_token"}"#, Revocation::Failed),
+            (400, "invalid_token", Revocation::Failed),
+        ];
+        for (status, body, expected) in table {
+            assert_eq!(revocation(StatusCode::from_u16(status).unwrap(), body.as_bytes()), expected, "{status} {body}");
+        }
+    }
 
     #[test]
     fn the_challenge_is_that_of_rfc_7636_appendix_b() {

@@ -1,55 +1,50 @@
 //! Refresh: a credential that is about to expire is exchanged once, whoever and however many ask, on however many nodes.
 //!
-//! The intent is written before the provider is called, and the answer is put in place only if fence and version are still those of
-//! the lease. No transaction is open while the network is.
+//! The intent is written before the provider is called. The answer is sealed and durable on this node's disk before the database is
+//! told, and is put in place only if nobody has replaced the version that was refreshed. No transaction is open while the network is.
+//!
+//! What one node knows is `slot`'s, the call and its answer are `journal`'s, the files are `spill`'s, what is left of a node that died, or
+//! of a database that was away, is `recover`'s, and what only this process's memory holds of that is `owed`'s.
+
+mod calls;
+mod journal;
+mod owed;
+mod recover;
+mod slot;
+mod spill;
 
 use std::{sync::Arc, time::Duration};
 
 use domain::{
     audit::Event,
-    connection::State,
+    connection::{ReconnectReason, State},
     id::{ConnectionId, WorkspaceId},
     principal::{Cause, Principal},
-    provider::Replay,
 };
-use egress::HostSet;
 use relation::action::{Refresh, RequireReconnect};
-use seal::{Credential, DataKey, Field};
+use serde_json::json;
 use store::{
     StoreError,
-    credential::{self, Lease, NewCredential, Stored},
+    credential::{self, Asker},
 };
-use time::OffsetDateTime;
-use tokio::sync::Mutex;
 
 use crate::{
     App, Refusal, UpstreamFault,
     custody::{DoesNotOpen, KeyError},
-    oauth::{self, TokenError, Tokens},
-    step::Step,
 };
+use slot::{Fault, Fresh, Turn};
 
-/// A credential is refreshed when it has less than this left to live.
-const AHEAD: Duration = Duration::from_mins(1);
-/// With less than this left, an old token might die on its way.
-const SPARE: Duration = Duration::from_secs(5);
+pub(crate) use calls::Calls;
+pub(crate) use owed::Owed;
+pub(crate) use recover::{keep_first, purge, settle_first, watch};
+pub(crate) use slot::Slot;
+pub use spill::Spills;
+
 /// How long a node may hold the lease: longer than its call may take.
 const TERM: Duration = Duration::from_secs(20);
-/// How long a caller waits for another node's refresh.
+/// How long a caller waits for another's refresh, on this node or another.
 const PATIENCE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(50);
-
-/// Until when the stored credential is known to be good.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Fresh {
-    expires_at: Option<OffsetDateTime>,
-}
-
-impl Fresh {
-    fn is_good(self, now: OffsetDateTime, ahead: Duration) -> bool {
-        self.expires_at.is_none_or(|end| now + ahead < end)
-    }
-}
 
 /// Why a credential is not fresh.
 #[derive(Debug, thiserror::Error)]
@@ -80,63 +75,128 @@ impl From<KeyError> for RefreshError {
     }
 }
 
-/// Sees to it that the connection's credential will live long enough for a call.
-///
-/// All callers of this node wait for one of them, and that one waits for another node's refresh rather than make its own.
-pub(crate) async fn ensure(app: &App, workspace: WorkspaceId, connection: ConnectionId) -> Result<(), RefreshError> {
-    let slot = app.fresh.get_with(connection, async { Arc::new(Mutex::new(None)) }).await;
-    let mut fresh = slot.lock().await;
-    let now = app.clock.now();
-    if fresh.is_some_and(|fresh: Fresh| fresh.is_good(now, AHEAD)) {
-        return Ok(());
+impl From<Fault> for RefreshError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Upstream(fault) => Self::Upstream(fault),
+            Fault::Unavailable => Self::Refused(Refusal::Unavailable(None)),
+        }
     }
-    *fresh = Some(run(app, workspace, connection).await?);
-    Ok(())
 }
 
-/// Forgets what is known of a connection's credential: it was replaced, refused or removed.
+impl RefreshError {
+    /// What may pass by itself: it is remembered for a while, and an act goes on with the old token as long as that lives.
+    fn passing(&self) -> Option<Fault> {
+        match self {
+            Self::Upstream(fault) => Some(Fault::Upstream(*fault)),
+            Self::Refused(Refusal::Unavailable(_)) => Some(Fault::Unavailable),
+            Self::ReconnectRequired | Self::Unopened(_) | Self::Refused(_) => None,
+        }
+    }
+}
+
+/// Sees to it that the connection's credential will live long enough for a call.
+///
+/// One caller of this node refreshes. The others go on with the old token while that lives, and wait for him otherwise; a failure is
+/// everybody's answer for a while, so that there is one call to the provider however many ask, also while it fails.
+pub(crate) async fn ensure(app: &App, workspace: WorkspaceId, connection: ConnectionId) -> Result<(), RefreshError> {
+    let slot = slot(app, connection).await;
+    let give_up = app.clock.since_boot() + PATIENCE;
+    let _turn = match tokio::time::timeout(PATIENCE, slot.turn(&app.clock)).await {
+        Ok(Turn::Answer(answer)) => return Ok(answer?),
+        Ok(Turn::Ours(turn)) => turn,
+        Err(_) => {
+            tracing::warn!(%connection, "a caller has waited too long for another's refresh");
+            return Err(RefreshError::Upstream(UpstreamFault::Timeout));
+        }
+    };
+    let Err(error) = run(app, &slot, workspace, connection, give_up).await else { return Ok(()) };
+    let Some(fault) = error.passing() else { return Err(error) };
+    slot.failed(&app.clock, fault, None);
+    if slot.lives(app.clock.now()) { Ok(()) } else { Err(error) }
+}
+
+/// What this node knows of a connection's credential. Whoever has its turn is not met by the one who looks through the state folder.
+pub(crate) async fn slot(app: &App, connection: ConnectionId) -> Arc<Slot> {
+    app.fresh.get_with(connection, async { Arc::new(Slot::default()) }).await
+}
+
+/// Forgets what is known of a connection's credential: it was replaced or removed.
 pub(crate) async fn forget(app: &App, connection: ConnectionId) {
     app.fresh.invalidate(&connection).await;
 }
 
-async fn run(app: &App, workspace: WorkspaceId, connection: ConnectionId) -> Result<Fresh, RefreshError> {
+/// The provider answered 401 to an act with this version of the credential: the next act refreshes first.
+///
+/// Once a version only. A version that was itself made for this reason is not refreshed for it again: a provider that always says 401
+/// must not cause a refresh per act.
+pub(crate) async fn refused(app: &App, connection: ConnectionId, version: i64) {
+    slot(app, connection).await.refused(version);
+    metrics::counter!("keyholder_credential_refusals_total").increment(1);
+    tracing::info!(%connection, version, "the provider refused a credential; the next act refreshes it first");
+}
+
+async fn run(
+    app: &App,
+    slot: &Slot,
+    workspace: WorkspaceId,
+    connection: ConnectionId,
+    give_up: Duration,
+) -> Result<(), RefreshError> {
     let principal = Principal::system(Cause::Refresh(connection), app.clock.now());
-    let give_up = app.clock.since_boot() + PATIENCE;
     loop {
+        let Some(mut call) = app.calls.begin(connection) else {
+            wait(app, give_up).await?;
+            continue;
+        };
+        // What this node was answered and could not store comes first: what is stored was spent for it.
+        let settled = recover::pending(app, workspace, connection).await;
         let (mut tenant, _) = app.enter::<Refresh>(&principal, workspace, connection).await?;
-        let stored = credential::of_connection(&mut tenant).await.map_err(gone)?;
+        let held = credential::to_refresh(&mut tenant).await.map_err(gone)?;
         // What is being taken apart must not be revived, and what the provider has refused is the owner's.
-        if !matches!(stored.state, State::Active | State::Inert) {
+        if !matches!(held.stored.state, State::Active | State::Inert) {
+            settled?;
             return Err(RefreshError::ReconnectRequired);
         }
-        let fresh = Fresh { expires_at: stored.expires_at };
-        if fresh.is_good(app.clock.now(), AHEAD) {
-            return Ok(fresh);
+        let fresh = Fresh::of(&held);
+        if slot.learn(fresh, app.clock.now()) {
+            return Ok(());
         }
-        if stored.refresh.is_none() {
+        settled?;
+        if held.stored.refresh.is_none() {
             drop(tenant);
-            return if fresh.is_good(app.clock.now(), Duration::ZERO) {
-                Ok(fresh)
-            } else {
-                give_to_owner(app, &principal, workspace, connection).await
-            };
+            return give_to_owner(app, &principal, workspace, &held.stored, ReconnectReason::Expired).await;
         }
-        let lease = credential::lease(&mut tenant, stored.version, app.node, TERM).await?;
+        let asker = Asker { node: app.node, own_lease_is_unused: call.own_lease_is_unused() };
+        let lease = credential::lease(&mut tenant, held.stored.version, asker, TERM).await?;
         tenant.finish().await?;
-        let renewed = match lease {
-            Some(lease) => renew(app, &principal, workspace, stored, lease).await,
-            None if app.clock.since_boot() > give_up => Err(RefreshError::Upstream(UpstreamFault::Timeout)),
-            None => {
-                tokio::time::sleep(POLL).await;
-                continue;
+        match lease {
+            Some(lease) => {
+                let job = journal::Job { principal: &principal, workspace, held, lease };
+                if journal::renew(app, slot, &mut call, job).await? {
+                    return Ok(());
+                }
             }
-        };
-        return match renewed {
-            // What failed for a passing reason may be tried again as long as the old token lives.
-            Err(RefreshError::Upstream(_)) if fresh.is_good(app.clock.now(), SPARE) => Ok(fresh),
-            renewed => renewed,
-        };
+            // Another node is at it.
+            None if slot.lives(app.clock.now()) => {
+                slot.rest(&app.clock);
+                return Ok(());
+            }
+            None => {
+                drop(call);
+                wait(app, give_up).await?;
+            }
+        }
     }
+}
+
+/// Waits a moment for whoever is at it.
+async fn wait(app: &App, give_up: Duration) -> Result<(), RefreshError> {
+    if app.clock.since_boot() > give_up {
+        return Err(RefreshError::Upstream(UpstreamFault::Timeout));
+    }
+    tokio::time::sleep(POLL).await;
+    Ok(())
 }
 
 /// A connection without a credential is one that is being taken apart.
@@ -147,147 +207,25 @@ fn gone(error: StoreError) -> RefreshError {
     }
 }
 
-async fn renew(
+/// Says to everybody, the owner first, that only a new consent helps, and why.
+async fn give_to_owner<T>(
     app: &App,
     principal: &Principal,
     workspace: WorkspaceId,
-    stored: Stored,
-    lease: Lease,
-) -> Result<Fresh, RefreshError> {
+    stored: &credential::Stored,
+    reason: ReconnectReason,
+) -> Result<T, RefreshError> {
     let connection = stored.connection;
-    let Some(to) = app.providers.get(&stored.provider) else {
-        release(app, principal, workspace, connection, &lease).await;
-        return Err(Refusal::Unavailable(None).into());
-    };
-    let replay = to.provider.auth.refresh.replay;
-    if lease.interrupted && replay == Replay::ReuseDetected {
-        // The lost call may have spent this token: to show it again would end the grant for certain, as theft.
-        tracing::warn!(%connection, "an interrupted refresh cannot be repeated at this provider");
-        return give_to_owner(app, principal, workspace, connection).await;
-    }
-    let (opened, hosts) = match open(app, principal, workspace, &stored).await {
-        Ok(opened) => opened,
-        Err(error) => {
-            release(app, principal, workspace, connection, &lease).await;
-            return Err(error);
-        }
-    };
-    app.step(Step::RefreshCall);
-    metrics::counter!("keyholder_refreshes_total", "provider" => stored.provider.clone()).increment(1);
-    match oauth::refresh(to, opened.secret, &hosts).await {
-        Ok(tokens) => {
-            app.step(Step::RefreshStore);
-            store_renewed(app, principal, workspace, &stored, &lease, tokens, &opened.hosts).await
-        }
-        Err(error) => {
-            metrics::counter!("keyholder_refresh_failures_total", "provider" => stored.provider.clone()).increment(1);
-            tracing::warn!(%connection, %error, "a refresh failed");
-            match &error {
-                // The lease is kept: whoever waits for it would show the same token once more.
-                TokenError::Refused => give_to_owner(app, principal, workspace, connection).await,
-                // An answer that cannot be read has spent the token all the same.
-                TokenError::Unknown(_) | TokenError::Malformed if replay == Replay::ReuseDetected => {
-                    give_to_owner(app, principal, workspace, connection).await
-                }
-                _ => {
-                    release(app, principal, workspace, connection, &lease).await;
-                    Err(RefreshError::Upstream(error.upstream()))
-                }
-            }
-        }
-    }
-}
-
-/// Unseals the refresh token, with the hosts that were sealed with it.
-async fn open(
-    app: &App,
-    principal: &Principal,
-    workspace: WorkspaceId,
-    stored: &Stored,
-) -> Result<(Credential, HostSet), RefreshError> {
-    let (mut tenant, _) = app.enter::<Refresh>(principal, workspace, stored.connection).await?;
-    let key = app.custody.key(&mut tenant, stored.refresh.as_ref().map(|field| field.key)).await?;
-    tenant.finish().await?;
-    let opened = app.custody.open_credential(&key, stored, Field::Refresh).map_err(RefreshError::Unopened)?;
-    let hosts = HostSet::parse(&opened.hosts).map_err(|error| Refusal::internal("a sealed host", error))?;
-    Ok((opened, hosts))
-}
-
-async fn store_renewed(
-    app: &App,
-    principal: &Principal,
-    workspace: WorkspaceId,
-    stored: &Stored,
-    lease: &Lease,
-    tokens: Tokens,
-    hosts: &[String],
-) -> Result<Fresh, RefreshError> {
-    let connection = stored.connection;
-    let lifetime = app.providers.get(&stored.provider).map(|to| to.provider.auth.refresh.access_token_lifetime_s);
-    let lifetime = tokens.expires_in.or(lifetime.map(Duration::from_secs));
-    let expires_at = lifetime.map(|life| app.clock.now() + life);
-    let (mut tenant, _) = app.enter::<Refresh>(principal, workspace, connection).await?;
-    let key = app.custody.key(&mut tenant, None).await.map_err(Refusal::from)?;
-    let seal =
-        |field, secret| app.custody.seal_credential(&key, (connection, stored.provider.as_str(), field), secret, hosts);
-    let refresh = match tokens.refresh {
-        Some(token) => Some(seal(Field::Refresh, token)?),
-        // A provider that does not rotate answers no refresh token: the old one stays.
-        None => stored.refresh.clone(),
-    };
-    let new = NewCredential { access: seal(Field::Access, tokens.access)?, refresh, expires_at };
-    if let Err(error) = credential::replace(&mut tenant, lease, &new).await {
-        drop(tenant);
-        if matches!(error, StoreError::Stale) {
-            // The connection was taken apart, or renewed, while the provider answered: nobody else will ever know of this pair.
-            let provider = stored.provider.clone();
-            let NewCredential { access, refresh, .. } = new;
-            give_back(app, &key, &Stored { access, refresh, provider, ..*stored }).await;
-        }
-        return Err(error.into());
-    }
-    let event = Event::new("credential.refreshed", format!("connection:{connection}"));
-    tenant.commit(event).await?;
-    Ok(Fresh { expires_at })
-}
-
-/// Revokes a pair that could not be kept.
-async fn give_back(app: &App, key: &DataKey, unkept: &Stored) {
-    let (field, hint) =
-        if unkept.refresh.is_some() { (Field::Refresh, "refresh_token") } else { (Field::Access, "access_token") };
-    let Some(to) = app.providers.get(&unkept.provider) else { return };
-    if let Ok(opened) = app.custody.open_credential(key, unkept, field)
-        && let Ok(hosts) = HostSet::parse(&opened.hosts)
-    {
-        tracing::warn!(connection = %unkept.connection, "a refreshed credential could not be kept and is given back");
-        oauth::revoke(to, opened.secret, hint, &hosts).await;
-    }
-}
-
-async fn release(app: &App, principal: &Principal, workspace: WorkspaceId, connection: ConnectionId, lease: &Lease) {
-    let released = async {
-        let (mut tenant, _) = app.enter::<Refresh>(principal, workspace, connection).await?;
-        credential::release(&mut tenant, lease).await?;
-        tenant.finish().await?;
-        Ok::<_, Refusal>(())
-    };
-    if let Err(error) = released.await {
-        tracing::warn!(%connection, %error, "a refresh's lease was not given back and must run out");
-    }
-}
-
-/// Says to everybody, the owner first, that only a new consent helps.
-async fn give_to_owner(
-    app: &App,
-    principal: &Principal,
-    workspace: WorkspaceId,
-    connection: ConnectionId,
-) -> Result<Fresh, RefreshError> {
     let (mut tenant, _) = app.enter::<RequireReconnect>(principal, workspace, connection).await?;
-    match store::connection::require_reconnect(&mut tenant).await {
+    match store::connection::require_reconnect(&mut tenant, stored.version, reason).await {
         Ok(()) => {
-            tenant.commit(Event::new("connection.reconnect_required", format!("connection:{connection}"))).await?;
+            let event = Event::new("connection.reconnect_required", format!("connection:{connection}"));
+            tenant.commit(event.with(json!({ "reason": reason.as_str() }))).await?;
+            metrics::counter!("keyholder_reconnect_required_total", "provider" => stored.provider.clone(), "reason" => reason.as_str())
+                .increment(1);
+            tracing::warn!(%connection, reason = reason.as_str(), "only the owner can mend this connection");
         }
+        // It is taken apart, waits already, or has another credential by now.
         Err(StoreError::NotFound) => {}
         Err(error) => return Err(error.into()),
     }

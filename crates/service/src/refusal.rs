@@ -39,6 +39,14 @@ pub enum Refusal {
     /// Keyholder cannot do this at the moment.
     #[error("not available")]
     Unavailable(#[source] Option<StoreError>),
+    /// The provider's file was changed and not approved yet: nothing is sent to its hosts.
+    #[error("the provider `{0}` is stopped until its changed file is approved")]
+    ProviderNotMigrated(String),
+    /// The connection's acts have stopped, and it is taken apart once its provider goes on: it could not be told that the grant ends.
+    #[error(
+        "the disconnection has begun and waits for the provider `{0}`, which is stopped until its changed file is approved"
+    )]
+    DisconnectionWaits(String),
     /// A fault of ours.
     #[error("an internal fault: {0}")]
     Internal(&'static str, #[source] Option<Box<dyn std::error::Error + Send + Sync>>),
@@ -69,9 +77,12 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Stale => Self::Stale,
-            StoreError::NotFound => Self::NotFound,
+            StoreError::NotFound | StoreError::Shredding => Self::NotFound,
             StoreError::Conflict => Self::Conflict("it is there already, or what it needs is not"),
-            StoreError::Unavailable(_) | StoreError::Busy => Self::Unavailable(Some(error)),
+            StoreError::KillDrill => {
+                Self::Conflict("a kill drill runs: nothing is connected or put to use until it has ended")
+            }
+            StoreError::Unavailable(_) | StoreError::Busy | StoreError::RetiredEpoch => Self::Unavailable(Some(error)),
             StoreError::Corrupt(_) | StoreError::Database(_) => Self::internal("the database", error),
         }
     }

@@ -70,6 +70,11 @@ impl Tasks {
         drop(Self::spawn(&self.background, until));
     }
 
+    /// Runs work that heeds [`Tasks::stopping`] itself: it is not cut off, and has the time of a stop to come to its end.
+    pub fn winding_up(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(Self::spawn(&self.background, work));
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the home of tasks")]
     fn spawn<T: Send + 'static>(
         count: &Count,
@@ -92,8 +97,9 @@ impl Tasks {
         let _closed = stop.wait_for(|stop| *stop).await;
     }
 
-    /// Waits for what goes on to its end, at most so long; then tells background work to stop, and waits for that a little. The ledger
-    /// is background work: whoever must still tell it something has done so by then. `false`: some were still running.
+    /// Waits for what goes on to its end, at most so long; then tells background work to stop, and waits for that as long again. The
+    /// ledger is background work that winds up: whoever must still tell it something has done so by then, and what it was told it
+    /// writes. `false`: some were still running.
     pub async fn stop(&self, within: Duration) -> bool {
         let finished = tokio::time::timeout(within, none_left(&self.finishing)).await.is_ok();
         self.stop.send_replace(true);

@@ -1,4 +1,6 @@
-//! Workspaces: made by the operator, read by their members.
+//! Workspaces: made by the operator, read by their members, shredded by the operator.
+
+mod shred;
 
 use domain::{
     audit::Event,
@@ -11,10 +13,12 @@ use relation::{
     action::{CreateWorkspace, IssueKey, ManageReturnAddresses, ReadWorkspace},
     authorize,
 };
-use store::api_key::Role;
+use store::{StoreError, api_key::Role};
 use time::OffsetDateTime;
 use url::Url;
 use zeroize::Zeroizing;
+
+pub use shred::{DeletedKey, ShredCertificate, ShredStage, shred};
 
 use crate::{App, Refusal, api_key, gateway::workspace_of};
 
@@ -36,12 +40,23 @@ pub struct Workspace {
 pub async fn create(app: &App, operator: &Principal, name: &str) -> Result<WorkspaceId, Refusal> {
     let name = checked_name("/name", name)?;
     let id = WorkspaceId::new(&app.clock);
+    match found(app, operator, id, name).await {
+        // This process slept while its epoch was retired: it reads the keyring now, and wraps once more.
+        Err(Refusal::Unavailable(Some(StoreError::RetiredEpoch))) if app.custody.keyring().reload().is_ok() => {
+            found(app, operator, id, name).await?;
+        }
+        made => made?,
+    }
+    Ok(id)
+}
+
+async fn found(app: &App, operator: &Principal, id: WorkspaceId, name: &str) -> Result<(), Refusal> {
     let permit = authorize::<CreateWorkspace>(&Facts::none_yet(id), operator, id, &app.clock)?;
     let key = app.custody.first_key(id, &app.clock)?;
     let mut tenant = app.store.found(permit).await?;
     store::workspace::create(&mut tenant, name, &key, app.clock.now()).await?;
     tenant.commit(Event::new("workspace.created", format!("workspace:{id}"))).await?;
-    Ok(id)
+    Ok(())
 }
 
 /// Makes an API key by the operator's hand: the first one of a workspace cannot come from anybody else.

@@ -166,12 +166,17 @@ create table connections (
   owner_id uuid not null references accounts,
   state text not null check (state in ('inert', 'active', 'reconnect_required', 'disconnecting', 'disconnected')),
   scopes text[] not null,
+  -- Why only the owner can mend it, and since when.
+  reconnect_reason text check (reconnect_reason in ('interrupted', 'refused', 'unreadable_answer', 'expired')),
+  reconnect_since timestamptz,
   certificate jsonb,
   created_at timestamptz not null,
-  primary key (workspace_id, id)
+  primary key (workspace_id, id),
+  check ((state = 'reconnect_required') or reconnect_reason is null)
 );
 
--- Sealed credentials, one row a field. `version` counts refreshes; no revision does.
+-- Sealed credentials, one row a field. `version` counts refreshes and consents; no revision does. `consent` counts the consents alone:
+-- tokens of the same consent are one grant at the provider. `after_refusal`: made because the provider refused the version before.
 create table credentials (
   workspace_id uuid not null,
   connection_id uuid not null,
@@ -179,13 +184,33 @@ create table credentials (
   data_key_id uuid not null,
   sealed bytea not null,
   version bigint not null,
+  consent bigint not null default 1,
+  after_refusal boolean not null default false,
+  issued_at timestamptz not null default clock_timestamp(),
   expires_at timestamptz,
   primary key (workspace_id, connection_id, field),
   foreign key (workspace_id, connection_id) references connections (workspace_id, id) on delete cascade,
   foreign key (workspace_id, data_key_id) references data_keys (workspace_id, id)
 ) with (fillfactor = 70);
 
--- One refresh a connection across all nodes. The intent is here before the provider is called; `fence` makes a late node's answer void.
+-- What a renewed consent replaced, until it is revoked at the provider: sealed as it was, under the same binding.
+create table retired_credentials (
+  workspace_id uuid not null,
+  id uuid not null default gen_random_uuid(),
+  connection_id uuid not null,
+  version bigint not null,
+  field text not null check (field in ('access', 'refresh')),
+  data_key_id uuid not null,
+  sealed bytea not null,
+  retired_at timestamptz not null default clock_timestamp(),
+  primary key (workspace_id, id),
+  unique (workspace_id, connection_id, version),
+  foreign key (workspace_id, connection_id) references connections (workspace_id, id) on delete cascade,
+  foreign key (workspace_id, data_key_id) references data_keys (workspace_id, id)
+);
+
+-- One refresh a connection across all nodes. The intent is here before the provider is called; `fence` names the holder. `interrupted`:
+-- somebody who held it for this version never came back, so that its token may be spent, whoever holds it or gave it back since.
 create table refreshes (
   workspace_id uuid not null,
   connection_id uuid not null,
@@ -193,6 +218,7 @@ create table refreshes (
   version bigint not null,
   node_id uuid not null,
   leased_until timestamptz not null,
+  interrupted boolean not null default false,
   primary key (workspace_id, connection_id),
   foreign key (workspace_id, connection_id) references connections (workspace_id, id) on delete cascade
 ) with (fillfactor = 70);
@@ -274,6 +300,8 @@ create table budgets (
   period text not null check (period in ('minute', 'hour', 'day', 'month')),
   cap bigint not null check (cap >= 0),
   used bigint not null default 0,
+  -- What was used beyond the cap, because acts used more than they had reserved: it is carried into the windows that follow.
+  debt bigint not null default 0 check (debt >= 0),
   window_start timestamptz not null default '-infinity',
   check ((scope = 'installation') = (workspace_id is null)),
   unique nulls not distinct (workspace_id, scope, subject, unit, period)
@@ -411,7 +439,7 @@ create trigger raised_head before insert or delete or update of cap, unit, perio
 
 grant select, insert on workspaces, data_keys, audit, return_addresses to {{app}};
 grant select, insert, update on heads, api_keys, connections, refreshes, connect_links, mandates to {{app}};
-grant select, insert, update, delete on tuples, credentials, jobs to {{app}};
+grant select, insert, update, delete on tuples, credentials, retired_credentials, jobs to {{app}};
 -- The terms of budgets are the application's; what is used of them, only the ledger moves.
 grant select, delete, insert (id, workspace_id, scope, subject, rank, unit, period, cap), update (cap) on budgets to {{app}};
 grant delete on return_addresses, refreshes, mandates, connections to {{app}};

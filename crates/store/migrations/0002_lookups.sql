@@ -58,5 +58,20 @@ language sql volatile security definer set search_path = keyholder, pg_temp as $
     returning j.workspace_id, j.id, j.kind, j.subject, j.attempts
 $$;
 
+-- A job that failed rests for a while; until then it is nobody's.
+create function lookup_postpone_job(p_workspace uuid, p_id uuid, p_rest interval) returns void
+language sql volatile security definer set search_path = keyholder, pg_temp as $$
+  update jobs j set run_at = clock_timestamp() + p_rest where j.workspace_id = p_workspace and j.id = p_id
+$$;
+
+-- What waits, a kind a row: how many are due, how many have been claimed so often that somebody should look, how long the oldest is due.
+create function lookup_job_backlog(p_often integer) returns table (kind text, due bigint, failing bigint, oldest_s double precision)
+language sql volatile security definer set search_path = keyholder, pg_temp as $$
+  select x.kind, count(*) filter (where x.run_at <= clock_timestamp()), count(*) filter (where x.attempts >= p_often),
+      coalesce(extract(epoch from clock_timestamp() - min(x.run_at) filter (where x.run_at <= clock_timestamp())), 0)::double precision
+    from (select j.kind, j.run_at, j.attempts from jobs j order by j.run_at limit 10000) x group by x.kind
+$$;
+
+grant execute on function lookup_postpone_job(uuid, uuid, interval), lookup_job_backlog(integer) to {{lookup}};
 grant execute on function lookup_installation(), lookup_api_key(bytea), lookup_open_link(bytea, bytea),
   lookup_spend_state(bytea, bytea), lookup_account(text, text), lookup_claim_jobs(text[], interval, integer) to {{lookup}};

@@ -4,10 +4,7 @@ use domain::{
     act::{Act, State},
     id::{ActId, ConnectionId, DataKeyId, Id, MandateId},
 };
-use relation::{
-    Action,
-    action::{ReadActs, RevokeMandate},
-};
+use relation::action::{ReadActs, RevokeMandate};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -124,19 +121,20 @@ pub async fn in_flight(tenant: &mut Tenant<RevokeMandate>) -> Result<Vec<ActId>,
     Ok(rows.into_iter().map(ActId::from_uuid).collect())
 }
 
-/// Which of these acts are still on their way.
+/// Where these acts are.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn still_in_flight<A: Action>(tenant: &mut Tenant<A>, acts: &[ActId]) -> Result<Vec<ActId>, StoreError> {
+/// `Unavailable`; `Corrupt`.
+pub async fn states(tenant: &mut Tenant<ReadActs>, acts: &[ActId]) -> Result<Vec<(ActId, State)>, StoreError> {
     let workspace = tenant.workspace().uuid();
     let ids: Vec<Uuid> = acts.iter().map(|act| act.uuid()).collect();
-    let rows = sqlx::query_scalar!(
-        "select id from acts where workspace_id = $1 and id = any($2) and state = 'admitted' order by id",
+    let rows = sqlx::query!(
+        "select id, state from acts where workspace_id = $1 and id = any($2) order by id",
         workspace,
         &ids,
     )
     .fetch_all(tenant.sql())
     .await?;
-    Ok(rows.into_iter().map(ActId::from_uuid).collect())
+    let state = |word: &str| State::from_row(word).ok_or(StoreError::Corrupt("an act's state"));
+    rows.into_iter().map(|row| Ok((ActId::from_uuid(row.id), state(&row.state)?))).collect()
 }

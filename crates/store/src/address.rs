@@ -4,9 +4,11 @@ use std::{fmt, str::FromStr};
 
 use sqlx::postgres::PgConnectOptions;
 
-/// A login's address, its password included.
+use crate::context::sha256;
+
+/// A login's address, its password included, and the digest of its text, by which one is told from another.
 #[derive(Clone)]
-pub struct Address(pub(crate) PgConnectOptions);
+pub struct Address(pub(crate) PgConnectOptions, pub(crate) [u8; 32]);
 
 /// The text is not such an address. It is not repeated: it may hold a password.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +22,10 @@ impl FromStr for Address {
         if !known {
             return Err(AddressError);
         }
-        PgConnectOptions::from_str(text).map(Self).map_err(|_| AddressError)
+        let options = PgConnectOptions::from_str(text).map_err(|_| AddressError)?;
+        let mut told = [0; 32];
+        told.copy_from_slice(&sha256(text.as_bytes()));
+        Ok(Self(options, told))
     }
 }
 

@@ -3,7 +3,7 @@
 use domain::{
     budget::{Limit, Scope},
     clock::Clock,
-    id::{BudgetId, Id},
+    id::{BudgetId, Id, MandateId},
 };
 use relation::{
     Action,
@@ -28,8 +28,10 @@ pub struct Standing {
     pub scope: Scope,
     /// What it allows.
     pub limit: Limit,
-    /// What its newest window holds.
+    /// What its newest window holds: more than the cap, where acts used more than they had reserved.
     pub used: u64,
+    /// What of that is carried into the windows that follow.
+    pub debt: u64,
     /// When that window began; nothing, where it was never used.
     pub window_start: Option<OffsetDateTime>,
 }
@@ -84,6 +86,27 @@ pub async fn remove(tenant: &mut Tenant<ManageBudgets>, id: BudgetId) -> Result<
     if gone.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
 }
 
+/// Removes the own budgets of mandates. Their rows are locked in the order in which the ledger locks them: it may be giving units back to
+/// several of them at this moment, and it does not wait for a head to do so.
+pub(crate) async fn remove_of_mandates<A: Action>(
+    tenant: &mut Tenant<A>,
+    mandates: &[MandateId],
+) -> Result<(), StoreError> {
+    let workspace = tenant.workspace().uuid();
+    let subjects: Vec<String> = mandates.iter().map(ToString::to_string).collect();
+    let budgets = sqlx::query_scalar!(
+        "select id from budgets where workspace_id = $1 and scope = 'mandate' and subject = any($2) order by rank, id for update",
+        workspace,
+        &subjects,
+    )
+    .fetch_all(tenant.sql())
+    .await?;
+    sqlx::query!("delete from budgets where workspace_id = $1 and id = any($2)", workspace, &budgets)
+        .execute(tenant.sql())
+        .await?;
+    Ok(())
+}
+
 /// The workspace's budgets, and what is used of them.
 ///
 /// # Errors
@@ -91,7 +114,7 @@ pub async fn remove(tenant: &mut Tenant<ManageBudgets>, id: BudgetId) -> Result<
 pub async fn list(tenant: &mut Tenant<ReadBudgets>) -> Result<Vec<Standing>, StoreError> {
     let workspace = tenant.workspace().uuid();
     let rows = sqlx::query!(
-        "select id, scope, subject, unit, period, cap, used, nullif(window_start, '-infinity') as window_start \
+        "select id, scope, subject, unit, period, cap, used, debt, nullif(window_start, '-infinity') as window_start \
          from budgets where workspace_id = $1 order by rank, id limit 10000",
         workspace
     )
@@ -104,6 +127,7 @@ pub async fn list(tenant: &mut Tenant<ReadBudgets>) -> Result<Vec<Standing>, Sto
                 scope: Scope::from_row(&row.scope, &row.subject).ok_or(StoreError::Corrupt("a budget's scope"))?,
                 limit: loader::limit(&row.unit, &row.period, row.cap)?,
                 used: u64::try_from(row.used).unwrap_or(0),
+                debt: u64::try_from(row.debt).unwrap_or(0),
                 window_start: row.window_start,
             })
         })
@@ -118,9 +142,12 @@ impl Store {
     pub async fn configure_installation(&self, limits: &[Limit], clock: &Clock) -> Result<(), StoreError> {
         let (mut transaction, _) =
             self.begin(&self.app, Kind::Installation, BudgetId::from_uuid(Uuid::nil()), true).await?;
-        let rows = sqlx::query!("select id, unit, period, cap from budgets where workspace_id is null")
-            .fetch_all(&mut *transaction)
-            .await?;
+        // In the ledger's order: it may be giving units back to several of them at this moment.
+        let rows = sqlx::query!(
+            "select id, unit, period, cap from budgets where workspace_id is null order by rank, id for update"
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
         let mut changed = false;
         for row in &rows {
             let there = loader::limit(&row.unit, &row.period, row.cap)?;

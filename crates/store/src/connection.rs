@@ -1,17 +1,17 @@
 //! Connections: rows and facts. Their credentials are `credential`'s.
 
 use domain::{
-    connection::{Certificate, Connection, State},
+    connection::{Certificate, Connection, Reconnect, ReconnectReason, State},
     id::{AccountId, ConnectionId, Id, MandateId},
 };
 use relation::{
     Facts,
-    action::{Disconnect, FinishDisconnect, ReceiveCredential, RedeemConnection, RequireReconnect},
+    action::{Disconnect, FinishDisconnect, ImportCredential, ReceiveCredential, RedeemConnection, RequireReconnect},
 };
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use crate::{StoreError, Tenant, mandate, tuple};
+use crate::{StoreError, Tenant, credential, kill_drill, mandate, tuple};
 
 /// A new connection, before anybody may use it.
 pub struct NewConnection<'a> {
@@ -34,7 +34,8 @@ pub struct NewConnection<'a> {
 /// All connections that are not gone. Their ceilings are facts.
 pub(crate) async fn all(sql: &mut PgConnection, facts: &Facts) -> Result<Vec<Connection>, StoreError> {
     let rows = sqlx::query!(
-        "select id, provider, account_id, account_name, state, scopes, created_at from connections where state <> 'disconnected'"
+        "select id, provider, account_id, account_name, state, reconnect_reason, reconnect_since, scopes, created_at \
+         from connections where state <> 'disconnected'"
     )
     .fetch_all(sql)
     .await?;
@@ -48,6 +49,12 @@ pub(crate) async fn all(sql: &mut PgConnection, facts: &Facts) -> Result<Vec<Con
                 account_id: row.account_id,
                 account_name: row.account_name,
                 state: State::from_row(&row.state).ok_or(StoreError::Corrupt("a connection's state"))?,
+                reconnect: row
+                    .reconnect_reason
+                    .as_deref()
+                    .and_then(ReconnectReason::from_row)
+                    .zip(row.reconnect_since)
+                    .map(|(reason, since)| Reconnect { reason, since }),
                 ceiling: ceiling
                     .iter()
                     .filter_map(|action| action.strip_prefix("action:"))
@@ -60,12 +67,17 @@ pub(crate) async fn all(sql: &mut PgConnection, facts: &Facts) -> Result<Vec<Con
         .collect()
 }
 
+/// What may store a connection with its credential: an owner's consent, or the operator's import.
+pub trait ReceivesConnection: relation::Action<Object = domain::id::WorkspaceId> {}
+impl ReceivesConnection for ReceiveCredential {}
+impl ReceivesConnection for ImportCredential {}
+
 /// Stores a connection that nobody can use yet.
 ///
 /// # Errors
 /// `Unavailable`.
-pub async fn create(
-    tenant: &mut Tenant<ReceiveCredential>,
+pub async fn create<A: ReceivesConnection>(
+    tenant: &mut Tenant<A>,
     new: &NewConnection<'_>,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
@@ -99,7 +111,8 @@ pub async fn reconsent(tenant: &mut Tenant<ReceiveCredential>, new: &NewConnecti
     let workspace = tenant.workspace().uuid();
     let renewed = sqlx::query!(
         "update connections set provider_digest = $3, account_name = $4, scopes = $5, \
-           state = case state when 'reconnect_required' then 'active' else state end \
+           state = case state when 'reconnect_required' then 'active' else state end, \
+           reconnect_reason = null, reconnect_since = null \
          where workspace_id = $1 and id = $2 and provider = $6 and account_id = $7 and owner_id = $8 \
            and state in ('active', 'reconnect_required')",
         workspace,
@@ -119,8 +132,8 @@ pub async fn reconsent(tenant: &mut Tenant<ReceiveCredential>, new: &NewConnecti
     set_ceiling(tenant, new.id, new.ceiling).await
 }
 
-async fn set_ceiling(
-    tenant: &mut Tenant<ReceiveCredential>,
+async fn set_ceiling<A: ReceivesConnection>(
+    tenant: &mut Tenant<A>,
     connection: ConnectionId,
     ceiling: &[String],
 ) -> Result<(), StoreError> {
@@ -153,10 +166,11 @@ pub async fn activate(tenant: &mut Tenant<RedeemConnection>, id: ConnectionId) -
 /// # Errors
 /// `NotFound` where it is gone already, or, with `only_inert`, where somebody may use it.
 pub async fn begin_disconnect(tenant: &mut Tenant<Disconnect>, only_inert: bool) -> Result<(), StoreError> {
+    credential::fence_off(tenant).await?;
     let (workspace, id) = (tenant.workspace().uuid(), tenant.object().uuid());
     let changed = sqlx::query!(
-        "update connections set state = 'disconnecting' where workspace_id = $1 and id = $2 and state <> 'disconnected' \
-         and (state = 'inert' or not $3)",
+        "update connections set state = 'disconnecting', reconnect_reason = null, reconnect_since = null \
+         where workspace_id = $1 and id = $2 and state <> 'disconnected' and (state = 'inert' or not $3)",
         workspace,
         id,
         only_inert
@@ -176,6 +190,8 @@ pub async fn finish_disconnect(
 ) -> Result<(), StoreError> {
     let (workspace, id) = (tenant.workspace().uuid(), tenant.object());
     let json = serde_json::to_value(certificate).map_err(|_| StoreError::Corrupt("a certificate"))?;
+    // The lease's row comes before the credentials, as it does for everybody who changes them.
+    credential::hold_lease_row(tenant, id).await?;
     let changed = sqlx::query!(
         "update connections set state = 'disconnected', certificate = $3 \
          where workspace_id = $1 and id = $2 and state = 'disconnecting'",
@@ -202,9 +218,9 @@ pub async fn finish_disconnect(
     )
     .fetch_all(tenant.sql())
     .await?;
-    for ended in mandates.into_iter().map(MandateId::from_uuid) {
-        mandate::end(tenant, ended).await?;
-    }
+    let mandates: Vec<_> = mandates.into_iter().map(MandateId::from_uuid).collect();
+    mandate::end(tenant, &mandates).await?;
+    kill_drill::note(tenant, certificate).await?;
     // Who may read the certificate stays; what may be done ends.
     tuple::remove_of_relation(tenant, &format!("connection:{id}"), "ceiling").await
 }
@@ -225,18 +241,41 @@ pub async fn certificate<A: relation::Action<Object = ConnectionId>>(
     serde_json::from_value(json).map_err(|_| StoreError::Corrupt("a certificate"))
 }
 
-/// Says that only the owner can mend the permit's connection.
+/// Says that only the owner can mend the permit's connection, and why: its credential of this version is beyond refreshing.
 ///
 /// # Errors
-/// `NotFound` where it is not active.
-pub async fn require_reconnect(tenant: &mut Tenant<RequireReconnect>) -> Result<(), StoreError> {
-    let (workspace, id) = (tenant.workspace().uuid(), tenant.object().uuid());
+/// `NotFound` where it is not active, or its credential is another by now.
+pub async fn require_reconnect(
+    tenant: &mut Tenant<RequireReconnect>,
+    version: i64,
+    reason: ReconnectReason,
+) -> Result<(), StoreError> {
+    let (workspace, id) = (tenant.workspace().uuid(), tenant.object());
+    credential::hold_lease_row(tenant, id).await?;
     let changed = sqlx::query!(
-        "update connections set state = 'reconnect_required' where workspace_id = $1 and id = $2 and state = 'active'",
+        "update connections c set state = 'reconnect_required', reconnect_reason = $4, reconnect_since = clock_timestamp() \
+         where c.workspace_id = $1 and c.id = $2 and c.state = 'active' and exists (select from credentials d \
+           where d.workspace_id = c.workspace_id and d.connection_id = c.id and d.field = 'access' and d.version = $3)",
         workspace,
-        id
+        id.uuid(),
+        version,
+        reason.as_str()
     )
     .execute(tenant.sql())
     .await?;
     if changed.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+}
+
+/// What was thought lost is there: the connection need not wait for its owner any longer.
+pub(crate) async fn revive<A: relation::Action>(tenant: &mut Tenant<A>, id: ConnectionId) -> Result<(), StoreError> {
+    let workspace = tenant.workspace().uuid();
+    sqlx::query!(
+        "update connections set state = 'active', reconnect_reason = null, reconnect_since = null \
+         where workspace_id = $1 and id = $2 and state = 'reconnect_required'",
+        workspace,
+        id.uuid()
+    )
+    .execute(tenant.sql())
+    .await?;
+    Ok(())
 }

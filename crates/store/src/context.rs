@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 /// How long a context is good for: longer than any transaction may last, and not much longer.
 const LIFE: Duration = Duration::from_secs(20);
 const BLOCK: usize = 64;
+/// For how long what a database's clock said is believed: if it is set meanwhile, contexts that rest on it end no later than this.
+const BELIEVED: Duration = Duration::from_secs(5);
 
 /// For whom a transaction speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,34 @@ impl Kind {
             Self::Account => "account",
             Self::Installation => "installation",
         }
+    }
+}
+
+/// The backend that a context is signed for, with the hour of its database: the one that judges the context. A node whose own clock is
+/// hours away from it must not be locked out, and must not sign contexts that live for hours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Backend {
+    pid: i32,
+    /// What the database's clock said, in milliseconds since 1970.
+    hour_ms: i64,
+    /// When it said so, since this machine's start.
+    asked: Duration,
+}
+
+impl Backend {
+    /// A backend that has just said its number and its hour.
+    pub(crate) fn new(pid: i32, hour_ms: i64, clock: &Clock) -> Self {
+        Self { pid, hour_ms, asked: clock.since_boot() }
+    }
+
+    /// Whether its hour need not be asked again.
+    pub(crate) fn is_believed(&self, clock: &Clock) -> bool {
+        clock.since_boot().saturating_sub(self.asked) < BELIEVED
+    }
+
+    fn hour_ms(&self, clock: &Clock) -> i64 {
+        let since = clock.since_boot().saturating_sub(self.asked).as_millis();
+        self.hour_ms.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
     }
 }
 
@@ -61,11 +91,12 @@ impl ContextKey {
     }
 
     /// The context of one transaction on one backend.
-    pub(crate) fn sign(&self, kind: Kind, subject: Uuid, backend: i32, clock: &Clock) -> String {
-        let expires = (clock.now() + LIFE).unix_timestamp_nanos() / 1_000_000;
+    pub(crate) fn sign(&self, kind: Kind, subject: Uuid, backend: Backend, clock: &Clock) -> String {
+        let life = i64::try_from(LIFE.as_millis()).unwrap_or(0);
+        let expires = backend.hour_ms(clock).saturating_add(life);
         let claim = format!("{}|{subject}|{expires}", kind.as_str());
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.bytes.as_slice());
-        let mac = hmac::sign(&key, format!("{claim}|{backend}").as_bytes());
+        let mac = hmac::sign(&key, format!("{claim}|{}", backend.pid).as_bytes());
         format!("{claim}|{}", hex::encode(mac))
     }
 }

@@ -13,7 +13,7 @@ pub async fn get<A: Action>(tenant: &mut Tenant<A>, id: Option<DataKeyId>) -> Re
     let workspace = tenant.workspace().uuid();
     let row = sqlx::query!(
         "select id, epoch, wrapped from data_keys where workspace_id = $1 and ($2::uuid is null or id = $2) \
-         order by created_at desc limit 1",
+         order by generation desc limit 1",
         workspace,
         id.map(Id::uuid),
     )

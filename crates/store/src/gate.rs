@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use domain::environment::Environment;
 use sqlx::PgPool;
 
-use crate::{Store, StoreError, migrate};
+use crate::{Lookup, Store, StoreError, migrate};
 
 /// What this process expects of its database.
 #[derive(Debug, Clone)]
@@ -24,13 +24,7 @@ pub struct Expectation<'a> {
 /// `Unavailable` where the database does not answer. What is wrong with a database that answers is the list.
 pub async fn check(store: &Store, expected: &Expectation<'_>) -> Result<Vec<String>, StoreError> {
     let mut faults = Vec::new();
-    let pools = [
-        ("app", &store.app),
-        ("ledger", store.ledger.pool()),
-        ("lookup", &store.lookup.pool),
-        ("loader", &store.loader.pool),
-    ];
-    for (role, pool) in pools {
+    for (role, pool) in store.pools() {
         check_role(pool, expected.installation, role, &mut faults).await?;
         // A role may have settings of its own: each login is asked what holds for it.
         check_server(pool, &mut faults).await?;
@@ -39,14 +33,19 @@ pub async fn check(store: &Store, expected: &Expectation<'_>) -> Result<Vec<Stri
     faults.retain(|fault| said.insert(fault.clone()));
     if faults.is_empty() {
         check_tables(&store.loader.pool, &mut faults).await?;
-        check_installation(store, expected, &mut faults).await?;
+        check_installation(&store.lookup, expected, &mut faults).await?;
     }
     Ok(faults)
 }
 
 /// No login that serves is a superuser, an owner, CREATEROLE or BYPASSRLS, itself or through a membership; each has the one
 /// group that its work needs, and none of the others'.
-async fn check_role(pool: &PgPool, installation: &str, role: &str, faults: &mut Vec<String>) -> Result<(), StoreError> {
+pub(crate) async fn check_role(
+    pool: &PgPool,
+    installation: &str,
+    role: &str,
+    faults: &mut Vec<String>,
+) -> Result<(), StoreError> {
     let login = sqlx::query_scalar!("select current_user::text as \"name!\"").fetch_one(pool).await?;
     let powers = sqlx::query!(
         "select r.rolname::text as \"name!\", r.rolsuper as \"superuser!\", r.rolcreaterole as \"createrole!\", \
@@ -82,7 +81,7 @@ async fn check_role(pool: &PgPool, installation: &str, role: &str, faults: &mut 
     Ok(())
 }
 
-async fn check_server(pool: &PgPool, faults: &mut Vec<String>) -> Result<(), StoreError> {
+pub(crate) async fn check_server(pool: &PgPool, faults: &mut Vec<String>) -> Result<(), StoreError> {
     let version = sqlx::query_scalar!("select current_setting('server_version_num')::integer as \"version!\"")
         .fetch_one(pool)
         .await?;
@@ -111,12 +110,13 @@ async fn check_tables(pool: &PgPool, faults: &mut Vec<String>) -> Result<(), Sto
     Ok(())
 }
 
-async fn check_installation(
-    store: &Store,
+/// Whether a database is this installation's, and its schema this binary's.
+pub(crate) async fn check_installation(
+    lookup: &Lookup,
     expected: &Expectation<'_>,
     faults: &mut Vec<String>,
 ) -> Result<(), StoreError> {
-    let found = match store.lookup.installation().await {
+    let found = match lookup.installation().await {
         Ok(found) => found,
         Err(StoreError::Unavailable(error)) => return Err(StoreError::Unavailable(error)),
         Err(_) => {

@@ -1,12 +1,13 @@
 //! Jobs: work that must follow a commit, enqueued in the transaction of its cause. The outbox is nothing else: a side effect is
 //! a job whose kind names it.
 
+use std::time::Duration;
+
 use domain::id::{Id, JobId, WorkspaceId};
 use relation::Action;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{StoreError, Tenant};
+use crate::{StoreError, Tenant, epoch::interval};
 
 /// A job that this process holds for the length of its lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +24,20 @@ pub struct Claimed {
     pub attempts: i32,
 }
 
-/// Enqueues a job, to run no sooner than `run_at`.
+/// What waits of one kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backlog {
+    /// The kind.
+    pub kind: String,
+    /// How many are due and unclaimed.
+    pub due: i64,
+    /// How many have been claimed so often that somebody should look.
+    pub failing: i64,
+    /// For how many seconds the oldest of those that are due has been so.
+    pub oldest_s: f64,
+}
+
+/// Enqueues a job, to run no sooner than so long from now by the database's clock: whoever claims it asks that one, too.
 ///
 /// # Errors
 /// `Unavailable`.
@@ -32,16 +46,17 @@ pub async fn enqueue<A: Action>(
     id: JobId,
     kind: &str,
     subject: impl Id,
-    run_at: OffsetDateTime,
+    after: Duration,
 ) -> Result<(), StoreError> {
+    let after = interval(after)?;
     let workspace = tenant.workspace().uuid();
     sqlx::query!(
-        "insert into jobs (workspace_id, id, kind, subject, run_at) values ($1, $2, $3, $4, $5)",
+        "insert into jobs (workspace_id, id, kind, subject, run_at) values ($1, $2, $3, $4, clock_timestamp() + $5::interval)",
         workspace,
         id.uuid(),
         kind,
         subject.uuid(),
-        run_at,
+        after,
     )
     .execute(tenant.sql())
     .await?;

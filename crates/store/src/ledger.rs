@@ -1,37 +1,39 @@
 //! The ledger's entrance: one task a node collects the acts that wait and admits them a batch in one call, and another settles.
 //!
 //! The ledger's role can call these functions and nothing else. What is true after an answer: `Admitted` is durable and its units
-//! are taken; nothing else took anything.
+//! are taken; nothing else took anything. What was admitted is ended by this node, however long the database is away meanwhile:
+//! `admission` and `settlement` hold the two halves, `epoch` what happens when the database turns out to be another one.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
 
 use domain::{
-    act::{IdempotencyKey, SEND_WITHIN},
+    act::IdempotencyKey,
     clock::Clock,
-    id::{ActId, BudgetId, ConnectionId, DataKeyId, Id, NodeId, WorkspaceId},
+    id::{ActId, BudgetId, ConnectionId, DataKeyId, NodeId, WorkspaceId},
 };
 use relation::{Permit, action::Perform};
 use sqlx::PgPool;
 use time::OffsetDateTime;
-use tokio::sync::{Mutex, mpsc, oneshot};
-use uuid::Uuid;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::StoreError;
 
+mod admission;
 mod columns;
+mod epoch;
+mod settlement;
 
-use columns::{Acts, Endings};
+use admission::Waiting;
+pub use epoch::Raised;
+use settlement::Ending;
 
 /// The most acts of one call: past this a batch takes longer and gains nothing.
 const BATCH: usize = 64;
 /// The most acts that wait; the next is told that the ledger is busy.
 const QUEUE: usize = 4096;
-/// How often a workspace may be busy before its act waits for the lock, on a connection of its own.
-const SKIPS: u8 = 3;
-/// How long past its call's own time limit an act may be unsettled before anybody may call it ambiguous.
-const GRACE: Duration = Duration::from_secs(10);
-/// How long an outcome that could not be written rests before it is tried again.
-const RETRY: Duration = Duration::from_millis(250);
 
 /// An act that asks to be admitted.
 pub struct Entry {
@@ -111,6 +113,8 @@ pub enum Outcome {
         status: u16,
         /// Its scrubbed answer, sealed, for a replay.
         answer: Option<(Vec<u8>, DataKeyId)>,
+        /// What it really used of its budgets, where the provider said so; of the others it used what it reserved.
+        used: Vec<(BudgetId, u64)>,
     },
     /// It surely had no effect.
     NotSent,
@@ -118,27 +122,17 @@ pub enum Outcome {
     Ambiguous,
 }
 
-struct Waiting {
-    entry: Entry,
-    since: Duration,
-    skips: u8,
-    answer: oneshot::Sender<Result<Verdict, StoreError>>,
-}
-
-struct Ending {
-    ticket: Ticket,
-    outcome: Outcome,
-    /// Who waits to hear; nobody, once it was told that the outcome is not written yet.
-    answer: Option<oneshot::Sender<Result<bool, StoreError>>>,
-}
-
-impl Ending {
-    fn told_to_wait(mut self) -> Self {
-        if let Some(answer) = self.answer.take() {
-            drop(answer.send(Err(StoreError::Busy)));
-        }
-        self
-    }
+/// How the ledger stands, for those who watch it. Counts end at 10,000.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standing {
+    /// Acts that are admitted and not ended.
+    pub unsettled: i64,
+    /// The age of the oldest of them, in seconds.
+    pub oldest_unsettled_s: f64,
+    /// Acts that were called ambiguous within the last day.
+    pub ambiguous: i64,
+    /// Budgets that owe something to their next window.
+    pub indebted: i64,
 }
 
 /// The ledger, as a node reaches it.
@@ -150,6 +144,8 @@ pub struct Ledger {
     admissions: mpsc::Sender<Waiting>,
     endings: mpsc::Sender<Ending>,
     queues: Arc<Mutex<Option<Queues>>>,
+    /// How much durable WAL this node has seen, in bytes; negative before it has looked.
+    flushed: Arc<AtomicI64>,
 }
 
 /// The ends of the queues that [`Ledger::run`] takes from.
@@ -162,7 +158,8 @@ impl Ledger {
     pub(crate) fn new(pool: PgPool, node: NodeId, clock: Clock) -> Self {
         let (admissions, waiting) = mpsc::channel(QUEUE);
         let (endings, ending) = mpsc::channel(QUEUE);
-        Self { pool, node, clock, admissions, endings, queues: Arc::new(Mutex::new(Some(Queues { waiting, ending }))) }
+        let queues = Arc::new(Mutex::new(Some(Queues { waiting, ending })));
+        Self { pool, node, clock, admissions, endings, queues, flushed: Arc::new(AtomicI64::new(-1)) }
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -187,223 +184,38 @@ impl Ledger {
             return Ok(Verdict::Stale);
         }
         let (answer, verdict) = oneshot::channel();
-        let waiting = Waiting { entry, since: self.clock.since_boot(), skips: 0, answer };
+        let waiting = Waiting::new(entry, self.clock.since_boot(), answer);
         self.admissions.try_send(waiting).map_err(|_| StoreError::Busy)?;
         verdict.await.map_err(|_| StoreError::Busy)?
     }
 
-    /// Ends an act. `false`: it had been ended by somebody else, who had waited long enough to call it ambiguous.
+    /// Ends an act. `false`: its row was not there to be ended, or had been ended by this node before.
     ///
     /// # Errors
     /// `Unavailable`: the outcome is not written yet. It is kept in memory and written when the database is back.
     pub async fn settle(&self, ticket: Ticket, outcome: Outcome) -> Result<bool, StoreError> {
         let (answer, done) = oneshot::channel();
-        self.endings.send(Ending { ticket, outcome, answer: Some(answer) }).await.map_err(|_| StoreError::Busy)?;
+        self.endings.send(Ending::new(ticket, outcome, Some(answer))).await.map_err(|_| StoreError::Busy)?;
         done.await.map_err(|_| StoreError::Busy)?
     }
 
-    /// Admits and settles for as long as the process lives. Runs once; a second call has nothing to do.
-    pub async fn run(self) {
+    /// Admits and settles until `stopping` resolves; then what was handed over is still written, and it returns. Runs once; a second
+    /// call has nothing to do.
+    pub async fn run(self, stopping: impl Future<Output = ()>) {
         let Some(Queues { waiting, ending }) = self.queues.lock().await.take() else { return };
-        tokio::join!(self.admit_batches(waiting), self.settle_batches(ending));
-    }
-
-    async fn admit_batches(&self, mut queue: mpsc::Receiver<Waiting>) {
-        let mut held: Vec<Waiting> = Vec::new();
-        loop {
-            if held.is_empty() && queue.recv_many(&mut held, BATCH).await == 0 {
-                return;
-            }
-            while held.len() < BATCH
-                && let Ok(next) = queue.try_recv()
-            {
-                held.push(next);
-            }
-            let (patient, rest): (Vec<_>, Vec<_>) = held.drain(..).partition(|waiting| waiting.skips >= SKIPS);
-            let (batch, later) = fold(rest);
-            let (patient, last) = fold(patient);
-            held = later.into_iter().chain(last).collect();
-            // Those who were skipped too often wait for the lock beside the others, on a second connection.
-            let (again, waited) = tokio::join!(self.admit_batch(batch, false), self.admit_batch(patient, true));
-            held.extend(again.into_iter().chain(waited));
-        }
-    }
-
-    /// Admits a batch, and answers everybody but those whose workspace was busy: they are given back.
-    async fn admit_batch(&self, batch: Vec<Waiting>, wait: bool) -> Vec<Waiting> {
-        let mut busy = Vec::new();
-        let mut halves = vec![batch];
-        while let Some(mut half) = halves.pop() {
-            if half.is_empty() {
-                continue;
-            }
-            match self.call_admit(&half, wait).await {
-                Ok(verdicts) => {
-                    for (mut waiting, verdict) in half.into_iter().zip(verdicts) {
-                        match verdict {
-                            Answer::Said(verdict) => drop(waiting.answer.send(verdict)),
-                            Answer::Busy => {
-                                waiting.skips = waiting.skips.saturating_add(1);
-                                busy.push(waiting);
-                            }
-                        }
-                    }
-                }
-                // One bad act must not refuse its neighbours: the batch is halved until it stands alone.
-                Err(StoreError::Database(_) | StoreError::Conflict) if half.len() > 1 => {
-                    let second = half.split_off(half.len() / 2);
-                    halves.extend([second, half]);
-                }
-                Err(error) => self.refuse(half, wait, &error, &mut busy),
-            }
-        }
-        busy
-    }
-
-    fn refuse(&self, half: Vec<Waiting>, wait: bool, error: &StoreError, busy: &mut Vec<Waiting>) {
-        tracing::warn!(acts = half.len(), %error, "a batch was not admitted");
-        for waiting in half {
-            let patience = self.clock.since_boot().saturating_sub(waiting.since) < SEND_WITHIN;
-            if wait && patience && is_lock_timeout(error) {
-                busy.push(waiting);
-            } else {
-                self.disown(&waiting.entry);
-                drop(waiting.answer.send(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed))));
-            }
-        }
-    }
-
-    /// A call that failed may have committed. Nothing of it was sent, and its owner says so as soon as the database listens again.
-    fn disown(&self, entry: &Entry) {
-        let ticket = Ticket { act: entry.act, workspace: entry.permit.workspace(), send_by: Duration::ZERO };
-        drop(self.endings.try_send(Ending { ticket, outcome: Outcome::NotSent, answer: None }));
-    }
-
-    async fn call_admit(&self, batch: &[Waiting], wait: bool) -> Result<Vec<Answer>, StoreError> {
-        // The time limit counts from before the call: however long the call takes, an act is not sent after it.
-        let send_by = self.clock.since_boot() + SEND_WITHIN;
-        let acts = Acts::of(batch.iter().map(|waiting| &waiting.entry), SEND_WITHIN + GRACE);
-        let rows = sqlx::query!(
-            "select ord as \"ord!\", verdict as \"verdict!\", prior, budget, remaining, resets_at from \
-             ledger_admit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
-            self.node.uuid(),
-            wait,
-            &acts.workspace,
-            &acts.epoch,
-            &acts.revision,
-            &acts.installation,
-            &acts.principal,
-            &acts.key as &[Option<String>],
-            &acts.hash,
-            &acts.id,
-            &acts.mandate,
-            &acts.connection,
-            &acts.action,
-            &acts.effect,
-            &acts.patience_ms,
-            &acts.unit_act,
-            &acts.unit_budget,
-            &acts.unit_units,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        if rows.len() != batch.len() {
-            return Err(StoreError::Corrupt("the ledger answers every act once"));
-        }
-        Ok(batch
-            .iter()
-            .zip(rows)
-            .map(|(waiting, row)| {
-                let entry = &waiting.entry;
-                Answer::Said(match row.verdict.as_str() {
-                    "busy" => return Answer::Busy,
-                    "admitted" => {
-                        Ok(Verdict::Admitted(Ticket { act: entry.act, workspace: entry.permit.workspace(), send_by }))
-                    }
-                    "replay" => prior(row.prior).map(Verdict::Replay),
-                    "conflict" => Ok(Verdict::Conflict),
-                    "stale" => Ok(Verdict::Stale),
-                    "over" => over(row.budget, row.remaining, row.resets_at),
-                    "unknown" => Err(StoreError::NotFound),
-                    _ => Err(StoreError::Corrupt("a verdict of the ledger")),
-                })
-            })
-            .collect())
-    }
-
-    async fn settle_batches(&self, mut queue: mpsc::Receiver<Ending>) {
-        let mut held: Vec<Ending> = Vec::new();
-        loop {
-            if held.is_empty() {
-                if queue.recv_many(&mut held, BATCH).await == 0 {
-                    return;
-                }
-            } else {
-                // What could not be written waits for the database, together with whatever comes meanwhile.
-                tokio::time::sleep(RETRY).await;
-                while held.len() < QUEUE
-                    && let Ok(next) = queue.try_recv()
-                {
-                    held.push(next);
-                }
-            }
-            let mut kept = Vec::new();
-            while !held.is_empty() {
-                let batch: Vec<_> = held.drain(..held.len().min(BATCH)).collect();
-                kept.extend(self.settle_batch(batch).await);
-            }
-            held = kept;
-        }
-    }
-
-    /// Settles a batch; gives back what must be tried again.
-    async fn settle_batch(&self, batch: Vec<Ending>) -> Vec<Ending> {
-        let error = match self.call_settle(&batch).await {
-            Ok(ended) => {
-                for ending in batch {
-                    let ended = ended.contains(&ending.ticket.act.uuid());
-                    ending.answer.map(|answer| answer.send(Ok(ended)));
-                }
-                return Vec::new();
-            }
-            Err(error) => error,
-        };
-        tracing::warn!(acts = batch.len(), %error, "a batch was not settled yet");
-        match error {
-            StoreError::Unavailable(_) => batch.into_iter().map(Ending::told_to_wait).collect(),
-            // One bad outcome must not hold its neighbours: each is tried by itself, and only that one is given up.
-            _ if batch.len() > 1 => {
-                let mut kept = Vec::new();
-                for ending in batch {
-                    kept.extend(Box::pin(self.settle_batch(vec![ending])).await);
-                }
-                kept
-            }
-            _ if may_pass(&error) => batch.into_iter().map(Ending::told_to_wait).collect(),
-            _ => {
-                for ending in batch {
-                    ending.told_to_wait();
-                }
-                Vec::new()
-            }
-        }
-    }
-
-    async fn call_settle(&self, endings: &[Ending]) -> Result<HashSet<Uuid>, StoreError> {
-        let columns = Endings::of(endings.iter().map(|ending| (&ending.ticket, &ending.outcome)));
-        let ended = sqlx::query_scalar!(
-            "select ended as \"ended!\" from ledger_settle($1, $2, $3, $4, $5, $6, $7) ended",
-            self.node.uuid(),
-            &columns.workspace,
-            &columns.id,
-            &columns.state,
-            &columns.status as &[Option<i16>],
-            &columns.answer as &[Option<Vec<u8>>],
-            &columns.answer_key as &[Option<Uuid>],
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(ended.into_iter().collect())
+        let (tell, told) = watch::channel(false);
+        let (patience, patient) = mpsc::channel(QUEUE);
+        let (again, retried) = mpsc::channel(QUEUE);
+        tokio::join!(
+            async {
+                stopping.await;
+                tell.send_replace(true);
+            },
+            self.admit_batches(Inbox { queue: waiting, told: told.clone() }, patience),
+            self.admit_patiently(patient),
+            self.settle_batches(Inbox { queue: ending, told }, again),
+            self.settle_again(retried),
+        );
     }
 
     /// Calls acts ambiguous that nobody settled in time, on whichever node they were. Returns how many.
@@ -422,54 +234,48 @@ impl Ledger {
     pub async fn expire(&self) -> Result<i32, StoreError> {
         Ok(sqlx::query_scalar!("select ledger_expire(1000)").fetch_one(&self.pool).await?.unwrap_or(0))
     }
-}
 
-enum Answer {
-    Said(Result<Verdict, StoreError>),
-    Busy,
-}
-
-/// Of acts with the same key in one batch, the later waits for the first: the database can only replay what is there.
-fn fold(waiting: Vec<Waiting>) -> (Vec<Waiting>, Vec<Waiting>) {
-    let mut seen = HashSet::new();
-    waiting.into_iter().partition(|waiting| {
-        let entry = &waiting.entry;
-        entry.key.as_ref().is_none_or(|key| {
-            seen.insert((entry.permit.workspace(), entry.permit.principal().reference(), key.clone()))
-        })
-    })
-}
-
-fn prior(act: Option<Uuid>) -> Result<ActId, StoreError> {
-    act.map(ActId::from_uuid).ok_or(StoreError::Corrupt("a replay names its act"))
-}
-
-fn over(
-    budget: Option<Uuid>,
-    remaining: Option<i64>,
-    resets_at: Option<OffsetDateTime>,
-) -> Result<Verdict, StoreError> {
-    let (Some(budget), Some(resets_at)) = (budget, resets_at) else {
-        return Err(StoreError::Corrupt("a refusal names its budget"));
-    };
-    let remaining = remaining.and_then(|units| u64::try_from(units).ok()).unwrap_or(0);
-    Ok(Verdict::Over { budget: BudgetId::from_uuid(budget), remaining, resets_at })
-}
-
-/// Whether the same statement may succeed later: all but bad data (class 22), broken integrity (23), and what cannot be read.
-fn may_pass(error: &StoreError) -> bool {
-    match error {
-        StoreError::Database(sqlx::Error::Database(cause)) => {
-            cause.code().is_none_or(|code| !code.starts_with("22") && !code.starts_with("23"))
-        }
-        _ => false,
+    /// How the ledger stands.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn standing(&self) -> Result<Standing, StoreError> {
+        Ok(sqlx::query_as!(
+            Standing,
+            "select unsettled as \"unsettled!\", oldest_unsettled_s as \"oldest_unsettled_s!\", ambiguous as \"ambiguous!\", \
+             indebted as \"indebted!\" from ledger_standing()"
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 }
 
-/// SQLSTATE 55P03, `lock_not_available`.
-fn is_lock_timeout(error: &StoreError) -> bool {
+/// A queue whose reader is told when nothing more will come.
+struct Inbox<T> {
+    queue: mpsc::Receiver<T>,
+    told: watch::Receiver<bool>,
+}
+
+impl<T> Inbox<T> {
+    /// Waits for up to a batch. Nothing: the process stops, and what had been handed over was taken.
+    async fn next(&mut self, held: &mut Vec<T>) -> usize {
+        loop {
+            if *self.told.borrow_and_update() {
+                self.queue.close();
+                return self.queue.recv_many(held, BATCH).await;
+            }
+            tokio::select! {
+                taken = self.queue.recv_many(held, BATCH) => return taken,
+                _ = self.told.changed() => {}
+            }
+        }
+    }
+}
+
+/// The SQLSTATE of an error, where it has one.
+fn code(error: &StoreError) -> Option<std::borrow::Cow<'_, str>> {
     match error {
-        StoreError::Database(sqlx::Error::Database(cause)) => cause.code().as_deref() == Some("55P03"),
-        _ => false,
+        StoreError::Database(sqlx::Error::Database(cause)) => cause.code(),
+        _ => None,
     }
 }

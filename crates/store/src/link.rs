@@ -1,5 +1,7 @@
 //! Connect links. Tokens, cookies, states and codes are stored as SHA-256 only: a copy of the database opens no link.
 
+use std::time::Duration;
+
 use domain::{
     id::{ConnectionId, DataKeyId, Id, LinkId},
     principal::{Cause, Identity},
@@ -10,7 +12,7 @@ use relation::{
 };
 use time::OffsetDateTime;
 
-use crate::{StoreError, Tenant, context::sha256};
+use crate::{StoreError, Tenant, context::sha256, epoch::interval};
 
 /// A link to be made.
 pub struct NewLink<'a> {
@@ -26,8 +28,8 @@ pub struct NewLink<'a> {
     pub return_url: &'a str,
     /// The connection that is to be consented to anew.
     pub reconnects: Option<ConnectionId>,
-    /// When it dies.
-    pub expires_at: OffsetDateTime,
+    /// How long it lives.
+    pub life: Duration,
 }
 
 /// The hash under which a token, cookie, state or code is stored and looked up.
@@ -35,20 +37,16 @@ pub fn digest(text: &str) -> Vec<u8> {
     sha256(text.as_bytes())
 }
 
-/// Makes a link.
+/// Makes a link, and tells when it dies: by the database's clock, which is asked when it is opened.
 ///
 /// # Errors
 /// `Conflict` where the return address is not a registered one, or the connection is not there.
-pub async fn create(
-    tenant: &mut Tenant<InviteOwner>,
-    new: &NewLink<'_>,
-    now: OffsetDateTime,
-) -> Result<(), StoreError> {
+pub async fn create(tenant: &mut Tenant<InviteOwner>, new: &NewLink<'_>) -> Result<OffsetDateTime, StoreError> {
     let workspace = tenant.workspace().uuid();
     let creator = tenant.principal().reference();
-    sqlx::query!(
+    let expires_at = sqlx::query_scalar!(
         "insert into connect_links (workspace_id, id, token_hash, provider, actions, return_url, reconnects, created_by, created_at, \
-         expires_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+         expires_at) values ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp(), clock_timestamp() + $9::interval) returning expires_at",
         workspace,
         new.id.uuid(),
         digest(new.token),
@@ -57,12 +55,11 @@ pub async fn create(
         new.return_url,
         new.reconnects.map(Id::uuid),
         creator,
-        now,
-        new.expires_at,
+        interval(new.life)?,
     )
-    .execute(tenant.sql())
+    .fetch_one(tenant.sql())
     .await?;
-    Ok(())
+    Ok(expires_at)
 }
 
 /// The link that this transaction is the consequence of.

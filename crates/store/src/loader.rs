@@ -1,6 +1,6 @@
 //! The entrance that reads facts: one workspace at a time, under a signed context, in one read-only snapshot of the database.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use domain::{
     budget::{Budget, Limit, Scope},
@@ -12,7 +12,12 @@ use relation::{Facts, Tuple};
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
-use crate::{ContextKey, StoreError, connection, context::Kind, snapshot::Snapshot, tenant};
+use crate::{
+    ContextKey, StoreError, connection,
+    context::{Backend, Kind},
+    snapshot::Snapshot,
+    tenant,
+};
 
 /// Reads facts.
 #[derive(Clone)]
@@ -20,6 +25,27 @@ pub struct Loader {
     pub(crate) pool: PgPool,
     pub(crate) key: Arc<ContextKey>,
     pub(crate) clock: Clock,
+}
+
+/// How long a reading of facts may take. A connection that swallows questions without a word is known by nothing else, and until then
+/// nobody is told yes or no.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Reads on a connection of the pool. One that does not answer in time is closed: given back, it would be waited for without end, and
+/// the pool would soon have no other.
+pub(crate) async fn answered<T>(
+    pool: &PgPool,
+    within: Duration,
+    reading: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut connection = pool.acquire().await?;
+    if let Ok(answer) = tokio::time::timeout(within, reading(&mut connection)).await {
+        return answer;
+    }
+    connection.close_on_drop();
+    tracing::warn!("the database did not answer in time; the connection is given up");
+    metrics::counter!("keyholder_silent_connections_total").increment(1);
+    Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut))
 }
 
 /// The most tuples that one workspace's snapshot holds; a workspace beyond it is refused rather than half loaded.
@@ -31,11 +57,34 @@ impl Loader {
     /// # Errors
     /// `Unavailable`.
     pub async fn head(&self, workspace: WorkspaceId) -> Result<Option<(i64, i64, i64)>, StoreError> {
-        let (mut transaction, head) =
-            tenant::begin(&self.pool, &self.key, &self.clock, Kind::Workspace, workspace.uuid(), false).await?;
-        let Some((epoch, revision)) = head else { return Ok(None) };
-        let installation = installation_revision(&mut transaction).await?;
-        Ok(Some((epoch, revision, installation)))
+        answered(&self.pool, ANSWERED_WITHIN, async |sql: &mut PgConnection| {
+            let backend = tenant::backend(sql, &self.clock).await?;
+            let mut transaction = sqlx::Connection::begin(sql).await?;
+            let Some((epoch, revision)) = self.enter(&mut transaction, workspace, backend).await? else {
+                return Ok(None);
+            };
+            let installation = installation_revision(&mut transaction).await?;
+            Ok(Some((epoch, revision, installation)))
+        })
+        .await
+    }
+
+    /// Enters the workspace's context, and meets its head.
+    async fn enter(
+        &self,
+        sql: &mut PgConnection,
+        workspace: WorkspaceId,
+        backend: Backend,
+    ) -> Result<Option<(i64, i64)>, StoreError> {
+        let context = self.key.sign(Kind::Workspace, workspace.uuid(), backend, &self.clock);
+        let head = sqlx::query!(
+            "select epoch as \"epoch!\", revision as \"revision!\" from enter($1, 'workspace', $2, false)",
+            context,
+            workspace.uuid()
+        )
+        .fetch_optional(sql)
+        .await?;
+        Ok(head.map(|head| (head.epoch, head.revision)))
     }
 
     /// Everything about a workspace that permission and budgets are decided from, all of one revision.
@@ -43,23 +92,18 @@ impl Loader {
     /// # Errors
     /// `NotFound`; `Unavailable`; `Corrupt` for a workspace with more facts than a snapshot may hold.
     pub async fn snapshot(&self, workspace: WorkspaceId) -> Result<Snapshot, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let backend = tenant::backend_pid(&mut connection).await?;
+        answered(&self.pool, ANSWERED_WITHIN, async |sql: &mut PgConnection| self.read(sql, workspace).await).await
+    }
+
+    async fn read(&self, sql: &mut PgConnection, workspace: WorkspaceId) -> Result<Snapshot, StoreError> {
+        let backend = tenant::backend(sql, &self.clock).await?;
         let mut transaction =
-            sqlx::Connection::begin_with(&mut *connection, "begin isolation level repeatable read, read only").await?;
-        let context = self.key.sign(Kind::Workspace, workspace.uuid(), backend, &self.clock);
-        let head = sqlx::query!(
-            "select epoch as \"epoch!\", revision as \"revision!\" from enter($1, 'workspace', $2, false)",
-            context,
-            workspace.uuid()
-        )
-        .fetch_optional(&mut *transaction)
-        .await?
-        .ok_or(StoreError::NotFound)?;
+            sqlx::Connection::begin_with(sql, "begin isolation level repeatable read, read only").await?;
+        let (epoch, revision) = self.enter(&mut transaction, workspace, backend).await?.ok_or(StoreError::NotFound)?;
         let installation = installation_revision(&mut transaction).await?;
         let tuples = tuples(&mut transaction).await?;
         let name = sqlx::query_scalar!("select name from workspaces").fetch_one(&mut *transaction).await?;
-        let facts = Facts::new(workspace, (head.epoch, head.revision, installation), tuples);
+        let facts = Facts::new(workspace, (epoch, revision, installation), tuples);
         let snapshot = Snapshot {
             name,
             connections: connection::all(&mut transaction, &facts).await?,

@@ -10,7 +10,10 @@ use sqlx::{PgPool, postgres::types::PgInterval};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{StoreError, job::Claimed};
+use crate::{
+    StoreError,
+    job::{Backlog, Claimed},
+};
 
 /// The look-ups.
 #[derive(Clone)]
@@ -187,5 +190,31 @@ impl Lookup {
                 attempts: row.attempts,
             })
             .collect())
+    }
+
+    /// Lets a job that failed rest before anybody claims it again.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn postpone_job(&self, job: &Claimed, rest: Duration) -> Result<(), StoreError> {
+        let rest = PgInterval::try_from(rest).map_err(|_| StoreError::Corrupt("a rest of whole microseconds"))?;
+        sqlx::query!("select lookup_postpone_job($1, $2, $3)", job.workspace.uuid(), job.job.uuid(), rest)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// What waits, by kinds; `failing` are those that were claimed so often.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn job_backlog(&self, often: i32) -> Result<Vec<Backlog>, StoreError> {
+        Ok(sqlx::query_as!(
+            Backlog,
+            "select kind as \"kind!\", due as \"due!\", failing as \"failing!\", oldest_s as \"oldest_s!\" from lookup_job_backlog($1)",
+            often
+        )
+        .fetch_all(&self.pool)
+        .await?)
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{StoreError, Tenant, tuple};
+use crate::{StoreError, Tenant, budget, tuple};
 
 pub(crate) struct Row {
     pub(crate) id: Uuid,
@@ -94,20 +94,14 @@ pub async fn revoke(tenant: &mut Tenant<RevokeMandate>, now: OffsetDateTime) -> 
     if ended.rows_affected() == 0 {
         return Err(StoreError::NotFound);
     }
-    end(tenant, id).await
+    end(tenant, &[id]).await
 }
 
-/// What ends with a mandate: its grant, which stays as a memory of who had it, and its own budgets. An act of it that is still under
-/// way finds no budget to give its units back to, and none is needed.
-pub(crate) async fn end<A: Action>(tenant: &mut Tenant<A>, id: MandateId) -> Result<(), StoreError> {
-    let workspace = tenant.workspace().uuid();
-    tuple::turn(tenant, &format!("mandate:{id}"), "grantee", "former_grantee").await?;
-    sqlx::query!(
-        "delete from budgets where workspace_id = $1 and scope = 'mandate' and subject = $2",
-        workspace,
-        id.to_string()
-    )
-    .execute(tenant.sql())
-    .await?;
-    Ok(())
+/// What ends with mandates: their grants, which stay as a memory of who had them, and their own budgets. An act of theirs that is still
+/// under way finds no budget to give its units back to, and none is needed.
+pub(crate) async fn end<A: Action>(tenant: &mut Tenant<A>, mandates: &[MandateId]) -> Result<(), StoreError> {
+    for id in mandates {
+        tuple::turn(tenant, &format!("mandate:{id}"), "grantee", "former_grantee").await?;
+    }
+    budget::remove_of_mandates(tenant, mandates).await
 }

@@ -10,17 +10,22 @@ use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr,
     migrate::{Migration, MigrationType, Migrator},
 };
+use std::collections::BTreeSet;
+use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
-use crate::{Address, ContextKey};
+use crate::{Address, ContextKey, login::MADE};
 
 /// The groups that hold the privileges of the logins that serve.
 pub const GROUPS: [&str; 4] = ["app", "ledger", "lookup", "loader"];
 
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "foundation", include_str!("../migrations/0001_foundation.sql")),
     (2, "lookups", include_str!("../migrations/0002_lookups.sql")),
     (3, "ledger", include_str!("../migrations/0003_ledger.sql")),
+    (4, "operators", include_str!("../migrations/0004_operators.sql")),
+    (5, "key life", include_str!("../migrations/0005_key_life.sql")),
+    (6, "provider files", include_str!("../migrations/0006_provider_files.sql")),
 ];
 /// The iterations of SCRAM-SHA-256 that PostgreSQL itself uses (RFC 7677 asks for at least as many).
 const SCRAM_ITERATIONS: u32 = 4096;
@@ -47,6 +52,9 @@ pub enum MigrateError {
     /// The database holds an installation of another environment or root key.
     #[error("the database belongs to another installation: {0}")]
     Foreign(&'static str),
+    /// Two generations of logins are alive: the older must go before there is a third.
+    #[error("two generations of logins are alive already ({0}): retire the older one first")]
+    TwoAlive(String),
     /// The database does not answer, or a statement failed.
     #[error("the database could not be prepared")]
     Database(#[source] sqlx::Error),
@@ -177,6 +185,17 @@ async fn record(sql: &mut PgConnection, installation: &Installation<'_>) -> Resu
     Ok(())
 }
 
+/// What became of the logins that a newer generation has replaced.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Retired {
+    /// Gone.
+    pub dropped: Vec<String>,
+    /// Still used, by so many sessions: left as they are.
+    pub in_use: Vec<(String, i64)>,
+    /// The newest generation, which is never dropped.
+    pub kept: Vec<String>,
+}
+
 /// Makes the next generation of logins, one a group. Those that are there stay: a rotation has two alive.
 ///
 /// # Errors
@@ -184,24 +203,104 @@ async fn record(sql: &mut PgConnection, installation: &Installation<'_>) -> Resu
 pub async fn create_logins(owner: &Address, installation: &str) -> Result<Vec<Login>, MigrateError> {
     let installation = checked(installation)?;
     let mut sql = PgConnection::connect_with(&owner.0).await?;
-    let pattern = format!("^{installation}_(app|ledger|lookup|loader)_([0-9]+)$");
-    let newest = sqlx::query_scalar!(
-        "select max(substring(rolname from '[0-9]+$')::integer) from pg_roles where rolname ~ $1 and rolcanlogin",
-        pattern
-    )
-    .fetch_one(&mut sql)
-    .await?
-    .unwrap_or(0);
+    let newest = generations(&mut sql, installation).await?.iter().map(|(number, _)| *number).max().unwrap_or(0);
+    let made = sqlx::query_scalar!("select clock_timestamp() as \"now!\"").fetch_one(&mut sql).await?;
+    let made = made.replace_nanosecond(0).unwrap_or(made).format(&Rfc3339).unwrap_or_default();
     let mut logins = Vec::new();
     for group in GROUPS {
         let name = format!("{installation}_{group}_{}", newest + 1);
         let password = Zeroizing::new(random::token());
         let verifier = scram_verifier(&password);
         run(&mut sql, format!("create role {name} login password '{verifier}' in role {installation}_{group}")).await?;
+        // The server does not keep when a role was made; that it is overdue is told from here.
+        run(&mut sql, format!("comment on role {name} is '{MADE}{made}'")).await?;
         logins.push(Login { group, name, password });
     }
     sql.close().await?;
     Ok(logins)
+}
+
+/// Begins a rotation: makes the next generation of logins beside the one in use.
+///
+/// # Errors
+/// `TwoAlive` where a rotation is under way already; `Rights`.
+pub async fn rotate_logins(owner: &Address, installation: &str) -> Result<Vec<Login>, MigrateError> {
+    let mut sql = PgConnection::connect_with(&owner.0).await?;
+    let alive: BTreeSet<i32> =
+        generations(&mut sql, checked(installation)?).await?.into_iter().map(|(number, _)| number).collect();
+    sql.close().await?;
+    if alive.len() > 1 {
+        return Err(MigrateError::TwoAlive(alive.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
+    }
+    create_logins(owner, installation).await
+}
+
+/// Ends a rotation: drops the logins of every generation but the newest that no session uses.
+///
+/// A login is first closed to new sessions and then looked at again, so that none slips in before it goes.
+///
+/// # Errors
+/// `Rights`.
+pub async fn retire_logins(owner: &Address, installation: &str) -> Result<Retired, MigrateError> {
+    let installation = checked(installation)?;
+    let mut sql = PgConnection::connect_with(&owner.0).await?;
+    let logins = generations(&mut sql, installation).await?;
+    let newest = logins.iter().map(|(number, _)| *number).max().unwrap_or(0);
+    let mut retired = Retired::default();
+    for (number, name) in logins {
+        if number == newest {
+            retired.kept.push(name);
+            continue;
+        }
+        let mut sessions = sessions(&mut sql, &name).await?;
+        if sessions == 0 {
+            run(&mut sql, format!("alter role {name} nologin")).await?;
+            sessions = self::sessions(&mut sql, &name).await?;
+            if sessions == 0 {
+                run(&mut sql, format!("drop role {name}")).await?;
+                retired.dropped.push(name);
+                continue;
+            }
+            run(&mut sql, format!("alter role {name} login")).await?;
+        }
+        retired.in_use.push((name, sessions));
+    }
+    sql.close().await?;
+    Ok(retired)
+}
+
+/// Drops logins that were made a moment ago and are of no use to anybody.
+///
+/// # Errors
+/// `Rights`.
+pub async fn drop_logins(owner: &Address, made: &[Login]) -> Result<(), MigrateError> {
+    let mut sql = PgConnection::connect_with(&owner.0).await?;
+    for login in made {
+        run(&mut sql, format!("drop role if exists {}", login.name)).await?;
+    }
+    sql.close().await?;
+    Ok(())
+}
+
+/// Every login that was made for an installation, with its generation. One that a broken-off retirement left without the right to
+/// log in is among them.
+async fn generations(sql: &mut PgConnection, installation: &str) -> Result<Vec<(i32, String)>, MigrateError> {
+    let pattern = format!("^{installation}_(app|ledger|lookup|loader)_([0-9]{{1,8}})$");
+    let rows = sqlx::query!(
+        "select substring(rolname from '[0-9]+$')::integer as \"number!\", rolname::text as \"name!\" from pg_roles \
+         where rolname ~ $1 order by 1, 2",
+        pattern
+    )
+    .fetch_all(sql)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.number, row.name)).collect())
+}
+
+/// How many sessions a login has, in whichever database of the cluster.
+async fn sessions(sql: &mut PgConnection, login: &str) -> Result<i64, MigrateError> {
+    let count =
+        sqlx::query_scalar!("select count(*) as \"count!\" from pg_stat_activity where usename::text = $1", login);
+    Ok(count.fetch_one(sql).await?)
 }
 
 /// The verifier of a password as PostgreSQL stores it (RFC 5802 §3), so that no statement ever carries the password.

@@ -12,14 +12,14 @@ use domain::{
 };
 use relation::{Permit, action::OpenForAct};
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::{
     ContextKey, StoreError,
-    context::Kind,
+    context::{Backend, Kind},
     credential::{SealedField, Stored},
-    tenant::backend_pid,
+    tenant::backend,
     workspace::WrappedKey,
 };
 
@@ -51,18 +51,20 @@ pub struct Opener {
     clock: Clock,
     requests: mpsc::Sender<Waiting>,
     queue: Arc<Mutex<Option<mpsc::Receiver<Waiting>>>>,
+    /// Says that the login of the connection at hand is another now.
+    turns: watch::Receiver<()>,
 }
 
 /// A connection with the pid of its backend, which its contexts are signed for.
 struct Line {
     sql: PoolConnection<Postgres>,
-    backend: i32,
+    backend: Backend,
 }
 
 impl Opener {
-    pub(crate) fn new(pool: PgPool, key: Arc<ContextKey>, clock: Clock) -> Self {
+    pub(crate) fn new(pool: PgPool, key: Arc<ContextKey>, clock: Clock, turns: watch::Receiver<()>) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
-        Self { pool, key, clock, requests, queue: Arc::new(Mutex::new(Some(queue))) }
+        Self { pool, key, clock, requests, queue: Arc::new(Mutex::new(Some(queue))), turns }
     }
 
     /// The sealed credential of the connection that the permit's mandate opens.
@@ -76,11 +78,21 @@ impl Opener {
     }
 
     /// Answers for as long as the process lives. Runs once; a second call has nothing to do.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let Some(mut queue) = self.queue.lock().await.take() else { return };
         let mut line = None;
         let mut batch = Vec::new();
-        while queue.recv_many(&mut batch, BATCH).await > 0 {
+        loop {
+            tokio::select! {
+                // A login that ends waits for no act: its connection goes back, and is closed there.
+                Ok(()) = self.turns.changed() => {
+                    line = None;
+                    continue;
+                }
+                came = queue.recv_many(&mut batch, BATCH) => if came == 0 {
+                    return;
+                },
+            }
             let (current, late): (Vec<_>, Vec<_>) =
                 batch.drain(..).partition(|waiting: &Waiting| waiting.permit.is_live(&self.clock));
             for waiting in late {
@@ -111,7 +123,11 @@ impl Opener {
 
     async fn try_answer(&self, line: Option<Line>, batch: Vec<Waiting>) -> Result<Line, (Vec<Waiting>, StoreError)> {
         let mut line = match line {
-            Some(line) => line,
+            Some(line) if line.backend.is_believed(&self.clock) => line,
+            Some(mut line) => match backend(&mut line.sql, &self.clock).await {
+                Ok(asked) => Line { backend: asked, ..line },
+                Err(error) => return Err((batch, error)),
+            },
             None => match self.connect().await {
                 Ok(line) => line,
                 Err(error) => return Err((batch, error)),
@@ -130,7 +146,7 @@ impl Opener {
 
     async fn connect(&self) -> Result<Line, StoreError> {
         let mut sql = self.pool.acquire().await?;
-        let backend = backend_pid(&mut sql).await?;
+        let backend = backend(&mut sql, &self.clock).await?;
         Ok(Line { sql, backend })
     }
 
@@ -169,7 +185,7 @@ impl Opener {
     }
 
     /// The batch by workspaces, each with its signed context.
-    fn group(&self, backend: i32, batch: &[Waiting]) -> Groups {
+    fn group(&self, backend: Backend, batch: &[Waiting]) -> Groups {
         let mut by_workspace: BTreeMap<Uuid, Vec<(usize, Uuid)>> = BTreeMap::new();
         for (place, waiting) in batch.iter().enumerate() {
             let (workspace, mandate) = (waiting.permit.workspace().uuid(), waiting.permit.object().uuid());

@@ -49,3 +49,36 @@ pub async fn every_row(owner: &Address) -> Result<Vec<(String, String)>, StoreEr
     sql.close().await?;
     Ok(rows)
 }
+
+/// How much a table holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSize {
+    /// Its name.
+    pub table: String,
+    /// Its rows, counted.
+    pub rows: i64,
+    /// What it takes on disk with its indexes, in bytes.
+    pub bytes: i64,
+}
+
+/// What every table of the schema holds.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn table_sizes(owner: &Address) -> Result<Vec<TableSize>, StoreError> {
+    let mut sql = PgConnection::connect_with(&owner.0).await?;
+    let tables = sqlx::query!(
+        "select c.relname as \"name!\", pg_total_relation_size(c.oid) as \"bytes!\" from pg_class c \
+         where c.relnamespace = 'keyholder'::regnamespace and c.relkind = 'r' order by 1"
+    )
+    .fetch_all(&mut sql)
+    .await?;
+    let mut sizes = Vec::new();
+    for table in tables {
+        let statement = format!("select count(*) from keyholder.\"{}\"", table.name);
+        let rows = sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&mut sql).await?;
+        sizes.push(TableSize { table: table.name, rows, bytes: table.bytes });
+    }
+    sql.close().await?;
+    Ok(sizes)
+}

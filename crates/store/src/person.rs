@@ -71,12 +71,37 @@ impl Person {
     pub async fn keep_receipt(
         &mut self,
         receipt: ConsentId,
+        connection: (WorkspaceId, ConnectionId),
+        terms: (&[String], &[String]),
+        at: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        self.keep(receipt, connection, terms, "consented", at).await
+    }
+
+    /// Keeps the receipt of what the operator brought along for the person, which says that nobody consented here.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn keep_import_receipt(
+        &mut self,
+        receipt: ConsentId,
+        connection: (WorkspaceId, ConnectionId),
+        terms: (&[String], &[String]),
+        at: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        self.keep(receipt, connection, terms, "imported", at).await
+    }
+
+    async fn keep(
+        &mut self,
+        receipt: ConsentId,
         (workspace, connection): (WorkspaceId, ConnectionId),
         (actions, scopes): (&[String], &[String]),
+        origin: &str,
         at: OffsetDateTime,
     ) -> Result<(), StoreError> {
         sqlx::query!(
-            "insert into consents (account_id, id, workspace_id, connection_id, actions, scopes, at) values ($1, $2, $3, $4, $5, $6, $7)",
+            "insert into consents (account_id, id, workspace_id, connection_id, actions, scopes, at, origin) values ($1, $2, $3, $4, $5, $6, $7, $8)",
             self.account.uuid(),
             receipt.uuid(),
             workspace.uuid(),
@@ -84,6 +109,7 @@ impl Person {
             actions,
             scopes,
             at,
+            origin,
         )
         .execute(&mut *self.transaction)
         .await?;

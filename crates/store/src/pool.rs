@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tracing::log::LevelFilter;
 
-use crate::{Address, ContextKey, Ledger, Loader, Lookup, Opener, StoreError, snapshot::Snapshots};
+use crate::{Address, ContextKey, Ledger, Loader, Lookup, Opener, StoreError, login::Logins, snapshot::Snapshots};
 
 /// How long a caller waits for a connection before it is told that there is none.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
@@ -47,6 +47,7 @@ pub struct Store {
     pub(crate) app: PgPool,
     pub(crate) key: Arc<ContextKey>,
     pub(crate) clock: Clock,
+    pub(crate) logins: Logins,
     /// Questions asked before anybody is known.
     pub lookup: Lookup,
     /// Facts.
@@ -64,13 +65,15 @@ impl Store {
     pub fn open(options: StoreOptions) -> Self {
         let StoreOptions { urls, context_key, node, clock, connections } = options;
         let key = Arc::new(context_key);
+        let logins = Logins::new(&urls, clock.clone());
+        let pool = |address: Address, most| pool(&logins, address, most);
         let lookup = Lookup { pool: pool(urls.lookup, 4) };
         let loader = Loader { pool: pool(urls.loader, 6), key: Arc::clone(&key), clock: clock.clone() };
         let ledger = Ledger::new(pool(urls.ledger, 6), node, clock.clone());
         let app = pool(urls.app, connections);
-        let opener = Opener::new(app.clone(), Arc::clone(&key), clock.clone());
-        let snapshots = Snapshots::new(loader.clone(), clock.clone());
-        Self { app, key, clock, lookup, loader, ledger, opener, snapshots }
+        let opener = Opener::new(app.clone(), Arc::clone(&key), clock.clone(), logins.turns());
+        let snapshots = Snapshots::new(loader.clone(), clock.clone(), logins.turns());
+        Self { app, key, clock, logins, lookup, loader, ledger, opener, snapshots }
     }
 
     /// Closes every connection, waiting for those in use.
@@ -91,8 +94,9 @@ impl Store {
     }
 }
 
-fn pool(address: Address, most: u32) -> PgPool {
-    PgPoolOptions::new()
+fn pool(logins: &Logins, address: Address, most: u32) -> PgPool {
+    logins
+        .watch_over(PgPoolOptions::new())
         .max_connections(most)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
@@ -100,7 +104,7 @@ fn pool(address: Address, most: u32) -> PgPool {
 }
 
 /// Every statement and every idle transaction has an end: one long snapshot would slow the hot rows of everybody.
-fn with_limits(options: PgConnectOptions) -> PgConnectOptions {
+pub(crate) fn with_limits(options: PgConnectOptions) -> PgConnectOptions {
     options
         .application_name("keyholder")
         .options([

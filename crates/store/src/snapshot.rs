@@ -21,12 +21,15 @@ use domain::{
 };
 use moka::future::Cache;
 use relation::Facts;
-use sqlx::{PgConnection, postgres::PgListener};
+use sqlx::{
+    PgConnection,
+    postgres::{PgListener, PgPoolOptions},
+};
 use time::OffsetDateTime;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use uuid::Uuid;
 
-use crate::{Loader, StoreError};
+use crate::{Loader, StoreError, loader::answered};
 
 /// How long after the send time of the last returned nonce snapshots are trusted.
 const LEASE: Duration = Duration::from_secs(2);
@@ -87,6 +90,8 @@ pub struct Snapshots {
     announced: Cache<WorkspaceId, i64>,
     readings: Cache<WorkspaceId, Arc<Mutex<Reading>>>,
     lease: Arc<Lease>,
+    /// Says that the listening connection's login is another now.
+    turns: watch::Receiver<()>,
 }
 
 /// The newest reading of a workspace's facts: its place in the order of all that happens here, and what it found.
@@ -107,7 +112,7 @@ struct Lease {
 
 impl Snapshots {
     /// Snapshots read through this loader. Nothing is trusted until [`Snapshots::listen`] runs.
-    pub fn new(loader: Loader, clock: Clock) -> Self {
+    pub(crate) fn new(loader: Loader, clock: Clock, turns: watch::Receiver<()>) -> Self {
         let cache =
             Cache::builder().max_capacity(MOST_BYTES).weigher(|_, snapshot: &Arc<Snapshot>| snapshot.weight()).build();
         let announced = Cache::builder().max_capacity(100_000).time_to_live(Duration::from_mins(1)).build();
@@ -118,7 +123,7 @@ impl Snapshots {
             installation_changes: AtomicU64::new(0),
             listening: AtomicBool::new(false),
         });
-        Self { loader, clock, cache, announced, readings, lease }
+        Self { loader, clock, cache, announced, readings, lease, turns }
     }
 
     /// The facts of a workspace: from memory while the lease holds, else as the database has them now.
@@ -226,9 +231,18 @@ impl Snapshots {
 
     async fn listen_once(&self, node: NodeId) -> Result<(), StoreError> {
         let beat_channel = format!("keyholder_beat_{}", node.uuid().simple());
-        let mut listener = PgListener::connect_with(&self.loader.pool).await?;
+        let mut turns = self.turns.clone();
+        turns.mark_unchanged();
+        // A pool of its own: a listener that has fallen silent keeps its place in one, and the readings need theirs.
+        let own = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(SILENCE_MS));
+        let own = own.connect_lazy_with((*self.loader.pool.connect_options()).clone());
+        let mut listener = PgListener::connect_with(&own).await?;
         listener.ignore_pool_close_event(true);
-        listener.listen_all([CHANNEL, beat_channel.as_str()]).await?;
+        let listens = tokio::time::timeout(
+            Duration::from_millis(SILENCE_MS),
+            listener.listen_all([CHANNEL, beat_channel.as_str()]),
+        );
+        listens.await.map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))??;
         self.cache.invalidate_all();
         self.lease.listening.store(true, Ordering::Release);
         let mut beat = tokio::time::interval(BEAT);
@@ -240,8 +254,15 @@ impl Snapshots {
                         return Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed));
                     }
                     sent = (Uuid::from_bytes(domain::random::bytes()).to_string(), self.now_ms());
-                    sqlx::query!("select pg_notify($1, $2)", beat_channel, sent.0).execute(&self.loader.pool).await?;
+                    let word = (beat_channel.as_str(), sent.0.as_str());
+                    answered(&self.loader.pool, Duration::from_millis(SILENCE_MS), async |sql: &mut PgConnection| {
+                        sqlx::query!("select pg_notify($1, $2)", word.0, word.1).execute(sql).await?;
+                        Ok(())
+                    })
+                    .await?;
                 }
+                // Until the new connection listens, facts are asked of the database.
+                Ok(()) = turns.changed() => return Ok(()),
                 notification = listener.try_recv() => {
                     // None: the connection was lost, and with it whatever was said meanwhile.
                     let notification = notification?.ok_or(StoreError::Unavailable(sqlx::Error::WorkerCrashed))?;

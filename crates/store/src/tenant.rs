@@ -6,13 +6,17 @@ use domain::{
     id::{AuditId, Id, WorkspaceId},
     principal::Principal,
 };
-use relation::{Action, Permit, action::CreateWorkspace};
+use relation::{
+    Action, Permit,
+    action::{CreateWorkspace, ShredWorkspace},
+};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::{
     Store, StoreError, audit,
-    context::Kind,
+    context::{Backend, Kind},
     snapshot::{self, Snapshots},
 };
 
@@ -23,6 +27,8 @@ pub struct Tenant<A: Action> {
     revision: i64,
     clock: Clock,
     snapshots: Snapshots,
+    /// Whose turn it is to change this workspace, on this node.
+    turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Store {
@@ -49,6 +55,7 @@ impl Store {
             revision: head.1 + i64::from(A::CHANGES_FACTS),
             clock: self.clock.clone(),
             snapshots: self.snapshots.clone(),
+            turn: None,
         })
     }
 
@@ -65,7 +72,8 @@ impl Store {
         sqlx::query!("insert into heads (kind, id) values ('workspace', $1)", workspace.uuid())
             .execute(&mut *transaction)
             .await?;
-        Ok(Tenant { transaction, permit, revision: 1, clock: self.clock.clone(), snapshots: self.snapshots.clone() })
+        let (clock, snapshots) = (self.clock.clone(), self.snapshots.clone());
+        Ok(Tenant { transaction, permit, revision: 1, clock, snapshots, turn: None })
     }
 
     /// Begins a transaction, signs it for its backend, and meets the head.
@@ -89,7 +97,7 @@ pub(crate) async fn begin(
     raise: bool,
 ) -> Result<(Transaction<'static, Postgres>, Option<(i64, i64)>), StoreError> {
     let mut transaction = pool.begin().await?;
-    let backend = backend_pid(&mut transaction).await?;
+    let backend = backend(&mut transaction, clock).await?;
     let context = key.sign(kind, subject, backend, clock);
     let head = sqlx::query!(
         "select epoch as \"epoch!\", revision as \"revision!\" from enter($1, $2, $3, $4)",
@@ -103,9 +111,14 @@ pub(crate) async fn begin(
     Ok((transaction, head.map(|head| (head.epoch, head.revision))))
 }
 
-/// The pid of the connection's backend, which the driver knows and does not tell.
-pub(crate) async fn backend_pid(sql: &mut PgConnection) -> Result<i32, StoreError> {
-    Ok(sqlx::query_scalar!("select pg_backend_pid() as \"pid!\"").fetch_one(sql).await?)
+/// The pid of the connection's backend, which the driver knows and does not tell, and its hour.
+pub(crate) async fn backend(sql: &mut PgConnection, clock: &Clock) -> Result<Backend, StoreError> {
+    let said = sqlx::query!(
+        "select pg_backend_pid() as \"pid!\", (extract(epoch from clock_timestamp()) * 1000)::bigint as \"hour_ms!\""
+    )
+    .fetch_one(sql)
+    .await?;
+    Ok(Backend::new(said.pid, said.hour_ms, clock))
 }
 
 impl<A: Action> Tenant<A> {
@@ -127,6 +140,15 @@ impl<A: Action> Tenant<A> {
     /// The revision that the workspace has once this transaction commits.
     pub fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// Keeps a turn until this transaction has ended, however it ends.
+    pub fn keep(&mut self, turn: OwnedMutexGuard<()>) {
+        self.turn = Some(turn);
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub(crate) fn sql(&mut self) -> &mut PgConnection {
@@ -158,6 +180,21 @@ impl<A: Action> Tenant<A> {
     pub async fn finish(self) -> Result<(), StoreError> {
         debug_assert!(!A::CHANGES_FACTS, "a change of facts is an event");
         self.transaction.commit().await?;
+        Ok(())
+    }
+}
+
+impl Tenant<ShredWorkspace> {
+    /// Commits a step of a shredding, and announces it. It leaves no entry in the workspace's trail, which is shredded with it: the
+    /// installation keeps the certificate.
+    ///
+    /// # Errors
+    /// `Unavailable`: then it is not known whether the commit took place.
+    pub(crate) async fn commit_shredding(mut self) -> Result<(), StoreError> {
+        let workspace = self.permit.workspace();
+        snapshot::announce(&mut self.transaction, workspace, self.revision).await?;
+        self.transaction.commit().await?;
+        self.snapshots.committed(workspace, self.revision).await;
         Ok(())
     }
 }

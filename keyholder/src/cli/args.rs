@@ -23,8 +23,14 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Show the main job from beginning to end, on a throwaway installation with a sandbox in the platform's place.
     #[cfg(feature = "sandbox")]
-    #[command(after_help = "Example:\n  keyholder demo\n  keyholder demo --keep --postgres wheel")]
+    #[command(
+        after_help = "Example:\n  keyholder demo\n  keyholder demo --keep --postgres wheel\n  keyholder demo --soak 600 --json"
+    )]
     Demo(DemoArgs),
+    /// Be a node of a soak, as its parent process hands it over on standard input. Of no use to a person.
+    #[cfg(feature = "sandbox")]
+    #[command(hide = true)]
+    Node(NodeArgs),
     /// Run a whole local installation: a private PostgreSQL, a sandbox, and Keyholder itself.
     #[cfg(feature = "sandbox")]
     #[command(after_help = "Example:\n  keyholder up\n  keyholder up --json --port 8080 --state ./state\n\n\
@@ -46,6 +52,9 @@ pub(super) enum Command {
     /// Root keys.
     #[command(subcommand, after_help = "Example:\n  keyholder root-key generate --out /etc/keyholder/root.key")]
     RootKey(RootKeyCommand),
+    /// The keyring: epochs, and the rotation of keys.
+    #[command(subcommand, after_help = "Example:\n  keyholder keyring new-epoch\n  keyholder keyring list")]
+    Keyring(KeyringCommand),
     /// Workspaces.
     #[command(subcommand, after_help = "Example:\n  keyholder workspace create \"Acme\"")]
     Workspace(WorkspaceCommand),
@@ -55,9 +64,27 @@ pub(super) enum Command {
         after_help = "Example:\n  keyholder api-key create --workspace ws_01… --role admin --label backend"
     )]
     ApiKey(ApiKeyCommand),
+    /// The operator's persons, each with a key of his own: two of them can end every connection.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  keyholder operator create first.last@example.com\n  keyholder operator list"
+    )]
+    Operator(OperatorCommand),
     /// Provider files.
     #[command(subcommand, after_help = "Example:\n  keyholder provider lint acme.toml\n  keyholder provider list")]
     Provider(ProviderCommand),
+    /// Bring accounts along that were connected elsewhere.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  keyholder import fernet --key-file fernet.key --workspace ws_01… --provider x --file tokens.jsonl"
+    )]
+    Import(ImportCommand),
+    /// The ledger.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  keyholder ledger raise-epochs --config /etc/keyholder/keyholder.toml"
+    )]
+    Ledger(LedgerCommand),
 }
 
 /// The flags that are settings. Each overrides the environment, which overrides the file.
@@ -148,8 +175,23 @@ pub(super) struct DemoArgs {
     /// Stay up when the story is told, and print the addresses.
     #[arg(long)]
     pub(super) keep: bool,
+    /// Instead of the story, run two nodes under load for so many seconds, with a fault every few seconds, and account for every act.
+    /// The nodes write a log only where its format or filter is given.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "keep", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(super) soak: Option<u64>,
+    /// What decides a soak's faults, so that one can be run again [default: a random number, which is told].
+    #[arg(long, value_name = "NUMBER", requires = "soak")]
+    pub(super) seed: Option<u64>,
     #[command(flatten)]
     pub(super) postgres: PostgresArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+/// `node`
+#[cfg(feature = "sandbox")]
+#[derive(Debug, Args)]
+pub(super) struct NodeArgs {
     #[command(flatten)]
     pub(super) log: LogArgs,
 }
@@ -188,6 +230,12 @@ pub(super) struct MigrateArgs {
     /// Also make the next generation of logins, and write their addresses into this folder, one private file each.
     #[arg(long, value_name = "DIR")]
     pub(super) logins: Option<PathBuf>,
+    /// Only begin a rotation: make the next generation of logins beside the one in use, and write their addresses into this folder.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["logins", "new_keyring"])]
+    pub(super) rotate_logins: Option<PathBuf>,
+    /// Only end a rotation: drop the logins of former generations that no session uses any more.
+    #[arg(long, conflicts_with_all = ["logins", "new_keyring", "rotate_logins"])]
+    pub(super) retire_logins: bool,
     /// Make a keyring where there is none, although the database was prepared before. Only for a database that holds nothing:
     /// a new keyring opens nothing of what was sealed under another.
     #[arg(long)]
@@ -219,6 +267,88 @@ pub(super) enum WorkspaceCommand {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Delete a workspace with everything in it, its data keys before the rest, and print a certificate. May be run again.
+    #[command(after_help = "Example:\n  keyholder workspace shred ws_01… --confirm \"Acme\"")]
+    Shred {
+        /// The workspace.
+        workspace: String,
+        /// Its name, so that it is surely this one.
+        #[arg(long, value_name = "NAME")]
+        confirm: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+/// `keyring …`
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyringCommand {
+    /// Make an epoch, wait until every live node knows it, and let it wrap; then have all data keys wrapped under it. Once a month.
+    #[command(after_help = "Example:\n  keyholder keyring new-epoch\n  keyholder keyring new-epoch --announce")]
+    NewEpoch {
+        /// Only announce it: for nodes on several machines, to which the keyring must be copied before `keyring activate`.
+        #[arg(long)]
+        announce: bool,
+        /// How long to wait for the nodes.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=3600))]
+        wait: u64,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// List the epochs: their states, what is wrapped under them, and which live node does not know them.
+    #[command(after_help = "Example:\n  keyholder keyring list --json")]
+    List {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Let an announced epoch wrap, if every live node has reported it; then have all data keys wrapped under it.
+    #[command(after_help = "Example:\n  keyholder keyring activate\n  keyholder keyring activate 3")]
+    Activate {
+        /// The epoch [default: the newest that is announced].
+        epoch: Option<i64>,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Destroy an epoch's key. Nothing may be wrapped under it, and it must have been of no use for 30 days.
+    #[command(after_help = "Example:\n  keyholder keyring destroy 2")]
+    Destroy {
+        /// The epoch.
+        epoch: i64,
+        /// In an emergency only: destroy it at once, with all that is sealed under it. It says what that was.
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Have the serving nodes rotate keys in the background; stop, resume or look at that.
+    #[command(
+        after_help = "Example:\n  keyholder keyring rotate --data-keys\n  keyholder keyring rotate --data-keys --stop\n  keyholder keyring rotate --status"
+    )]
+    Rotate(RotateArgs),
+}
+
+/// `keyring rotate`
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag, and clap refuses those that exclude each other")]
+#[command(group = clap::ArgGroup::new("what").args(["data_keys", "wraps", "status"]).required(true))]
+pub(super) struct RotateArgs {
+    /// New data keys: everything is sealed anew.
+    #[arg(long)]
+    pub(super) data_keys: bool,
+    /// Wrap all data keys under the current epoch.
+    #[arg(long)]
+    pub(super) wraps: bool,
+    /// Only say how the rotations stand.
+    #[arg(long)]
+    pub(super) status: bool,
+    /// Stop it; what was done stays done.
+    #[arg(long, conflicts_with_all = ["resume", "status"])]
+    pub(super) stop: bool,
+    /// Let it go on where it was stopped.
+    #[arg(long, conflicts_with = "status")]
+    pub(super) resume: bool,
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
 }
 
 /// `api-key …`
@@ -250,8 +380,79 @@ pub(super) enum KeyRole {
     Service,
 }
 
+/// `ledger …`
+#[derive(Debug, Subcommand)]
+pub(super) enum LedgerCommand {
+    /// Begin a new epoch after a restore: what was permitted or remembered under the database as it was counts no more, and the acts
+    /// under way become ambiguous. A promotion, and a restore that makes a new timeline, does so by itself.
+    #[command(after_help = "Example:\n  keyholder ledger raise-epochs --config /etc/keyholder/keyholder.toml")]
+    RaiseEpochs(ConfigArgs),
+}
+
+/// `operator …`
+#[derive(Debug, Subcommand)]
+pub(super) enum OperatorCommand {
+    /// Make a key of a person. Its text is shown once. A person who has one then has two, and is one person with both.
+    #[command(after_help = "Example:\n  keyholder operator create first.last@example.com")]
+    Create {
+        /// The person: 1 to 64 of a-z, 0-9 and . _ @ -, such as a login name or an address.
+        name: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// List the keys and whose they are.
+    #[command(after_help = "Example:\n  keyholder operator list")]
+    List {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// End a key, at once.
+    #[command(after_help = "Example:\n  keyholder operator revoke opr_01…")]
+    Revoke {
+        /// The key's id, as `operator list` tells it.
+        id: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+/// `import …`
+#[derive(Debug, Subcommand)]
+pub(super) enum ImportCommand {
+    /// Import tokens that another application kept as Fernet: JSON, one account a line. Each is tried at its provider first.
+    #[command(
+        after_help = "Example:\n  keyholder import fernet --key-file fernet.key --workspace ws_01… --provider x --file tokens.jsonl\n\n\
+        A line:\n  {\"access\":\"gAAAA…\",\"refresh\":\"gAAAA…\",\"actions\":[\"post.create\"],\"account_id\":\"…\",\"expires_at\":\"2026-01-02T03:04:05Z\",\"scopes\":[…]}\n\
+        access and actions must be there. The same lines can be imported again."
+    )]
+    Fernet(FernetArgs),
+}
+
+/// `import fernet`
+#[derive(Debug, Args)]
+pub(super) struct FernetArgs {
+    /// The file with the former store's Fernet keys, one a line, that nobody else may read.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key_file: PathBuf,
+    /// The workspace that the connections will be in.
+    #[arg(long, value_name = "WORKSPACE")]
+    pub(super) workspace: String,
+    /// The provider.
+    #[arg(long, value_name = "NAME")]
+    pub(super) provider: String,
+    /// The file with the lines [default: standard input].
+    #[arg(long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// The oldest that a Fernet token may be.
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) ttl: Option<u64>,
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
+}
+
 /// `provider …`
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one is made a run")]
 pub(super) enum ProviderCommand {
     /// Check provider files; every fault is told with file, line, column and path.
     #[command(after_help = "Example:\n  keyholder provider lint acme.toml")]
@@ -268,5 +469,16 @@ pub(super) enum ProviderCommand {
         /// A folder with provider files of your own.
         #[arg(long, value_name = "DIR")]
         providers: Option<String>,
+    },
+    /// Approve a provider file whose hosts or endpoints have changed: shows the difference, asks, seals the credentials anew.
+    #[command(after_help = "Example:\n  keyholder provider migrate acme --config /etc/keyholder/keyholder.toml")]
+    Migrate {
+        /// The provider.
+        name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
     },
 }

@@ -4,12 +4,14 @@
 
 use std::{error::Error, fmt::Write, process::ExitCode};
 
-use domain::{clock::Clock, id::NodeId};
+use domain::{clock::Clock, id::NodeId, provider::Provider};
 use seal::{Keyring, Purpose};
 use serde::Serialize;
+use service::provider_migration::{self, Standing};
 use store::{
     ContextKey, Store, StoreError, StoreOptions, Urls,
     gate::{self, Expectation},
+    login::LoginAge,
 };
 
 use super::{
@@ -21,7 +23,7 @@ use super::{
 use crate::config::{Config, ConfigFaults, Kind};
 
 /// One check and its outcome.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Check {
     pub(super) name: &'static str,
     pub(super) ok: bool,
@@ -120,13 +122,19 @@ async fn of_database(config: &Config, urls: Urls) -> Vec<Check> {
         root_check: config.root_key.check_value(config.environment),
     };
     let outcome = gate::check(&store, &expected).await;
+    let further = match &outcome {
+        Ok(faults) if faults.is_empty() => {
+            let mut further = of_logins(config, &store).await;
+            further.extend(of_provider_files(config, &store).await);
+            further
+        }
+        _ => Vec::new(),
+    };
     store.close().await;
     match outcome {
         Ok(faults) if faults.is_empty() => {
-            vec![Check::ok(
-                "database",
-                "all four logins, the schema, row-level security and durability are as they must be",
-            )]
+            let detail = "all four logins, the schema, row-level security and durability are as they must be";
+            [vec![Check::ok("database", detail)], further].concat()
         }
         Ok(faults) => {
             let remedy = "docs/guides/configuration.md tells what each login must be; `keyholder migrate --logins DIR` makes them";
@@ -134,6 +142,47 @@ async fn of_database(config: &Config, urls: Urls) -> Vec<Check> {
         }
         Err(error) => vec![unanswered(&error)],
     }
+}
+
+/// Whether the logins are due for their rotation.
+async fn of_logins(config: &Config, store: &Store) -> Vec<Check> {
+    let ages = match store.login_ages().await {
+        Ok(ages) => ages,
+        Err(error) => return vec![unanswered(&error)],
+    };
+    let now = Clock::system().now();
+    let check = |login: &LoginAge| match login.days(now) {
+        Some(days) if login.is_overdue(now, config.login_days) => Check::fault(
+            "login",
+            format!("`{}` is {days} days old, and is to be rotated after {}", login.name, config.login_days),
+            "keyholder migrate --rotate-logins DIR begins a rotation; docs/runbooks/database-logins.md",
+        ),
+        Some(days) => Check::ok("login", format!("`{}` is {days} days old", login.name)),
+        None => Check::ok("login", format!("`{}` was made by hand; its age is not known", login.name)),
+    };
+    ages.iter().map(check).collect()
+}
+
+/// Whether the files of the providers in use are the approved ones.
+async fn of_provider_files(config: &Config, store: &Store) -> Vec<Check> {
+    let approved = match store.approved_provider_files().await {
+        Ok(approved) => approved,
+        Err(error) => return vec![unanswered(&error)],
+    };
+    let remedy = "keyholder provider migrate NAME shows the difference and asks; docs/runbooks/provider-migrate.md";
+    let check = |provider: &Provider| match provider_migration::standing(&approved, provider) {
+        Standing::Approved => Check::ok("provider file", format!("`{}` is the approved one", provider.name)),
+        Standing::New => Check::ok("provider file", format!("`{}` will be approved at its first use", provider.name)),
+        Standing::Resealing => {
+            Check::fault("provider file", format!("`{}`: a migration was interrupted", provider.name), remedy)
+        }
+        Standing::Changed(changes) => {
+            let terms: Vec<_> = changes.iter().map(|change| change.term.as_str()).collect();
+            let detail = format!("`{}` has other {} than the approved one", provider.name, terms.join(", "));
+            Check::fault("provider file", detail, remedy)
+        }
+    };
+    config.clients.keys().filter_map(|name| config.catalogue.get(name)).map(|provider| check(provider)).collect()
 }
 
 fn unanswered(error: &StoreError) -> Check {

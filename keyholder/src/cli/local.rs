@@ -1,4 +1,4 @@
-//! `up` and `demo`: everything on one machine, with keys and a database of their own and a sandbox in the platform's place.
+//! `up` and `demo`, and the nodes of a soak: everything on one machine, with keys and a database of their own and a sandbox in the platform's place.
 //!
 //! Never reads a server's settings: a production key in the environment is of no concern to a demonstration.
 
@@ -6,7 +6,8 @@ use std::{
     fs, io,
     path::{Path, absolute},
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use domain::{
@@ -20,10 +21,10 @@ use store::api_key::Role;
 use zeroize::Zeroizing;
 
 use super::{
-    args::{DemoArgs, LogArgs, PostgresArgs, UpArgs},
+    args::{DemoArgs, LogArgs, NodeArgs, PostgresArgs, UpArgs},
     failure::{Exit, Failure},
     observe,
-    output::{Progress, Voice, is_watched},
+    output::{Progress, Voice, is_watched, note},
     serve::bare,
     signal::Signals,
     surroundings::Surroundings,
@@ -32,8 +33,9 @@ use crate::{
     StartError,
     cluster::{ClusterOptions, Download},
     config::{LocalConfig, Log},
-    demo,
+    demo::{self, soak},
     local::{Local, LocalOptions},
+    node,
     telemetry::{Format, Writer},
 };
 
@@ -210,6 +212,11 @@ pub(super) async fn demo(args: DemoArgs, voice: Voice) -> Result<ExitCode, Failu
     let (config, mut cluster) = configure(None, args.postgres, &args.log, usual.clone())?;
     // The story searches the log; it is shown to whoever asks for it.
     let writer = if config.log == usual { Writer::Silent } else { Writer::Stderr };
+    if let Some(seconds) = args.soak {
+        let node_flags = if config.log == usual { Vec::new() } else { log_flags(&config.log) };
+        let (length, seed) = (Duration::from_secs(seconds), args.seed);
+        return Box::pin(run_soak(config.log, writer, cluster, (length, seed, node_flags), voice)).await;
+    }
     let (telemetry, _) = observe(config.log, &[], writer)?;
     let progress = Progress::begin("starting");
     cluster.on_stage = Some(progress.stages());
@@ -218,7 +225,7 @@ pub(super) async fn demo(args: DemoArgs, voice: Voice) -> Result<ExitCode, Failu
         Voice::Words => Box::new(io::stdout()),
         Voice::Json => Box::new(io::sink()),
     };
-    let performance = demo::run(options, &mut *out).await.map_err(|error| match error {
+    let performance = Box::pin(demo::run(options, &mut *out)).await.map_err(|error| match error {
         demo::DemoError::Start(error) => Failure::Start(error),
         demo::DemoError::Output(error) => Failure::because(Exit::Other, "the story cannot be told", error),
     })?;
@@ -236,6 +243,56 @@ pub(super) async fn demo(args: DemoArgs, voice: Voice) -> Result<ExitCode, Failu
     }
     performance.close().await?;
     Ok(if failed == 0 { Exit::Done } else { Exit::CheckFailed }.into())
+}
+
+/// The flags by which a child process logs as this one does.
+fn log_flags(log: &Log) -> Vec<String> {
+    let format = if log.format == Format::Json { "json" } else { "pretty" };
+    ["--log-format", format, "--log-filter", &log.filter].map(str::to_owned).to_vec()
+}
+
+/// Runs a soak. Exit code 1 where it found something.
+async fn run_soak(
+    log: Log,
+    writer: Writer,
+    mut cluster: ClusterOptions,
+    (length, seed, node_flags): (Duration, Option<u64>, Vec<String>),
+    voice: Voice,
+) -> Result<ExitCode, Failure> {
+    let _telemetry = observe(log, &[], writer)?;
+    let starting = Progress::begin("starting");
+    cluster.on_stage = Some(starting.stages());
+    // The first bar ends when the database is ready; this one begins then.
+    let bar = OnceLock::new();
+    let on_progress = Arc::new(move |words: String| bar.get_or_init(|| Progress::begin("soak")).now(words));
+    let options = soak::SoakOptions { cluster, length, seed, node_flags, on_progress };
+    let report = Box::pin(soak::run(options)).await.map_err(|error| match error {
+        soak::SoakError::Start(error) => Failure::Start(error),
+        error => Failure::because(Exit::Other, "the soak was not carried through", error),
+    })?;
+    starting.end();
+    voice.say(&report, &report.in_words());
+    let failures = report.failures();
+    for failure in &failures {
+        note(&format!("keyholder: {failure}"));
+    }
+    Ok(if failures.is_empty() { Exit::Done } else { Exit::CheckFailed }.into())
+}
+
+/// Serves as a node until the parent is gone, or says that it is to end.
+pub(super) async fn node(args: &NodeArgs) -> Result<ExitCode, Failure> {
+    let usual = Log { format: Format::Json, filter: "info".to_owned() };
+    let config = LocalConfig::load(&Surroundings::read().sources(None, args.log.flags())?, usual.clone())?;
+    let writer = if config.log == usual { Writer::Silent } else { Writer::Stderr };
+    let (_telemetry, render_metrics) = observe(config.log, &[], writer)?;
+    let not_handed = |error| Failure::because(Exit::Other, "nothing was handed over on standard input", error);
+    let mut parent = node::Parent::at_stdin().map_err(not_handed)?;
+    let handover = parent.take().await.map_err(not_handed)?;
+    let (instance, ready) = node::start(handover, render_metrics).await?;
+    Voice::Json.say(&ready, "");
+    parent.gone().await;
+    instance.stop().await;
+    Ok(Exit::Done.into())
 }
 
 fn listed(addresses: &Value) -> String {

@@ -1,4 +1,4 @@
-//! `migrate`: the schema, the keyring of a new installation, and the next generation of logins.
+//! `migrate`: the schema, the keyring of a new installation, and the generations of logins.
 //!
 //! The only command that holds the owner's login. Never writes a password anywhere but into the private files it is asked for.
 
@@ -53,6 +53,12 @@ struct MadeLogin {
 pub(super) async fn run(args: &MigrateArgs, voice: Voice) -> Result<ExitCode, Failure> {
     let (config, owner) = Config::for_migration(&sources(&args.config)?)?;
     observe(config.log.clone(), &config.secrets, Writer::Stderr)?;
+    if let Some(folder) = &args.rotate_logins {
+        return rotate(&config, &owner, folder, voice).await;
+    }
+    if args.retire_logins {
+        return retire(&config, &owner, voice).await;
+    }
     // What would keep the outcome from being written is found out before anything is changed.
     let files = args.logins.as_deref().map(prepare).transpose()?;
     let keyring = find_keyring(&config)?;
@@ -76,6 +82,60 @@ pub(super) async fn run(args: &MigrateArgs, voice: Voice) -> Result<ExitCode, Fa
         Migrated { schema_before: before, schema: after, keyring: &config.keyring, keyring_made: made, logins };
     voice.say(&outcome, &in_words(&outcome));
     Ok(Exit::Done.into())
+}
+
+#[derive(Serialize)]
+struct Rotated {
+    logins: Vec<MadeLogin>,
+}
+
+/// Begins a rotation. Logins whose addresses could not be written would be of no use, and in the way of the next attempt.
+async fn rotate(config: &Config, owner: &Owner, folder: &Path, voice: Voice) -> Result<ExitCode, Failure> {
+    let files = prepare(folder)?;
+    let made = migrate::rotate_logins(&owner.login, &config.installation).await.map_err(StartError::Migrate)?;
+    let logins = match write_addresses(&made, files, owner) {
+        Ok(logins) => logins,
+        Err(failure) => {
+            migrate::drop_logins(&owner.login, &made).await.map_err(StartError::Migrate)?;
+            return Err(failure);
+        }
+    };
+    let mut words = String::from("New logins; the former ones are good until they are retired.");
+    for MadeLogin { name, url_file, .. } in &logins {
+        // Writing to a string does not fail, here and below.
+        let _ = write!(words, "\n{name}: {}", url_file.display());
+    }
+    voice.say(&Rotated { logins }, &words);
+    Ok(Exit::Done.into())
+}
+
+#[derive(Serialize)]
+struct RetiredLogins {
+    dropped: Vec<String>,
+    in_use: Vec<UsedLogin>,
+    kept: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct UsedLogin {
+    name: String,
+    sessions: i64,
+}
+
+/// Ends a rotation, as far as nobody uses the former logins. Exit code 1 where somebody does.
+async fn retire(config: &Config, owner: &Owner, voice: Voice) -> Result<ExitCode, Failure> {
+    let retired = migrate::retire_logins(&owner.login, &config.installation).await.map_err(StartError::Migrate)?;
+    let mut words = match retired.dropped.as_slice() {
+        [] => "No login was dropped.".to_owned(),
+        dropped => format!("Dropped: {}.", dropped.join(", ")),
+    };
+    for (name, sessions) in &retired.in_use {
+        let _ = write!(words, "\n{name} is still used by {sessions} sessions: it stays.");
+    }
+    let done = retired.in_use.is_empty();
+    let in_use = retired.in_use.into_iter().map(|(name, sessions)| UsedLogin { name, sessions }).collect();
+    voice.say(&RetiredLogins { dropped: retired.dropped, in_use, kept: retired.kept }, &words);
+    Ok(if done { Exit::Done } else { Exit::CheckFailed }.into())
 }
 
 fn installation(config: &Config) -> Installation<'_> {

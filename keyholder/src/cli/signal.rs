@@ -1,4 +1,4 @@
-//! The end of a process that runs until it is told to stop: SIGTERM or SIGINT.
+//! What a process is told while it runs: to stop (SIGTERM or SIGINT), or to read its logins again (SIGHUP).
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -35,5 +35,24 @@ impl Signals {
             () = work => true,
             () = self.next() => false,
         }
+    }
+}
+
+/// Listens for SIGHUP, which would else end the process.
+pub(super) struct Hangups(Signal);
+
+impl Hangups {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let listening = signal(SignalKind::hangup());
+        listening.map(Self).map_err(|error| Failure::because(Exit::Other, "signals cannot be listened for", error))
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) {
+        self.0.recv().await;
     }
 }

@@ -13,6 +13,8 @@ pub(super) const INSTALLATION: &str = "keyholder";
 pub(super) const KEYRING_FILE: &str = "keyring.json";
 /// The most connections of the application's login.
 pub(super) const CONNECTIONS: u32 = 16;
+/// After how many days a login is overdue for its rotation.
+pub(super) const LOGIN_DAYS: u32 = 90;
 /// Where to serve.
 pub(super) const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// Where to serve metrics.

@@ -39,7 +39,7 @@ enum Form {
 
 /// Every setting by its name in the file. The variable is `KEYHOLDER_` and the name in capitals, the flag `--` and the name
 /// with hyphens.
-const SETTINGS: [(&str, Form); 26] = [
+const SETTINGS: [(&str, Form); 28] = [
     ("environment", Form::Text),
     ("installation", Form::Text),
     ("operator", Form::Text),
@@ -47,6 +47,7 @@ const SETTINGS: [(&str, Form); 26] = [
     ("metrics_listen", Form::Text),
     ("public_url", Form::Text),
     ("encryption_key", Form::Secret),
+    ("credential_form", Form::Text),
     ("keyring", Form::Path),
     ("state_dir", Form::Path),
     ("providers", Form::Path),
@@ -57,6 +58,7 @@ const SETTINGS: [(&str, Form); 26] = [
     ("database.loader_url", Form::Secret),
     ("database.owner_url", Form::Secret),
     ("database.connections", Form::Number),
+    ("database.login_days", Form::Number),
     ("limits.network_per_minute", Form::Number),
     ("limits.principal_per_minute", Form::Number),
     ("limits.failures_per_minute", Form::Number),

@@ -15,7 +15,7 @@ use domain::{
     environment::Environment,
     provider::{Catalogue, ClientAuth},
 };
-use seal::RootKey;
+use seal::{Form, RootKey};
 use service::{Client, LimitOptions};
 use store::Address;
 use url::Url;
@@ -179,6 +179,22 @@ impl Resolver {
     pub(super) fn connections(&mut self) -> u32 {
         let rule = |number: &u32| (1..=1000).contains(number);
         self.parsed("database.connections", "a number from 1 to 1000", rule).unwrap_or(base::CONNECTIONS)
+    }
+
+    pub(super) fn login_days(&mut self) -> u32 {
+        let rule = |number: &u32| (1..=3650).contains(number);
+        self.parsed("database.login_days", "a number from 1 to 3650", rule).unwrap_or(base::LOGIN_DAYS)
+    }
+
+    pub(super) fn credential_form(&mut self) -> Form {
+        let form = self.text("credential_form").and_then(|(origin, text)| {
+            let form = Form::from_word(&text);
+            if form.is_none() {
+                self.gathered.fault(origin, format!("{text:?} is not aes_256_gcm or fernet"));
+            }
+            form
+        });
+        form.unwrap_or_default()
     }
 
     /// The address of one login, checked. `None` where it is not set, or is a fault.

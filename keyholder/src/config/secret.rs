@@ -15,6 +15,9 @@ use zeroize::Zeroizing;
 /// The longest secret, and the longest file that one is read from, in bytes.
 pub(super) const BYTES_MAX: usize = 4096;
 
+/// The most lines of a file with several secrets.
+const LINES_MAX: usize = 16;
+
 /// What a secret's file may not grant: anything to others, and no writing to its group. Reading by the group is how
 /// orchestrators hand a secret to an account that does not own it.
 const TOO_OPEN: u32 = 0o037;
@@ -48,7 +51,7 @@ impl fmt::Debug for Secret {
 
 /// Why a file does not give a secret.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SecretFileError {
+pub(crate) enum SecretFileError {
     /// It is not there, or may not be read.
     #[error("{path} cannot be read: {reason}")]
     Unreadable {
@@ -77,6 +80,9 @@ pub(super) enum SecretFileError {
     /// Not UTF-8, or more than one line.
     #[error("{0} is not one line of text")]
     NotALine(String),
+    /// More lines than make sense.
+    #[error("{0} has more than {LINES_MAX} lines")]
+    ManyLines(String),
     /// Nothing but a line's end.
     #[error("{0} is empty")]
     Empty(String),
@@ -87,6 +93,34 @@ pub(super) enum SecretFileError {
 /// # Errors
 /// Where the file is missing, open to others, too long, empty, or not one line of text.
 pub(super) fn read(path: &Path) -> Result<Secret, SecretFileError> {
+    let name = || path.display().to_string();
+    let text = text(path)?;
+    let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    if line.is_empty() {
+        return Err(SecretFileError::Empty(name()));
+    }
+    if line.contains(['\n', '\r', '\0']) {
+        return Err(SecretFileError::NotALine(name()));
+    }
+    Ok(Secret::new(line.to_owned()))
+}
+
+/// Reads a file with a secret a line; empty lines are overlooked.
+///
+/// # Errors
+/// As for a file with one, and where there are more than 16.
+pub(crate) fn read_lines(path: &Path) -> Result<Vec<Secret>, SecretFileError> {
+    let text = text(path)?;
+    let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).map(|line| Secret::new(line.to_owned())).collect();
+    match lines.len() {
+        0 => Err(SecretFileError::Empty(path.display().to_string())),
+        1..=LINES_MAX => Ok(lines),
+        _ => Err(SecretFileError::ManyLines(path.display().to_string())),
+    }
+}
+
+/// The text of a file that nobody else may read or change.
+fn text(path: &Path) -> Result<Zeroizing<String>, SecretFileError> {
     let name = || path.display().to_string();
     let failed = |source: io::Error| {
         let reason = reason(&source);
@@ -107,14 +141,7 @@ pub(super) fn read(path: &Path) -> Result<Secret, SecretFileError> {
         return Err(SecretFileError::TooLong(name()));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| SecretFileError::NotALine(name()))?;
-    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
-    if line.is_empty() {
-        return Err(SecretFileError::Empty(name()));
-    }
-    if line.contains(['\n', '\r', '\0']) {
-        return Err(SecretFileError::NotALine(name()));
-    }
-    Ok(Secret::new(line.to_owned()))
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// What the file system said, in words that do not depend on it.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sandbox::Platform;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -17,11 +18,12 @@ use crate::{
 pub(super) const OURS: &str = "acme_support";
 const THEIRS: &str = "rival_brand";
 /// Where the back end would receive browsers.
-const RETURN: &str = "http://localhost:3000/connected";
+pub(super) const RETURN: &str = "http://localhost:3000/connected";
 /// The most log lines that the search looks through.
 const LINES: usize = 100_000;
 
 /// What was seen instead of what should have been.
+#[derive(Debug)]
 pub(super) struct Fault(pub(super) String);
 
 impl From<CallError> for Fault {
@@ -195,6 +197,14 @@ impl Stage {
     }
 }
 
+/// What an owner is asked to consent to.
+pub(super) struct Wanted<'w> {
+    pub(super) account: &'w str,
+    pub(super) actions: &'w [&'w str],
+    /// The connection that is to be consented to anew.
+    pub(super) connection: Option<&'w str>,
+}
+
 /// The whole way from a link to a usable connection, with the browser of an owner who allows everything.
 pub(super) async fn connect(
     local: &Local,
@@ -203,26 +213,46 @@ pub(super) async fn connect(
     account: &str,
     actions: &[&str],
 ) -> Result<(String, String), Fault> {
-    let wanted = json!({ "provider": crate::local::PROVIDER, "actions": actions, "return_url": RETURN });
-    let link = expect(&backend.post("/v1/connect-links", &wanted).await?, 201)?;
+    let wanted = Wanted { account, actions, connection: None };
+    let (connection, html) = consent(local.sandbox().platform(), stranger, backend, &wanted).await?;
+    for word in ["Acme Incorporated", "Local operator"] {
+        check(html.contains(word), || format!("the page does not name {word}"))?;
+    }
+    Ok((connection, "operator, workspace and actions".to_owned()))
+}
+
+/// The same at any platform, with the page that the owner was shown. A connection that is consented to anew keeps its id.
+pub(super) async fn consent(
+    platform: &Platform,
+    stranger: &Caller,
+    backend: &Caller,
+    wanted: &Wanted<'_>,
+) -> Result<(String, String), Fault> {
+    let mut invitation = json!({ "provider": crate::local::PROVIDER, "actions": wanted.actions, "return_url": RETURN });
+    if let (Some(connection), Some(members)) = (wanted.connection, invitation.as_object_mut()) {
+        members.insert("connection".to_owned(), connection.into());
+    }
+    let link = expect(&backend.post("/v1/connect-links", &invitation).await?, 201)?;
     let path = Url::parse(text(&link, "/url")).map_err(CallError::from)?.path().to_owned();
 
     let browser = stranger.with_no_cookies();
     let page = browser.get(&path).await?;
     let html = String::from_utf8_lossy(&page.body).into_owned();
-    for word in ["Acme Incorporated", "Local operator"] {
-        check(html.contains(word), || format!("the page does not name {word}"))?;
-    }
-    let fields: Vec<_> = actions.iter().map(|action| ("allow", *action)).collect();
+    let fields: Vec<_> = wanted.actions.iter().map(|action| ("allow", *action)).collect();
     let to = redirected(&browser.submit(&path, &fields).await?)?;
-    let back = local.sandbox().platform().approve(&to, account).map_err(|error| Fault(error.to_string()))?;
+    let back = platform.approve(&to, wanted.account).map_err(|error| Fault(error.to_string()))?;
     let home = redirected(&browser.get(&back).await?)?;
     let home = Url::parse(&home).map_err(CallError::from)?;
+    if let Some(known) = wanted.connection {
+        let renewed = expect(&backend.get(&format!("/v1/connections/{known}")).await?, 200)?;
+        check(text(&renewed, "/state") == "active", || format!("{renewed}; the owner came back to {home}"))?;
+        return Ok((known.to_owned(), html));
+    }
     let code = home.query_pairs().find(|(name, _)| name == "keyholder_code").map(|(_, code)| code.into_owned());
     let code = code.ok_or_else(|| Fault(format!("no code came back: {:?}", home.query())))?;
     let connection = expect(&backend.post("/v1/connections/redeem", &json!({ "code": code })).await?, 200)?;
     check(text(&connection, "/state") == "active", || connection.to_string())?;
-    Ok((text(&connection, "/id").to_owned(), "operator, workspace and actions".to_owned()))
+    Ok((text(&connection, "/id").to_owned(), html))
 }
 
 pub(super) fn check(seen: bool, otherwise: impl FnOnce() -> String) -> Result<(), Fault> {

@@ -36,3 +36,42 @@ fn a_person_is_told_a_story() {
     assert_eq!(text.lines().last(), Some("11 passed, 0 failed"), "{text}");
     assert!(told.status.success());
 }
+
+/// A short soak: some of the faults, all of the counts. Which faults come, the seed decides.
+#[test]
+fn a_soak_accounts_for_every_act_budget_and_token() {
+    let told = demo(&["--soak", "15", "--seed", "4", "--json"]);
+    let complaints = String::from_utf8_lossy(&told.stderr).into_owned();
+    let text = String::from_utf8(told.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}{complaints}");
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let count = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("no {name}: {report}"));
+    for none in [
+        "effects_repeated",
+        "budget_overspent",
+        "tokens_lost",
+        "unfinished",
+        "effects_missing",
+        "effects_unsaid",
+        "given_up",
+        "replays_punished",
+    ] {
+        assert_eq!(count(none), 0, "{none}: {report}");
+    }
+    assert_eq!(count("acts"), count("settled") + count("not_sent") + count("ambiguous"), "{report}");
+    assert_eq!(report["budget_drift"], 0, "{report}");
+    assert_eq!(count("narrow_used"), count("narrow_cap"), "the small budget is spent to its last unit: {report}");
+    assert!(count("narrow_effects") <= count("narrow_cap"), "{report}");
+    assert!(count("effects") > 0 && count("effects") <= count("acts"), "{report}");
+    // Memory and the time for which an act is stuck depend on the machine, and are judged by the long soak.
+    assert!(count("faults") >= 1 && count("rss_first_mib") > 0 && count("rss_last_mib") > 0, "{report}");
+    assert_eq!(report["complaints"], serde_json::json!([]), "{report}");
+}
+
+#[test]
+fn a_soak_is_no_story_that_is_kept() {
+    let told = demo(&["--soak", "1", "--keep"]);
+    assert_eq!(told.status.code(), Some(2));
+    let told = demo(&["--seed", "1"]);
+    assert_eq!(told.status.code(), Some(2));
+}

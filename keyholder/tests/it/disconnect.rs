@@ -15,7 +15,10 @@ use serde_json::{Value, json};
 use service::step::{Hook, Step};
 use sqlx::PgConnection;
 
-use crate::harness::{ACCOUNT, Entrusted, TestApp, ok, problem, text};
+use crate::{
+    harness::{ACCOUNT, Entrusted, TestApp, catalogue_with, eventually, ok, problem, text},
+    refresh::renew_consent,
+};
 
 fn path(entrusted: &Entrusted) -> String {
     format!("/v1/connections/{}", entrusted.connection)
@@ -102,6 +105,186 @@ async fn a_provider_that_fails_does_not_stop_the_deletion_and_the_certificate_sa
         assert_gone(&app, &entrusted, &certificate).await;
         app.stop().await;
     }
+}
+
+/// What is wrong, the quirks, whether the old token had expired → acknowledged, verdict, within its life, the grant may live on.
+type Case = (&'static str, Vec<(Quirk, Scope)>, bool, (bool, &'static str, bool, bool));
+
+/// What a certificate claims, as a table: how the platform behaves, and what may be said then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_claims_no_more_than_was_seen() {
+    let status = |code| Quirk::Status { code, retry_after_s: None };
+    let profile = Route::Only(Call::ReadProfile);
+    let down = || vec![(status(503), Scope::always(Route::Any))];
+    let table: Vec<Case> = vec![
+        ("nothing", vec![], false, (true, "dead", true, false)),
+        ("it is down", down(), false, (false, "refused_to_say", false, true)),
+        (
+            "it acknowledges and does nothing",
+            vec![(status(200), Scope::always(Route::Revoke))],
+            false,
+            (true, "alive", true, true),
+        ),
+        (
+            "it acknowledges at the second time",
+            vec![(status(503), Scope::once(Route::Revoke))],
+            false,
+            (true, "dead", true, false),
+        ),
+        (
+            "it revokes at the second time",
+            vec![(status(200), Scope::once(Route::Revoke))],
+            false,
+            (true, "dead", true, false),
+        ),
+        (
+            "it forbids the read",
+            vec![(status(403), Scope::always(profile))],
+            false,
+            (true, "refused_to_say", false, false),
+        ),
+        (
+            "its answer is no account",
+            vec![(status(200), Scope::always(profile))],
+            false,
+            (true, "refused_to_say", false, false),
+        ),
+        ("it is busy for a moment", vec![(status(429), Scope::once(profile))], false, (true, "dead", true, false)),
+        ("the token had expired", vec![], true, (true, "refused_to_say", false, false)),
+        // A refusal of what has expired looks like death; the grant lives, and the certificate must not deny it.
+        (
+            "the token had expired, and nothing is revoked",
+            vec![(status(503), Scope::always(Route::Revoke))],
+            true,
+            (false, "refused_to_say", false, true),
+        ),
+    ];
+    for (what, quirks, expired, expected) in table {
+        let app = TestApp::start().await;
+        let platform = app.sandbox.platform();
+        let entrusted = app.entrust(&["profile.read"], json!([])).await;
+        if expired {
+            platform.expire_access_tokens(ACCOUNT);
+            app.age("-1 minute").await;
+        }
+        for (quirk, scope) in quirks {
+            platform.switch(quirk, scope).unwrap();
+        }
+        let certificate = ok(app.admin.delete(&path(&entrusted)).await.unwrap(), 200);
+        let flag = |name: &str| certificate[name].as_bool().unwrap();
+        let (verdict, acknowledged) = (text(&certificate, "/old_token"), flag("revoked_at_provider"));
+        assert_eq!((acknowledged, verdict, flag("tried_within_life"), flag("grant_may_live")), expected, "{what}");
+        assert_eq!(text(&certificate, "/presented"), "refresh_token", "{what}");
+        assert_eq!(platform.refreshes(), 0, "{what}: a refresh could revive it");
+        // The trail says the same, for whoever must end the grant at the provider.
+        let said = "select detail from keyholder.audit where event = 'connection.disconnected'";
+        let said: Value = sqlx::query_scalar(said).fetch_one(&mut app.owner().await).await.unwrap();
+        assert_eq!((&said["grant_may_live"], &said["old_token"]), (&json!(expected.3), &json!(expected.1)), "{what}");
+        assert_gone(&app, &entrusted, &certificate).await;
+        app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_revokes_nothing_is_asked_nothing_and_the_grant_is_said_to_live() {
+    let revoke = "revoke_url = \"https://api.x.com/2/oauth2/revoke\"\n";
+    let app = TestApp::start_with(|options| options.catalogue = catalogue_with(revoke, "")).await;
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    let reads = app.sandbox.platform().calls(Call::ReadProfile);
+    let certificate = ok(app.admin.delete(&path(&entrusted)).await.unwrap(), 200);
+    assert_eq!((said(&certificate), &certificate["grant_may_live"]), ((false, "alive"), &json!(true)));
+    assert_eq!(app.sandbox.platform().calls(Call::ReadProfile) - reads, 1, "to ask again could change nothing");
+    assert_gone(&app, &entrusted, &certificate).await;
+    app.stop().await;
+}
+
+/// What is deleted while nothing may be sent could never be revoked: the credential waits, and only it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_provider_is_waited_for_and_the_grant_is_ended_when_it_goes_on() {
+    let app = TestApp::start().await;
+    let platform = app.sandbox.platform().clone();
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    let token = platform.last_access_token(ACCOUNT).unwrap();
+    let changed = catalogue_with("api.x.com/2/oauth2/revoke", "x.com/2/oauth2/revoke");
+    let node = app.second_node_with(|options| options.catalogue = changed).await;
+    let admin = Caller::new(node.url(), None).with_key(&app.first.text);
+    let calls = platform.requests().len();
+    let waits = admin.delete(&path(&entrusted)).await.unwrap();
+    assert_eq!(problem(&waits), (503, "provider-not-migrated".to_owned()));
+    assert!(text(&waits.json(), "/detail").starts_with("the disconnection has begun"));
+    assert_eq!(platform.requests().len(), calls, "nothing is sent");
+    let mut owner = app.owner().await;
+    assert_eq!(count(&mut owner, "select count(*) from keyholder.credentials").await, 2, "the credential waits");
+    let state = "select count(*) from keyholder.connections where state = 'disconnecting'";
+    assert_eq!(count(&mut owner, state).await, 1);
+    assert_eq!(problem(&entrusted.act("profile.read", &json!({}), None).await).0, 403, "acts have stopped");
+    assert!(platform.is_live(&token));
+
+    // The file is mended: only processes with the approved one are left.
+    node.stop().await;
+    sqlx::query("update keyholder.jobs set run_at = clock_timestamp()").execute(&mut owner).await.unwrap();
+    let path = format!("{}/certificate", path(&entrusted));
+    eventually("its job ends it", async || app.admin.get(&path).await.unwrap().status == 200).await;
+    let certificate = ok(app.admin.get(&path).await.unwrap(), 200);
+    assert_eq!((said(&certificate), &certificate["grant_may_live"]), ((true, "dead"), &json!(false)));
+    assert!(!platform.is_live(&token));
+    assert_gone(&app, &entrusted, &certificate).await;
+    app.stop().await;
+}
+
+/// A renewed consent leaves the former grant, which is one of its own: the certificate speaks of that, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_renewed_consent_replaced_is_revoked_with_the_rest_or_said_to_live() {
+    let opens = "select 1";
+    let damaged = "update keyholder.retired_credentials set sealed = set_byte(sealed, 20, get_byte(sealed, 20) # 1)";
+    for (damage, may_live) in [(opens, false), (damaged, true)] {
+        let app = TestApp::start().await;
+        let platform = app.sandbox.platform();
+        let entrusted = app.entrust(&["profile.read"], json!([])).await;
+        platform.switch(Quirk::Status { code: 503, retry_after_s: None }, Scope::once(Route::Revoke)).unwrap();
+        renew_consent(&app, &entrusted).await;
+        let live = || platform.tokens(ACCOUNT).iter().filter(|token| token.live).count();
+        assert_eq!(live(), 4, "the provider did not take the former grant back");
+        sqlx::query(damage).execute(&mut app.owner().await).await.unwrap();
+        let certificate = ok(app.admin.delete(&path(&entrusted)).await.unwrap(), 200);
+        assert_eq!((said(&certificate), &certificate["grant_may_live"]), ((true, "dead"), &json!(may_live)));
+        assert_eq!(live(), if may_live { 2 } else { 0 });
+        assert_gone(&app, &entrusted, &certificate).await;
+        app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_connections_of_one_account_the_other_lives() {
+    let app = TestApp::start().await;
+    let gone = app.entrust(&["profile.read"], json!([])).await;
+    let kept = app.entrust(&["profile.read"], json!([])).await;
+    let certificate = ok(app.admin.delete(&path(&gone)).await.unwrap(), 200);
+    assert_eq!(said(&certificate), (true, "dead"));
+    assert_eq!(gone.act("profile.read", &json!({}), None).await.status, 403);
+    assert_eq!(kept.act("profile.read", &json!({}), None).await.status, 200);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_fails_is_no_reason_to_delete_what_could_still_be_revoked() {
+    let app = TestApp::start().await;
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    let token = app.sandbox.platform().last_access_token(ACCOUNT).unwrap();
+    let mut owner = app.owner().await;
+    // A node that does not have the data key in memory.
+    let other = app.second_node().await;
+    let admin = Caller::new(other.url(), None).with_key(&app.first.text);
+    sqlx::query("revoke select on keyholder.data_keys from keyholder_app").execute(&mut owner).await.unwrap();
+    assert_eq!(admin.delete(&path(&entrusted)).await.unwrap().status, 500);
+    assert!(app.sandbox.platform().is_live(&token));
+    assert!(count(&mut owner, "select count(*) from keyholder.credentials").await > 0);
+    assert_eq!(problem(&admin.get(&format!("{}/certificate", path(&entrusted))).await.unwrap()).0, 404);
+    sqlx::query("grant select on keyholder.data_keys to keyholder_app").execute(&mut owner).await.unwrap();
+    let certificate = ok(admin.delete(&path(&entrusted)).await.unwrap(), 200);
+    assert_eq!(said(&certificate), (true, "dead"));
+    other.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,9 +420,8 @@ async fn a_disconnection_that_broke_off_may_be_asked_for_again() {
 async fn a_refresh_on_its_way_does_not_bring_a_disconnected_account_back() {
     let app = TestApp::start().await;
     let platform = app.sandbox.platform().clone();
-    platform.set_token_lifetime(30);
     let entrusted = app.entrust(&["profile.read"], json!([])).await;
-    platform.set_token_lifetime(7200);
+    app.age("55 seconds").await;
     platform.switch(Quirk::HoldAnswer, Scope::once(Route::Only(Call::Refresh))).unwrap();
     let disconnect = async {
         while platform.refreshes() == 0 {

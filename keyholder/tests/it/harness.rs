@@ -15,7 +15,7 @@ use keyholder::{
     Instance, InstanceOptions,
     caller::{Caller, Reply, Witness},
     cluster::{Binaries, ClusterOptions, Download, UsualFolders},
-    home::{Home, INSTALLATION},
+    home::{Home, INSTALLATION, Keys},
     local::{self, FirstKey, PROVIDER, Place},
 };
 use sandbox::{Sandbox, SandboxOptions};
@@ -64,14 +64,43 @@ pub(crate) fn home() -> &'static Home {
 
 /// A database with the schema and nothing in it.
 pub(crate) async fn fresh_database() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    home().create_database(&name, Some(INSTALLATION)).await.unwrap();
-    name
+    Ground::shared().fresh_database().await
+}
+
+/// The cluster on which a test's database lies: the one that all tests share, or one that this test may kill.
+#[derive(Clone)]
+pub(crate) struct Ground {
+    pub(crate) keys: Keys,
+    /// The owner's address, up to the database's name. A cluster that is started again has the same.
+    pub(crate) owner: Zeroizing<String>,
+}
+
+impl Ground {
+    pub(crate) fn of(home: &Home) -> Self {
+        Self { keys: home.keys().clone(), owner: home.owner_url("") }
+    }
+
+    pub(crate) fn shared() -> Self {
+        Self::of(home())
+    }
+
+    pub(crate) fn owner_url(&self, database: &str) -> Zeroizing<String> {
+        Zeroizing::new(format!("{}{database}", *self.owner))
+    }
+
+    /// A database with the schema and nothing in it.
+    pub(crate) async fn fresh_database(&self) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let maintenance = self.owner_url("postgres").parse().unwrap();
+        store::owner::create_database(&maintenance, &name, Some(INSTALLATION)).await.unwrap();
+        name
+    }
 }
 
 /// A server of its own on a database of its own, with a platform of its own, one workspace and its admin.
 pub(crate) struct TestApp {
+    pub(crate) ground: Ground,
     pub(crate) database: String,
     pub(crate) sandbox: Sandbox,
     pub(crate) secret: Zeroizing<String>,
@@ -98,11 +127,16 @@ impl TestApp {
 
     /// A server whose options the test has changed first.
     pub(crate) async fn start_with(change: impl FnOnce(&mut InstanceOptions)) -> Self {
-        let database = fresh_database().await;
+        Self::start_on(Ground::shared(), change).await
+    }
+
+    /// The same, on another cluster.
+    pub(crate) async fn start_on(ground: Ground, change: impl FnOnce(&mut InstanceOptions)) -> Self {
+        let database = ground.fresh_database().await;
         let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
         let secret = Zeroizing::new(domain::random::token());
         let mut options = Place { database: &database, port: 0 }
-            .options(home().keys(), Some(local::route(&sandbox)), &secret)
+            .options(&ground.keys, Some(local::route(&sandbox)), &secret)
             .unwrap();
         options.connections = 8;
         change(&mut options);
@@ -112,7 +146,7 @@ impl TestApp {
         let witness = Witness::default();
         let stranger = Caller::new(instance.url(), Some(witness.clone()));
         let admin = stranger.with_key(&first.text);
-        let app = Self { database, sandbox, secret, instance, first, witness, stranger, admin };
+        let app = Self { ground, database, sandbox, secret, instance, first, witness, stranger, admin };
         ok(app.admin.post("/v1/return-addresses", &json!({ "url": RETURN })).await.unwrap(), 201);
         app
     }
@@ -125,7 +159,7 @@ impl TestApp {
     /// Another server, whose options the test has changed first.
     pub(crate) async fn second_node_with(&self, change: impl FnOnce(&mut InstanceOptions)) -> Instance {
         let place = Place { database: &self.database, port: 0 };
-        let mut options = place.options(home().keys(), Some(local::route(&self.sandbox)), &self.secret).unwrap();
+        let mut options = place.options(&self.ground.keys, Some(local::route(&self.sandbox)), &self.secret).unwrap();
         options.connections = 8;
         change(&mut options);
         Instance::start(options).await.unwrap()
@@ -133,12 +167,12 @@ impl TestApp {
 
     /// A connection to this test's database as its owner, for whom no policy holds.
     pub(crate) async fn owner(&self) -> PgConnection {
-        PgConnection::connect(&home().owner_url(&self.database)).await.unwrap()
+        PgConnection::connect(&self.ground.owner_url(&self.database)).await.unwrap()
     }
 
     /// A connection to this test's database as one of the logins that serve.
     pub(crate) async fn login(&self, group: &str) -> PgConnection {
-        let mut sql = PgConnection::connect(&home().keys().url(group, &self.database)).await.unwrap();
+        let mut sql = PgConnection::connect(&self.ground.keys.url(group, &self.database)).await.unwrap();
         sqlx::query("set search_path = keyholder").execute(&mut sql).await.unwrap();
         sql
     }
@@ -192,6 +226,14 @@ impl TestApp {
         let terms = json!({ "connection": connection, "grantee": agent_key, "actions": actions, "limits": limits });
         let made = ok(self.admin.post("/v1/mandates", &terms).await.unwrap(), 201);
         Entrusted { connection: connection.to_owned(), mandate: text(&made, "/id").to_owned(), agent, agent_key }
+    }
+
+    /// Makes all credentials old: they have so long left to live (an interval; a negative one for the dead), as far as Keyholder knows.
+    /// A node that has looked at one already does not notice.
+    pub(crate) async fn age(&self, left: &str) {
+        let old = "update keyholder.credentials set issued_at = clock_timestamp() - interval '2 hours', \
+             expires_at = clock_timestamp() + $1::text::interval";
+        sqlx::query(old).bind(left).execute(&mut self.owner().await).await.unwrap();
     }
 
     /// Stops the server, and sees that it leaves no work behind.
@@ -270,6 +312,17 @@ pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("never: {what}");
+}
+
+/// Waits for what may take the better part of a minute, and looks seldom: for what ends by a time that the product states.
+pub(crate) async fn in_the_end(what: &str, holds: impl AsyncFn() -> bool) {
+    for _ in 0..900 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     panic!("never: {what}");
 }

@@ -15,7 +15,9 @@ use service::step::{Hook, Step};
 
 use crate::{
     harness::{TestApp, ok, problem, text},
-    matrices::{Stock, Values, everything, guarded, is_guarded, send, state_of, without_limits},
+    matrices::{
+        Stock, Values, by, everything, for_operators, guarded, is_guarded, operator, send, state_of, without_limits,
+    },
 };
 
 mod wire;
@@ -84,6 +86,7 @@ type BadBody = (&'static str, &'static [&'static str], Vec<u8>, u16, &'static st
 async fn a_bad_body_is_a_problem_at_every_row_that_takes_one() {
     let app = TestApp::start_with(without_limits).await;
     let values = everything(&app).await;
+    let operator = operator(&app).await;
     let deep = |open: &str, close: &str| format!("{}{}", open.repeat(1_000), close.repeat(1_000)).into_bytes();
     let cases: Vec<BadBody> = vec![
         ("cut off", &[JSON], b"{\"a\":".to_vec(), 400, "invalid-json"),
@@ -120,7 +123,8 @@ async fn a_bad_body_is_a_problem_at_every_row_that_takes_one() {
                 continue; // Nothing is a body that a platform's route may have.
             }
             let what = format!("{route:?}: {what}");
-            let reply = with_body(&app.admin, route, &values, types, body.clone()).await;
+            let reply =
+                with_body(by(route, &app.admin, &operator, &app.stranger), route, &values, types, body.clone()).await;
             assert_eq!(problem(&reply), (*status, (*kind).to_owned()), "{what}: {}", reply.json());
             assert_answered(&what, route, &reply);
         }
@@ -184,6 +188,7 @@ fn pointers(value: &Value, at: &str, into: &mut Vec<String>) {
 async fn every_member_of_every_body_takes_only_what_it_must() {
     let app = TestApp::start_with(without_limits).await;
     let stock = Stock::of_admin(&app);
+    let operator = operator(&app).await;
     let odd = [
         json!(-1),
         json!(0.5),
@@ -219,12 +224,26 @@ async fn every_member_of_every_body_takes_only_what_it_must() {
         // An unknown field is named.
         let mut unknown = body.clone();
         unknown.as_object_mut().unwrap().insert("ad/min~".to_owned(), json!(true));
-        let reply = with_body(&app.admin, route, &values, &[JSON], unknown.to_string().into_bytes()).await;
+        let reply = with_body(
+            by(route, &app.admin, &operator, &app.stranger),
+            route,
+            &values,
+            &[JSON],
+            unknown.to_string().into_bytes(),
+        )
+        .await;
         assert_eq!(problem(&reply), (422, "invalid-input".to_owned()), "{route:?}");
         assert_eq!(text(&reply.json(), "/errors/0/pointer"), "/ad~1min~0", "{route:?}");
         // A body that is no object is one fault, and a hundred faults are not all told.
         for (body, most) in [(json!([]), 1), (json!("x"), 1), (many(500), 32)] {
-            let reply = with_body(&app.admin, route, &values, &[JSON], body.to_string().into_bytes()).await;
+            let reply = with_body(
+                by(route, &app.admin, &operator, &app.stranger),
+                route,
+                &values,
+                &[JSON],
+                body.to_string().into_bytes(),
+            )
+            .await;
             assert_eq!(problem(&reply), (422, "invalid-input".to_owned()), "{route:?}");
             assert!(reply.json()["errors"].as_array().unwrap().len() <= most, "{route:?}: {}", reply.json());
         }
@@ -238,7 +257,14 @@ async fn every_member_of_every_body_takes_only_what_it_must() {
                 let sent = replaced(&body, &pointer, value).to_string();
                 let shown: String = value.to_string().chars().take(40).collect();
                 let what = format!("{route:?} {pointer} = {shown}");
-                let reply = with_body(&app.admin, route, &values, &[JSON], sent.into_bytes()).await;
+                let reply = with_body(
+                    by(route, &app.admin, &operator, &app.stranger),
+                    route,
+                    &values,
+                    &[JSON],
+                    sent.into_bytes(),
+                )
+                .await;
                 assert_answered(&what, route, &reply);
                 if reply.status.is_success() {
                     values = stock.fill(route).await.0;
@@ -260,6 +286,7 @@ fn many(count: usize) -> Value {
 async fn an_id_that_could_not_be_is_not_found() {
     let app = TestApp::start_with(without_limits).await;
     let values = everything(&app).await;
+    let operator = operator(&app).await;
     let odd = [
         "%00",
         "%2e%2e",
@@ -288,7 +315,7 @@ async fn an_id_that_could_not_be_is_not_found() {
                 tried += 1;
                 let path = route.path.replace(capture, value);
                 let target = route.sample.fill(&path, &values).target;
-                let caller = if is_guarded(route) { &app.admin } else { &app.stranger };
+                let caller = by(route, &app.admin, &operator, &app.stranger);
                 let method = route.sample.method.parse().unwrap();
                 let headers: &[(&str, &str)] = match route.sample.body {
                     SampleBody::Form(_) => &[("sec-fetch-site", "same-origin")],
@@ -428,6 +455,7 @@ async fn a_head_uses_nothing_up() {
 async fn a_foreign_origin_is_refused_before_any_effect() {
     let app = TestApp::start_with(without_limits).await;
     let stock = Stock::of_admin(&app);
+    let operator = operator(&app).await;
     let mut owner = app.owner().await;
     let mut walked = 0;
     for route in table().iter().filter(|route| is_guarded(route) || !matches!(route.sample.body, SampleBody::Nothing)) {
@@ -438,7 +466,7 @@ async fn a_foreign_origin_is_refused_before_any_effect() {
         for origin in ["https://evil.example", "null", "http://localhost.evil.example", "http://localhost:1"] {
             let what = format!("{route:?} from {origin}");
             let reply = if is_guarded(route) {
-                send(&app.admin, route, &values, &[("origin", origin)]).await
+                send(by(route, &app.admin, &operator, &browser), route, &values, &[("origin", origin)]).await
             } else {
                 let filled = route.sample.fill(route.path, &values);
                 let headers = [
@@ -455,11 +483,11 @@ async fn a_foreign_origin_is_refused_before_any_effect() {
         assert_eq!(state_of(&mut owner, app.workspace_uuid()).await, before, "{route:?} had an effect");
         assert_eq!(app.sandbox.platform().requests().len(), calls, "{route:?} called the platform");
         // The same request from nowhere else is good.
-        let caller = if is_guarded(route) { &app.admin } else { &browser };
+        let caller = by(route, &app.admin, &operator, &browser);
         let good = send(caller, route, &values, &[]).await.status;
         assert!(good.is_success() || good == 303, "{route:?}: {good}");
     }
-    assert_eq!(walked, guarded().count() + 1);
+    assert_eq!(walked, guarded().count() + for_operators().count() + 1);
     app.stop().await;
 }
 

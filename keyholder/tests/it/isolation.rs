@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, types::Uuid};
 use crate::harness::{TestApp, home};
 
 /// The context of a workspace for a backend, signed as the application signs it.
-fn context(kind: &str, subject: Uuid, backend: i32, life_ms: i128) -> String {
+pub(crate) fn context(kind: &str, subject: Uuid, backend: i32, life_ms: i128) -> String {
     let root = RootKey::from_text(home().keys().root_key()).unwrap();
     let key = root.derive(Purpose::Context, Environment::Local);
     let expires = domain::clock::Clock::system().now().unix_timestamp_nanos() / 1_000_000 + life_ms;
@@ -19,11 +19,11 @@ fn context(kind: &str, subject: Uuid, backend: i32, life_ms: i128) -> String {
     format!("{claim}|{}", hex::encode(mac))
 }
 
-async fn backend(sql: &mut PgConnection) -> i32 {
+pub(crate) async fn backend(sql: &mut PgConnection) -> i32 {
     sqlx::query_scalar("select pg_backend_pid()").fetch_one(sql).await.unwrap()
 }
 
-async fn set_context(sql: &mut PgConnection, context: &str) {
+pub(crate) async fn set_context(sql: &mut PgConnection, context: &str) {
     sqlx::query("select set_config('keyholder.context', $1, false)").bind(context).execute(sql).await.unwrap();
 }
 
@@ -50,7 +50,7 @@ async fn seen(sql: &mut PgConnection, table: &str, workspace: Uuid) -> Option<i6
     }
 }
 
-fn code(error: &sqlx::Error) -> Option<String> {
+pub(crate) fn code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code).map(|code| code.to_string())
 }
 
@@ -78,6 +78,24 @@ async fn two_workspaces(app: &TestApp) -> (Uuid, Uuid) {
     .execute(&mut owner)
     .await
     .unwrap();
+    sqlx::query(
+        "insert into keyholder.retired_credentials (workspace_id, connection_id, version, field, data_key_id, sealed) \
+         select workspace_id, connection_id, 0, field, data_key_id, sealed from keyholder.credentials \
+         where workspace_id = $1 and field = 'access'",
+    )
+    .bind(mine)
+    .execute(&mut owner)
+    .await
+    .unwrap();
+    sqlx::query(
+        "with drill as (insert into keyholder.kill_drills (id, reason, proposed_by) values (gen_random_uuid(), 'x', 'a') returning id) \
+         insert into keyholder.kill_drill_connections (workspace_id, drill_id, connection_id, provider) \
+         select c.workspace_id, drill.id, c.id, c.provider from keyholder.connections c, drill where c.workspace_id = $1",
+    )
+    .bind(mine)
+    .execute(&mut owner)
+    .await
+    .unwrap();
     (mine, other)
 }
 
@@ -93,7 +111,7 @@ async fn every_tenant_table_is_closed_to_everybody_else() {
     let (mine, other) = two_workspaces(&app).await;
     let mut owner = app.owner().await;
     let tables = tenant_tables(&mut owner).await;
-    assert_eq!(tables.len(), 16, "{tables:?}");
+    assert_eq!(tables.len(), 18, "{tables:?}");
     for login in ["app", "loader"] {
         let mut sql = app.login(login).await;
         let pid = backend(&mut sql).await;
@@ -175,7 +193,7 @@ async fn no_row_can_be_written_for_another_tenant_nor_moved_to_one() {
             transaction.rollback().await.unwrap();
         }
     }
-    assert_eq!(tried, 16 * 4);
+    assert_eq!(tried, 18 * 4);
     finish(app).await;
 }
 
@@ -288,6 +306,19 @@ async fn each_login_can_do_its_own_work_and_no_other() {
             let reads = ["context_subject", "current_account", "current_installation", "current_workspace", "enter"];
             let (opens, others): (Vec<_>, Vec<_>) =
                 functions.iter().map(String::as_str).partition(|name| *name == "credentials_for_acts");
+            // What looks across workspaces, or ends one, and asks for a signed context of its own first.
+            let keys = [
+                "begin_shredding",
+                "epoch_data_keys",
+                "provider_file_number",
+                "shred_keys",
+                "shred_page",
+                "workspaces_after",
+                "workspaces_with_idle_keys",
+                "workspaces_wrapped_before",
+            ];
+            let (across, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|name| keys.contains(name));
+            assert_eq!(across.len(), if group == "app" { keys.len() } else { 0 }, "{group}: {across:?}");
             assert_eq!(others, reads);
             assert_eq!(opens.len(), usize::from(group == "app"), "the application alone opens credentials");
         }

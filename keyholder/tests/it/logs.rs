@@ -17,7 +17,7 @@ use url::Url;
 use crate::harness::{ACCOUNT, TestApp, home, location, ok, problem, query, text};
 
 /// The log of this process. It knows none of the story's secrets: what keeps them out is that nobody writes them.
-fn log() -> Telemetry {
+pub(crate) fn log() -> Telemetry {
     telemetry::init(TelemetryOptions {
         format: Format::Json,
         filter: "debug".to_owned(),
@@ -29,7 +29,7 @@ fn log() -> Telemetry {
 }
 
 /// A word that nothing recognises as a secret: if it is in a line, somebody wrote it there.
-fn plain_word(what: &str) -> String {
+pub(crate) fn plain_word(what: &str) -> String {
     let letters: String = domain::random::bytes::<10>().into_iter().map(|byte| char::from(b'a' + byte % 26)).collect();
     format!("{what} {letters}")
 }
@@ -120,9 +120,8 @@ async fn no_line_of_a_whole_story_holds_a_secret_or_anybodys_words() {
     let app = TestApp::start().await;
     let mut story = Story { needles: Vec::new(), requests: Vec::new() };
     let platform = app.sandbox.platform();
-    platform.set_token_lifetime(30);
     let connection = connect(&app, &mut story).await;
-    platform.set_token_lifetime(7_200);
+    app.age("55 seconds").await;
 
     let entrusted = app.mandate(&connection, &["profile.read", "post.create"], json!([])).await;
     let message = format!("{}, write to someone.else@example.org", plain_word("a message"));

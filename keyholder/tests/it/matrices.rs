@@ -1,27 +1,25 @@
 //! The three matrices: every row of the route table, anonymous, from another workspace, and audited. A row that is added to the table
 //! is walked without being named here; one whose sample needs something unknown makes the walk fail.
 
-use std::{collections::BTreeMap, num::NonZeroU32};
+mod stock;
+
+use std::num::NonZeroU32;
 
 use domain::environment::Environment;
 use http::{Method, header};
 use keyholder::{
     InstanceOptions,
     caller::{Caller, Reply},
-    local::{self, PROVIDER},
+    local,
 };
 use serde_json::{Value, json};
-use server::{Guard, Route, Sample, SampleBody, Verb, routes::table};
+use server::{Guard, Route, SampleBody, Verb, routes::table};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
-use url::Url;
 
-use crate::harness::{ACCOUNT, RETURN, TestApp, ok, problem, query, text};
+pub(crate) use stock::{Stock, Values, everything};
+use stock::{mandate_for, placeholders};
 
-/// What stands in a sample for an action, and for its path at the platform.
-const ACTION: &str = "profile.read";
-const PATH: &str = "2/users/me";
-
-pub(crate) type Values = BTreeMap<String, String>;
+use crate::harness::{ACCOUNT, RETURN, TestApp, eventually, problem, text};
 
 /// Limits so wide that a walk meets none of them.
 pub(crate) fn without_limits(options: &mut InstanceOptions) {
@@ -32,158 +30,60 @@ pub(crate) fn without_limits(options: &mut InstanceOptions) {
     options.limits.links_per_minute = most;
 }
 
-/// The names of the placeholders in a sample.
-fn placeholders(sample: &Sample) -> Vec<String> {
-    let filled = format!("{:?}", (&sample.path, &sample.query, &sample.headers, &sample.body));
-    server::PLACEHOLDERS
-        .iter()
-        .filter(|(name, ..)| filled.contains(&format!("{{{name}}}")))
-        .map(|(name, ..)| (*name).to_owned())
-        .collect()
-}
-
-/// The method of a row in a request, its path with captures, and whether somebody must have a key.
+/// Whether somebody must have a key.
 pub(crate) fn is_guarded(route: &Route) -> bool {
-    matches!(route.guard, Guard::ApiKey(_))
+    !matches!(route.guard, Guard::Public(_))
 }
 
-/// The rows behind a key.
+/// Whether the key is one of the operator's persons'.
+pub(crate) fn is_for_operators(route: &Route) -> bool {
+    matches!(route.guard, Guard::Operator(_))
+}
+
+/// The rows behind a workspace's key.
 pub(crate) fn guarded() -> impl Iterator<Item = &'static Route> {
-    table().iter().filter(|route| is_guarded(route))
+    table().iter().filter(|route| is_guarded(route) && !is_for_operators(route))
 }
 
-/// Sends a row's sample.
+/// The rows behind an operator's key.
+pub(crate) fn for_operators() -> impl Iterator<Item = &'static Route> {
+    table().iter().filter(|route| is_for_operators(route))
+}
+
+/// A person of the operator's, of a name that is his alone.
+pub(crate) async fn operator(app: &TestApp) -> Caller {
+    let host = domain::principal::Principal::operator("local", app.instance.app().clock.now());
+    let name = format!("person-{}", domain::id::OperatorId::new(&app.instance.app().clock));
+    let (_, key) = service::operator::create(app.instance.app(), &host, &name).await.unwrap();
+    app.stranger.with_key(&key)
+}
+
+/// Who of three may send a row's sample: a workspace's admin, a person of the operator's, or anybody.
+pub(crate) fn by<'c>(route: &Route, admin: &'c Caller, operator: &'c Caller, anybody: &'c Caller) -> &'c Caller {
+    match route.guard {
+        Guard::ApiKey(_) => admin,
+        Guard::Operator(_) => operator,
+        Guard::Public(_) => anybody,
+    }
+}
+
+/// Sends a row's sample. What goes on after the answer has come to its end when this returns.
 pub(crate) async fn send(caller: &Caller, route: &Route, values: &Values, more: &[(&str, &str)]) -> Reply {
     let filled = route.sample.fill(route.path, values);
     let mut headers: Vec<_> = filled.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     headers.extend(more);
     let method: Method = filled.method.parse().unwrap();
-    caller.send(method, &filled.target, &headers, filled.body.into()).await.unwrap()
-}
-
-/// The id of the key that the test's admin calls with.
-fn admins_key(app: &TestApp) -> String {
-    app.first.key.to_string()
-}
-
-/// A connection with a mandate for a key, which the ledger meters.
-async fn mandate_for(app: &TestApp, connection: &str, key: &str) -> String {
-    let limits = json!([{ "unit": "acts", "per": "month", "cap": 1_000_000 }]);
-    let terms = json!({ "connection": connection, "grantee": key, "actions": [ACTION], "limits": limits });
-    text(&ok(app.admin.post("/v1/mandates", &terms).await.unwrap(), 201), "/id").to_owned()
-}
-
-/// Provides what a row's sample needs, new: objects of the test's own workspace, whose `grantee` holds the mandates.
-pub(crate) struct Stock<'a> {
-    pub(crate) app: &'a TestApp,
-    /// The caller that the sample is sent by, and the id of its key.
-    pub(crate) caller: &'a Caller,
-    pub(crate) grantee: String,
-}
-
-impl<'a> Stock<'a> {
-    pub(crate) fn of_admin(app: &'a TestApp) -> Self {
-        Self { app, caller: &app.admin, grantee: admins_key(app) }
+    let reply = caller.send(method, &filled.target, &headers, filled.body.into()).await.unwrap();
+    if let Some(drill) = filled.target.strip_suffix("/approve").filter(|_| reply.status.is_success()) {
+        let ended = async || text(&caller.get(drill).await.unwrap().json(), "/state") == "ended";
+        eventually("the drill ends", ended).await;
     }
-
-    /// Values for a row, and the browser in which a page of it must be opened.
-    pub(crate) async fn fill(&self, route: &Route) -> (Values, Caller) {
-        let browser = self.app.stranger.with_no_cookies();
-        let mut values = Values::new();
-        let mut missing = placeholders(&route.sample);
-        if !is_guarded(route) {
-            self.lead(route, &browser, &mut values).await;
-            missing.retain(|name| !values.contains_key(name));
-        }
-        for name in missing {
-            let value = self.make(&name, &mut values).await;
-            values.insert(name, value);
-        }
-        (values, browser)
-    }
-
-    async fn make(&self, name: &str, values: &mut Values) -> String {
-        let app = self.app;
-        match name {
-            "connection" => app.connect(ACCOUNT, &[ACTION]).await,
-            "gone_connection" => {
-                let connection = app.connect(ACCOUNT, &[ACTION]).await;
-                mandate_for(app, &connection, &self.grantee).await;
-                ok(app.admin.delete(&format!("/v1/connections/{connection}")).await.unwrap(), 200);
-                connection
-            }
-            "mandate" => {
-                let connection = match values.get("connection") {
-                    Some(connection) => connection.clone(),
-                    None => app.connect(ACCOUNT, &[ACTION]).await,
-                };
-                mandate_for(app, &connection, &self.grantee).await
-            }
-            "key" => app.agent().await.1,
-            "act" => {
-                let connection = app.connect(ACCOUNT, &[ACTION]).await;
-                let mandate = mandate_for(app, &connection, &self.grantee).await;
-                let done = self.caller.act(&mandate, ACTION, &json!({}), None).await.unwrap();
-                text(&ok(done, 200), "/act").to_owned()
-            }
-            "budget" => {
-                let wanted = json!({ "scope": "workspace", "unit": "acts", "per": "month", "cap": 1_000_000 });
-                ok(app.admin.post("/v1/budgets", &wanted).await.unwrap(), 200);
-                let budgets = ok(app.admin.get("/v1/budgets").await.unwrap(), 200);
-                let known = budgets["data"].as_array().unwrap().iter().find(|known| known["scope"] == "workspace");
-                text(known.unwrap(), "/id").to_owned()
-            }
-            "code" => {
-                let link = app.link(&[ACTION]).await;
-                let end = app.consent(&app.stranger.with_no_cookies(), &link, ACCOUNT, &[ACTION]).await;
-                query(&end, "keyholder_code").unwrap()
-            }
-            "token" => app.link(&[ACTION]).await.rsplit('/').next().unwrap().to_owned(),
-            "return_url" => RETURN.to_owned(),
-            "fresh" => domain::random::token(),
-            "provider" => PROVIDER.to_owned(),
-            "action" => ACTION.to_owned(),
-            "path" => PATH.to_owned(),
-            other => panic!("a sample needs {other}, and nothing here provides it"),
-        }
-    }
-
-    /// Leads the browser to where a public row's sample stands.
-    async fn lead(&self, route: &Route, browser: &Caller, values: &mut Values) {
-        match (route.method, route.path) {
-            (Verb::Post, "/connect/{token}") => {
-                let link = self.app.link(&[ACTION]).await;
-                assert_eq!(browser.get(&link).await.unwrap().status, 200);
-                values.insert("token".to_owned(), link.rsplit('/').next().unwrap().to_owned());
-            }
-            (Verb::Get, "/connect/callback/{provider}") => {
-                let link = self.app.link(&[ACTION]).await;
-                assert_eq!(browser.get(&link).await.unwrap().status, 200);
-                let to = browser.submit(&link, &[("allow", ACTION)]).await.unwrap();
-                let back = self.app.sandbox.platform().approve(to.header("location"), ACCOUNT).unwrap();
-                let back = Url::parse(&back).unwrap();
-                values.insert("token".to_owned(), query(&back, "state").unwrap());
-                values.insert("code".to_owned(), query(&back, "code").unwrap());
-            }
-            _ => {}
-        }
-    }
-}
-
-/// One value for every placeholder: everything that the first workspace has.
-pub(crate) async fn everything(app: &TestApp) -> Values {
-    let stock = Stock::of_admin(app);
-    let mut values = Values::new();
-    for (name, ..) in server::PLACEHOLDERS {
-        let value = stock.make(name, &mut values).await;
-        values.insert(name.to_owned(), value);
-    }
-    values
+    reply
 }
 
 /// What must not be told to a stranger: ids, codes, names.
 fn private(app: &TestApp, values: &Values) -> Vec<String> {
-    let named = ["connection", "gone_connection", "mandate", "key", "act", "budget", "code", "token"];
+    let named = ["connection", "gone_connection", "mandate", "key", "act", "budget", "code", "token", "kill_drill"];
     let mut private: Vec<_> = named.iter().map(|name| values[*name].clone()).collect();
     private.extend([
         app.first.workspace.to_string(),
@@ -263,6 +163,21 @@ async fn broken_credentials(app: &TestApp) -> Vec<(&'static str, Caller)> {
     ]
 }
 
+/// Operator's keys that are none.
+async fn broken_operators(app: &TestApp) -> Vec<(&'static str, Caller)> {
+    let key = |environment| app.stranger.with_key(&domain::operator::generate(environment).0);
+    let good = operator(app).await;
+    let swapped = if good.key().unwrap().ends_with('0') { '1' } else { '0' };
+    let typo = format!("{}{swapped}", &good.key().unwrap()[..good.key().unwrap().len() - 1]);
+    let unprefixed = good.key().unwrap().replacen("kho_", "kh_", 1);
+    vec![
+        ("an operator's key that nobody made", key(Environment::Local)),
+        ("an operator's key of another environment", key(Environment::Production)),
+        ("an operator's key with a typing error", app.stranger.with_key(&typo)),
+        ("an operator's key as an API key", app.stranger.with_key(&unprefixed)),
+    ]
+}
+
 /// Lets a key's time be over, as the clock would.
 async fn end_key(app: &TestApp, id: &str) {
     use domain::id::Id;
@@ -288,7 +203,10 @@ async fn nobody_comes_in_without_a_key_and_public_rows_say_nothing_of_anybody() 
     let app = TestApp::start_with(without_limits).await;
     let values = everything(&app).await;
     let private = private(&app, &values);
-    let credentials = broken_credentials(&app).await;
+    let mut credentials = broken_credentials(&app).await;
+    credentials.extend(broken_operators(&app).await);
+    let operator = operator(&app).await;
+    assert_eq!(operator.get("/v1/installation/audit").await.unwrap().status, 200);
     let mut owner = app.owner().await;
     let before = state_of(&mut owner, app.workspace_uuid()).await;
     let mut walked = 0;
@@ -300,6 +218,11 @@ async fn nobody_comes_in_without_a_key_and_public_rows_say_nothing_of_anybody() 
                 assert_unauthenticated(&format!("{route:?} with {what}"), &reply);
                 assert_silent(&format!("{route:?} with {what}"), &reply, &private);
             }
+            // Neither kind of key is one where the other is wanted.
+            let other = by(route, &operator, &app.admin, &app.stranger);
+            let reply = send(other, route, &values, &[]).await;
+            assert_unauthenticated(&format!("{route:?} with a key of the other kind"), &reply);
+            assert_silent(&format!("{route:?} with a key of the other kind"), &reply, &private);
             // Neither another scheme nor a second credential is looked at.
             for value in ["Basic a2g6a2g=".to_owned(), format!("Token {}", *app.first.text)] {
                 let reply = send(&app.stranger, route, &values, &[("authorization", &value)]).await;
@@ -471,6 +394,14 @@ async fn trail(owner: &mut PgConnection, request: &str) -> Vec<(String, String, 
     rows.iter().map(|row| (row.get("event"), row.get("principal"), row.get("means"))).collect()
 }
 
+/// What the installation's trail has of a request.
+async fn installation_trail(owner: &mut PgConnection, request: &str) -> Vec<(String, String, String)> {
+    let rows =
+        sqlx::query("select event, principal, means from keyholder.installation_audit where request = $1 order by id");
+    let rows = rows.bind(request.to_owned()).fetch_all(owner).await.unwrap();
+    rows.iter().map(|row| (row.get("event"), row.get("principal"), row.get("means"))).collect()
+}
+
 async fn count(owner: &mut PgConnection, statement: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(statement.to_owned())).fetch_one(owner).await.unwrap()
 }
@@ -482,7 +413,7 @@ async fn rows_of(owner: &mut PgConnection, record: server::Record) -> i64 {
             count(owner, "select count(*) from keyholder.connect_links where opened_at is not null").await
         }
         server::Record::Row(table) => count(owner, &format!("select count(*) from keyholder.{table}")).await,
-        server::Record::Audit(_) | server::Record::Nothing => 0,
+        server::Record::Audit(_) | server::Record::InstallationAudit(_) | server::Record::Nothing => 0,
     }
 }
 
@@ -494,6 +425,7 @@ async fn every_change_leaves_its_record_and_nothing_else_leaves_one() {
     let app = TestApp::start_with(without_limits).await;
     let stock = Stock::of_admin(&app);
     let admin = format!("api_key:{}", stock.grantee);
+    let operator = operator(&app).await;
     let mut owner = app.owner().await;
     let (mut walked, mut audited, mut silent) = (0, 0, 0);
     for route in table() {
@@ -501,7 +433,7 @@ async fn every_change_leaves_its_record_and_nothing_else_leaves_one() {
         let (values, browser) = stock.fill(route).await;
         let (events, rows) =
             (count(&mut owner, "select count(*) from keyholder.audit").await, rows_of(&mut owner, route.record).await);
-        let caller = if is_guarded(route) { &app.admin } else { &browser };
+        let caller = by(route, &app.admin, &operator, &browser);
         let reply = send(caller, route, &values, &[]).await;
         let what = format!("{route:?}");
         let went_well = reply.status.is_success() || reply.status == 303;
@@ -525,6 +457,14 @@ async fn every_change_leaves_its_record_and_nothing_else_leaves_one() {
                 let (_, principal, means) = &left[0];
                 let expected = if is_guarded(route) { (admin.as_str(), "api_key") } else { (CALLBACK, "internal") };
                 assert_eq!((principal.as_str(), means.as_str()), expected, "{what}");
+            }
+            server::Record::InstallationAudit(event) => {
+                audited += 1;
+                let left = installation_trail(&mut owner, &request).await;
+                let [(name, principal, means)] = left.as_slice() else { panic!("{what} left {left:?}") };
+                assert_eq!((name.as_str(), means.as_str()), (event, "operator_key"), "{what}");
+                assert!(principal.starts_with("operator:person-opr_"), "{what}: {principal}");
+                assert_eq!(trail(&mut owner, &request).await, [], "{what} left something with a tenant");
             }
             server::Record::Row(table) => {
                 audited += 1;
@@ -555,6 +495,7 @@ async fn every_change_leaves_its_record_and_nothing_else_leaves_one() {
 async fn a_request_that_is_refused_leaves_no_record() {
     let app = TestApp::start_with(without_limits).await;
     let values = everything(&app).await;
+    let operator = operator(&app).await;
     let mut owner = app.owner().await;
     let before = state_of(&mut owner, app.workspace_uuid()).await;
     let mut walked = 0;
@@ -568,7 +509,7 @@ async fn a_request_that_is_refused_leaves_no_record() {
             SampleBody::Nothing => continue,
         };
         let headers: Vec<_> = wrong.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let caller = if is_guarded(route) { &app.admin } else { &app.stranger };
+        let caller = by(route, &app.admin, &operator, &app.stranger);
         let method = wrong.method.parse().unwrap();
         let reply = caller.send(method, &wrong.target, &headers, wrong.body.into()).await.unwrap();
         assert!(reply.status.is_client_error(), "{route:?}: {}", reply.status);

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use domain::id::Id;
 use futures_util::future::join_all;
+use sandbox::{Call, Quirk, Route, Scope};
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
@@ -119,10 +120,9 @@ async fn after_a_revocation_has_answered_the_platform_sees_no_act_outside_its_li
 async fn a_thousand_callers_across_two_processes_make_one_refresh() {
     const CALLERS: usize = 1000;
     let app = TestApp::start().await;
-    let platform = app.sandbox.platform();
-    platform.set_token_lifetime(30);
+    let platform = app.sandbox.platform().clone();
     let entrusted = app.entrust(&["profile.read"], json!([])).await;
-    platform.set_token_lifetime(7200);
+    app.age("55 seconds").await;
     let key = entrusted.agent.key().unwrap().to_owned();
     let nodes = [Node::start(&app), Node::start(&app)];
     assert_ne!(nodes[0].pid(), nodes[1].pid());
@@ -135,7 +135,20 @@ async fn a_thousand_callers_across_two_processes_make_one_refresh() {
             caller.act(mandate, "profile.read", &json!({}), None).await
         }
     });
-    for reply in join_all(calls).await {
+    platform.switch(Quirk::HoldAnswer, Scope::once(Route::Only(Call::Refresh))).unwrap();
+    // The answer is held until the other node has asked for the lease too, which writes the lease's row anew.
+    let release = async {
+        while platform.refreshes() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut owner = app.owner().await;
+        let writer = "select xmin::text from keyholder.refreshes";
+        let first: String = sqlx::query_scalar(writer).fetch_one(&mut owner).await.unwrap();
+        while sqlx::query_scalar::<_, String>(writer).fetch_one(&mut owner).await.unwrap() == first {}
+        platform.clear();
+    };
+    let (replies, ()) = tokio::join!(join_all(calls), release);
+    for reply in replies {
         ok(reply.unwrap(), 200);
     }
     assert_eq!(platform.refreshes(), 1, "one call to the provider");

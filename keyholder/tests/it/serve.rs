@@ -17,13 +17,13 @@ use url::Url;
 use crate::harness::{home, ok, text, variable};
 
 /// An operator's folder: root key, keyring, logins; and a database in the run's cluster that is nobody else's.
-struct Operator {
+pub(crate) struct Operator {
     folder: TempDir,
     name: String,
 }
 
 impl Operator {
-    async fn new(name: &str) -> Self {
+    pub(crate) async fn new(name: &str) -> Self {
         home().create_database(name, None).await.unwrap();
         let mut sql = PgConnection::connect(&home().owner_url("postgres")).await.unwrap();
         let statements = format!(
@@ -39,11 +39,11 @@ impl Operator {
         operator
     }
 
-    fn path(&self, file: &str) -> String {
+    pub(crate) fn path(&self, file: &str) -> String {
         self.folder.path().join(file).to_str().unwrap().to_owned()
     }
 
-    fn write(&self, file: &str, text: &str) {
+    pub(crate) fn write(&self, file: &str, text: &str) {
         use std::os::unix::fs::PermissionsExt;
         let path: PathBuf = self.folder.path().join(file);
         std::fs::write(&path, text).unwrap();
@@ -51,7 +51,7 @@ impl Operator {
     }
 
     /// The binary, with nothing in its environment but what an operator would put there.
-    fn command(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyholder"));
         command
             .args(arguments)
@@ -71,12 +71,12 @@ impl Operator {
         command
     }
 
-    fn run(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
         self.command(arguments, settings).output().unwrap()
     }
 
     /// Brings the database to this version and makes logins, as its owner.
-    fn migrate(&self) -> Value {
+    pub(crate) fn migrate(&self) -> Value {
         let owner = self.path("owner.url");
         let arguments = ["migrate", "--json", "--logins", &self.path("logins")];
         let done = self.run(&arguments, &[("KEYHOLDER_DATABASE_OWNER_URL_FILE", &owner)]);
@@ -85,7 +85,7 @@ impl Operator {
     }
 
     /// The settings that name the four logins' files.
-    fn logins(&self) -> Vec<(String, String)> {
+    pub(crate) fn logins(&self) -> Vec<(String, String)> {
         ["app", "ledger", "lookup", "loader"]
             .map(|group| {
                 let name = format!("KEYHOLDER_DATABASE_{}_URL_FILE", group.to_uppercase());
@@ -94,13 +94,13 @@ impl Operator {
             .to_vec()
     }
 
-    fn serving(&self) -> Command {
+    pub(crate) fn serving(&self) -> Command {
         let logins = self.logins();
         let settings: Vec<_> = logins.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         self.command(&["serve", "--json"], &settings)
     }
 
-    fn with_logins(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn with_logins(&self, arguments: &[&str]) -> Value {
         let logins = self.logins();
         let settings: Vec<_> = logins.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let done = self.run(arguments, &settings);
@@ -109,11 +109,11 @@ impl Operator {
     }
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     format!("{:?}: {}", output.status.code(), String::from_utf8_lossy(&output.stderr))
 }
 
-struct Serving(Child);
+pub(crate) struct Serving(pub(crate) Child);
 
 impl Drop for Serving {
     fn drop(&mut self) {

@@ -17,7 +17,10 @@ use super::{
     predicate::When,
     template::{PathTemplate, escape},
 };
-use crate::{budget::Unit, json};
+use crate::{
+    budget::{MOST_CAP, Unit},
+    json,
+};
 
 /// How many faults of one input are told.
 const TOLD: usize = 32;
@@ -92,6 +95,16 @@ pub enum Measure {
     Value(String),
 }
 
+/// Where an answer says what an act has really used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reported {
+    /// A number of 0 or more stands there.
+    At(Pointer),
+    /// The answer's body itself is what was used: its bytes.
+    Answer,
+}
+
 /// What is expected to come back.
 #[derive(Debug, Serialize)]
 #[non_exhaustive]
@@ -128,6 +141,8 @@ pub struct Action {
     pub when: When,
     /// What it takes from budgets; one act at least.
     pub units: BTreeMap<Unit, Measure>,
+    /// Of which of them the answer says what was really used; `units` is then what is reserved.
+    pub used: BTreeMap<Unit, Reported>,
     /// What it takes from the caller, by name.
     pub input: BTreeMap<String, Field>,
     /// What comes back.
@@ -189,6 +204,18 @@ impl Action {
     pub(super) fn field_of_param(&self, param: &str) -> Option<(&str, &Field)> {
         let fills = |field: &Field| matches!(&field.goes, Goes::Path(name) if name == param);
         self.input.iter().find(|(_, field)| fills(field)).map(|(name, field)| (name.as_str(), field))
+    }
+
+    /// What an act has really used, as its answer says. A unit of which the answer says nothing that can be believed is not named: of that
+    /// the act has used what it reserved.
+    pub fn used(&self, body: &[u8]) -> Vec<(Unit, u64)> {
+        let asked = self.used.values().any(|reported| matches!(reported, Reported::At(_)));
+        let value = asked.then(|| json::parse_strict(body, json::Limits::bytes(body.len())).ok()).flatten();
+        let read = |reported: &Reported| match reported {
+            Reported::Answer => u64::try_from(body.len()).ok(),
+            Reported::At(pointer) => pointer.find(value.as_ref()?)?.as_u64(),
+        };
+        self.used.iter().filter_map(|(unit, reported)| Some((*unit, read(reported)?.min(MOST_CAP)))).collect()
     }
 
     /// Takes an input, or says what is wrong with it: an object whose members are the action's fields and nothing else.

@@ -392,7 +392,7 @@ const CASES: &str = r#"
 + units = { recipients = { count = "text" }, tokens = { value = "nothing" }, cents = {} }
 ! 38:26: actions."note.create".units.recipients.count: must name an input: `count` a list, `bytes` a text, `value` an integer with a minimum of 0 or more
 ! 38:55: actions."note.create".units.tokens.value: must name an input: `count` a list, `bytes` a text, `value` an integer with a minimum of 0 or more
-! 38:76: actions."note.create".units.cents: exactly one of `count`, `bytes` and `value` names the field that is measured
+! 38:76: actions."note.create".units.cents: exactly one of `count`, `bytes` and `value` names the field that is measured, or `max` is given
 
 - path = "/notes/{box}"
 + path = "/notes/{box}"

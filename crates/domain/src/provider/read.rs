@@ -12,7 +12,7 @@ use std::{
 use url::{Host, Url};
 
 use super::{
-    Account, Auth, AuthKind, ClientAuth, Fault, Pkce, Provider, Refresh, Replay, RequestLimits, catalogue,
+    Account, Auth, AuthKind, ClientAuth, Fault, Pkce, Provider, Refresh, Replay, RequestLimits, RevokeEnds, catalogue,
     fault::{At, Faults},
     lint,
     place::Pointer,
@@ -185,6 +185,9 @@ fn auth(entry: &Entry<'_>, declared: &mut Declared, faults: &mut Faults<'_>) -> 
     let params = section.optional("authorize_params").map(|e| authorize_params(&e, faults)).unwrap_or_default();
     let token = section.required("token_url", faults).and_then(|e| endpoint(&e, declared, faults));
     let revoke = section.optional("revoke_url").and_then(|e| endpoint(&e, declared, faults));
+    let revoke_ends = section.optional("revoke_ends").map_or(Some(RevokeEnds::Consent), |e| {
+        e.choice(faults, &[("consent", RevokeEnds::Consent), ("account", RevokeEnds::Account)])
+    });
     let issuer = section.optional("issuer").and_then(|e| issuer(&e, faults));
     let client_auth = section.required("client_auth", faults).and_then(|e| {
         e.choice(faults, &[("basic", ClientAuth::Basic), ("body", ClientAuth::Body), ("none", ClientAuth::None)])
@@ -203,6 +206,7 @@ fn auth(entry: &Entry<'_>, declared: &mut Declared, faults: &mut Faults<'_>) -> 
         authorize_params: params,
         token_url: token?,
         revoke_url: revoke,
+        revoke_ends: revoke_ends?,
         issuer,
         client_auth: client_auth?,
         pkce: pkce?,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    action::{Action, Answer, Effect, Measure, Method},
+    action::{Action, Answer, Effect, Measure, Method, Reported},
     fault::{At, Faults},
     field::{Field, FieldKind, Goes, IntegerRules, Pattern, TextRules},
     place::{Place, Pointer, QUERY_NAME, Scalar, is_query_name},
@@ -72,7 +72,7 @@ fn action(name: &str, entry: &Entry<'_>, declared: &Declared, faults: &mut Fault
     let when_entry = section.optional("when");
     let when = when_entry.as_ref().map(|e| when(e, faults)).unwrap_or_default();
     let clear = faults.len() == before;
-    let units = units(section.optional("units"), &input, faults);
+    let (units, used) = units(section.optional("units"), &input, faults);
     let answer = answer(section.optional("answer"), faults);
     section.finish(faults);
 
@@ -100,6 +100,7 @@ fn action(name: &str, entry: &Entry<'_>, declared: &Declared, faults: &mut Fault
         body,
         when,
         units,
+        used,
         input,
         answer,
         request_bytes: declared.request_bytes,
@@ -310,37 +311,61 @@ fn units(
     entry: Option<Entry<'_>>,
     input: &BTreeMap<String, Field>,
     faults: &mut Faults<'_>,
-) -> BTreeMap<Unit, Measure> {
+) -> (BTreeMap<Unit, Measure>, BTreeMap<Unit, Reported>) {
     let mut units = BTreeMap::from([(Unit::Acts, Measure::Fixed(1))]);
+    let mut used = BTreeMap::new();
     let Some(entry) = entry else {
-        return units;
+        return (units, used);
     };
     for (name, value) in entry.members(faults, Unit::ALL.len()) {
         let Ok(unit) = name.parse::<Unit>() else {
             value.fault(faults, format!("must be {}", Unit::ALL.map(Unit::as_str).join(" or ")));
             continue;
         };
-        if let Some(measure) = measure(unit, &value, input, faults) {
+        if let Some((measure, reported)) = measure(unit, &value, input, faults) {
             units.insert(unit, measure);
+            used.extend(reported.map(|reported| (unit, reported)));
         }
     }
-    units
+    (units, used)
 }
 
-fn measure(unit: Unit, entry: &Entry<'_>, input: &BTreeMap<String, Field>, faults: &mut Faults<'_>) -> Option<Measure> {
+/// What an act reserves of a unit, and where its answer says what it really used.
+fn measure(
+    unit: Unit,
+    entry: &Entry<'_>,
+    input: &BTreeMap<String, Field>,
+    faults: &mut Faults<'_>,
+) -> Option<(Measure, Option<Reported>)> {
     if unit == Unit::Acts || !matches!(entry.node.kind, Kind::Table(_)) {
         let most = if unit == Unit::Acts { 1 } else { 1_000_000 };
-        return entry.integer(faults, 1..=most).and_then(|units| u64::try_from(units).ok()).map(Measure::Fixed);
+        let units = entry.integer(faults, 1..=most).and_then(|units| u64::try_from(units).ok());
+        return units.map(|units| (Measure::Fixed(units), None));
     }
     let mut section = entry.section(faults)?;
     let (count, bytes, value) = (section.optional("count"), section.optional("bytes"), section.optional("value"));
+    let (max, used_entry) = (section.optional("max"), section.optional("used"));
     section.finish(faults);
-    let (field_entry, make): (_, fn(String) -> Measure) = match (count, bytes, value) {
-        (Some(e), None, None) => (e, Measure::Count),
-        (None, Some(e), None) => (e, Measure::Bytes),
-        (None, None, Some(e)) => (e, Measure::Value),
+    let reported = match &used_entry {
+        Some(e) => Some(reported(unit, e, faults)?),
+        None => None,
+    };
+    let (field_entry, make): (_, fn(String) -> Measure) = match (count, bytes, value, max) {
+        (Some(e), None, None, None) => (e, Measure::Count),
+        (None, Some(e), None, None) => (e, Measure::Bytes),
+        (None, None, Some(e), None) => (e, Measure::Value),
+        (None, None, None, Some(e)) => {
+            if reported.is_none() {
+                entry.fault(faults, "`max` is what is reserved: `used` must say where the answer tells what was used");
+            }
+            let most = e.integer(faults, 1..=1_000_000_000).and_then(|most| u64::try_from(most).ok())?;
+            return Some((Measure::Fixed(most), reported));
+        }
         _ => {
-            entry.fault(faults, "exactly one of `count`, `bytes` and `value` names the field that is measured");
+            entry.fault(
+                faults,
+                "exactly one of `count`, `bytes` and `value` names the field that is measured, or `max` is given",
+            );
             return None;
         }
     };
@@ -356,7 +381,19 @@ fn measure(unit: Unit, entry: &Entry<'_>, input: &BTreeMap<String, Field>, fault
             "must name an input: `count` a list, `bytes` a text, `value` an integer with a minimum of 0 or more";
         field_entry.fault(faults, words);
     }
-    fit.then_some(measure)
+    fit.then_some((measure, reported))
+}
+
+/// `"answer"`, for bytes, or a pointer into the answer.
+fn reported(unit: Unit, entry: &Entry<'_>, faults: &mut Faults<'_>) -> Option<Reported> {
+    if entry.text(faults)? != "answer" {
+        return pointer(entry, faults).map(Reported::At);
+    }
+    if unit != Unit::Bytes {
+        entry.fault(faults, "only `bytes` are measured by the answer itself");
+        return None;
+    }
+    Some(Reported::Answer)
 }
 
 fn when(entry: &Entry<'_>, faults: &mut Faults<'_>) -> When {

@@ -5,11 +5,12 @@
 //! units of several lengths, a step reaches forward to the place where its unit ends, in a ring of [`REACH`] places.
 //! The time is linear in the text, whatever the text and the needle are.
 
-use std::collections::BTreeSet;
-
 use zeroize::Zeroizing;
 
-use super::unit::{self, REACH, Unit};
+use super::{
+    unit::{self, REACH, Unit},
+    work,
+};
 
 /// Which characters of a text count as the needle's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,45 +87,71 @@ impl Needle {
         self.fold == Fold::Base64 && matches!(unit.meaning(), b"\r" | b"\n" | b" " | b"\t")
     }
 
-    /// Where the occurrence that ends at `end` begins: of all readings, the one that begins first.
-    pub(super) fn begin_of(&self, text: &[u8], end: usize) -> Option<usize> {
-        let mut begin = None;
-        let mut seen = BTreeSet::new();
-        let mut open = vec![(end, self.len())];
-        while let Some((place, count)) = open.pop() {
-            if count == 0 {
-                begin = Some(begin.map_or(place, |first: usize| first.min(place)));
-                continue;
+    /// Where the occurrence that ends at `end` begins: of all readings from `floor` on, the one that begins first.
+    ///
+    /// The automaton of [`Run`], run backwards over the same units: bit `j` set at a place means that the needle's first `j`
+    /// characters are still to be found before it. Each place is read once, so that this too is linear.
+    pub(super) fn begin_of(&self, text: &[u8], floor: usize, end: usize) -> Option<usize> {
+        let mut ring = Zeroizing::new(vec![0_u64; self.words * (REACH + 1)]);
+        let mut here = Zeroizing::new(vec![0_u64; self.words]);
+        let mut there = Zeroizing::new(vec![0_u64; self.words]);
+        let slot = |place: usize| place % (REACH + 1) * self.words;
+        if let Some(word) = ring.get_mut(slot(end) + self.len() / 64) {
+            *word = 1 << (self.len() % 64);
+        }
+        let (mut begin, mut lowest) = (None, end);
+        for from in (floor..end).rev().take_while(|from| text.len() > *from) {
+            if lowest - from > REACH {
+                break; // Nothing is under way any more.
             }
-            if !seen.insert((place, count)) {
-                continue;
-            }
-            for from in place.saturating_sub(REACH)..place {
-                let rest = text.get(from..).unwrap_or_default();
-                if place - from > 1 && !rest.first().copied().is_some_and(unit::is_introducer) {
-                    continue;
+            here.fill(0);
+            let rest = text.get(from..).unwrap_or_default();
+            let mut read = |unit: Unit| {
+                work::count(self.words);
+                let to = slot(from + unit.len);
+                let set = ring.get(to..to + self.words).filter(|_| from + unit.len <= end).unwrap_or_default();
+                if set.iter().any(|word| *word != 0) {
+                    there.copy_from_slice(set);
+                    self.retreat(&unit, &mut there, &mut here);
                 }
-                unit::each(rest, &mut |unit| {
-                    if unit.len != place - from {
-                        return;
-                    }
-                    if let Some(before) = self.count_before(count, unit.meaning()) {
-                        open.push((from, before));
-                    }
-                    if self.skips(&unit) && count < self.len() {
-                        open.push((from, count));
-                    }
-                });
+            };
+            if rest.first().copied().is_some_and(unit::is_introducer) {
+                unit::each(rest, &mut read);
+            } else if let Some(byte) = rest.first() {
+                read(Unit::byte(*byte, 1));
             }
+            if let Some(first) = here.first_mut().filter(|first| **first & 1 == 1) {
+                begin = Some(from);
+                *first &= !1;
+            }
+            if here.iter().any(|word| *word != 0) {
+                lowest = from;
+            }
+            ring.get_mut(slot(from)..slot(from) + self.words).unwrap_or_default().copy_from_slice(&here);
         }
         begin
     }
 
-    /// How much of the pattern is before these bytes, if they are the last ones of its first `count`.
-    fn count_before(&self, count: usize, bytes: &[u8]) -> Option<usize> {
-        let before = count.checked_sub(bytes.len())?;
-        let own = self.pattern.get(before..count)?;
-        own.iter().zip(bytes).all(|(own, byte)| counts_as(*byte, *own, self.fold)).then_some(before)
+    /// Adds to `here` the states before a unit of which `there` are those after it. Uses `there` up.
+    fn retreat(&self, unit: &Unit, there: &mut [u64], here: &mut [u64]) {
+        if self.skips(unit) {
+            let last = self.len();
+            for (place, (here, there)) in here.iter_mut().zip(there.iter()).enumerate() {
+                let whole = if place == last / 64 { 1 << (last % 64) } else { 0 };
+                *here |= *there & !whole;
+            }
+        }
+        for byte in unit.meaning().iter().rev() {
+            let mut carry = 0;
+            for (word, row) in there.iter_mut().zip(self.row(*byte)).rev() {
+                let lowest = *word & 1;
+                *word = (*word >> 1 | carry) & row;
+                carry = lowest << 63;
+            }
+        }
+        for (here, there) in here.iter_mut().zip(there.iter()) {
+            *here |= there;
+        }
     }
 }
 
@@ -191,6 +218,7 @@ impl Run {
         }
         let mut ended = None;
         for unit in units {
+            work::count(used.max(1));
             let length = self.advance(needle, used, unit);
             let end = place + unit.len;
             if length > 0 {

@@ -8,6 +8,7 @@ use super::{
     MARK,
     needle::{Needle, Run},
     unit::{self, REACH, Unit},
+    work,
 };
 use crate::wipe;
 
@@ -22,7 +23,7 @@ pub struct ScrubStream {
     inside: Vec<bool>,
     /// The place to read next.
     place: usize,
-    /// Occurrences found in what is held, as places.
+    /// Occurrences found in what is held, as places: in order, and none overlapping another.
     found: Vec<(usize, usize)>,
     hits: usize,
     units: Vec<Unit>,
@@ -108,14 +109,35 @@ impl ScrubStream {
         } else {
             self.units.push(Unit::byte(first, 1));
         }
+        work::count(1);
+        let mut ended = Vec::new();
         for (needle, run) in self.needles.iter().zip(&mut self.runs) {
             let earliest = run.earliest(place);
             if let Some(end) = run.step(needle, place, &self.units) {
                 // There is a beginning whenever there is an end; were there none, more would be covered, not less.
-                let begin = needle.begin_of(&self.held, end - self.base).map_or(earliest, |begin| begin + self.base);
-                self.found.push((begin, end));
+                let floor = earliest.saturating_sub(self.base);
+                let begin = needle.begin_of(&self.held, floor, end - self.base).map_or(earliest, |it| it + self.base);
+                ended.push((begin, end));
             }
         }
+        for (begin, end) in ended {
+            self.cover(begin, end);
+        }
+    }
+
+    /// Keeps an occurrence. Those that overlap become one at once, so that no chain of them is gone through again and again.
+    fn cover(&mut self, begin: usize, end: usize) {
+        let (mut begin, mut end) = (self.escape_begin(begin), end);
+        while let Some((first, last)) = self.found.last().copied() {
+            // An escape that began before a place that was read is known; a later one is looked at when the text is let go.
+            let last = if last <= self.place { self.escape_end(last) } else { last };
+            if last <= begin {
+                break;
+            }
+            (begin, end) = (begin.min(first), end.max(last));
+            self.found.pop();
+        }
+        self.found.push((begin, end));
     }
 
     /// The place before which nothing can belong to an occurrence that is still to be found.
@@ -126,6 +148,10 @@ impl ScrubStream {
     /// Lets go of the text before the limit, or of a little less where that would cut an occurrence or an escape.
     fn let_go(&mut self, limit: usize) -> Vec<u8> {
         let mut limit = self.escape_begin(limit);
+        if limit <= self.base {
+            return Vec::new();
+        }
+        work::count(self.found.len());
         let covered = self.covered();
         for (begin, end) in &covered {
             if *begin < limit && limit < *end {
@@ -151,10 +177,8 @@ impl ScrubStream {
 
     /// The occurrences, widened to whole escapes, in order; those that overlap are one.
     fn covered(&self) -> Vec<(usize, usize)> {
-        let mut found: Vec<_> =
-            self.found.iter().map(|(begin, end)| (self.escape_begin(*begin), self.escape_end(*end))).collect();
-        found.sort_unstable();
-        let mut covered: Vec<(usize, usize)> = Vec::with_capacity(found.len());
+        let found = self.found.iter().map(|(begin, end)| (*begin, self.escape_end(*end)));
+        let mut covered: Vec<(usize, usize)> = Vec::with_capacity(self.found.len());
         for (begin, end) in found {
             match covered.last_mut() {
                 Some((_, last)) if begin < *last => *last = end.max(*last),

@@ -76,6 +76,7 @@ pub(super) fn each(text: &[u8], found: &mut dyn FnMut(Unit)) {
 
 fn each_to(text: &[u8], depth: u8, found: &mut dyn FnMut(Unit)) {
     let Some(first) = text.first() else { return };
+    super::work::count(1);
     found(Unit::byte(*first, 1));
     if depth == 0 || !is_introducer(*first) {
         return;

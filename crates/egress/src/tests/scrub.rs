@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use proptest::prelude::*;
 
-use crate::Scrubber;
+use crate::{Scrubber, scrub::work};
 
 const SECRET: &str = "Zq3-vT8_kQ.9x~W/1+b=";
 
@@ -234,5 +234,113 @@ proptest! {
             prop_assert!(clean.hits() > 0, "{}", text);
             prop_assert!(serde_json::from_slice::<String>(clean.body()).is_ok(), "{}", text);
         }
+    }
+}
+
+/// Texts that a hostile platform would answer to keep a scrubber busy, as data: a name, and what is repeated.
+fn hostile() -> Vec<(&'static str, String)> {
+    let base64_of = |secret: &str| general_purpose::STANDARD.encode(secret);
+    let (whole, prefix) = (SECRET.to_owned(), SECRET[..SECRET.len() - 1].to_owned());
+    vec![
+        ("newlines or letters", "\\n".to_owned()),
+        ("letters", "n".to_owned()),
+        ("blanks", " ".to_owned()),
+        ("a base64 text that never ends", format!("{}{}", &base64_of(SECRET)[..20], " ".repeat(4096))),
+        ("backslashes", "\\".to_owned()),
+        ("runs of backslashes", "\\\\\\\\u".to_owned()),
+        ("percent signs", "%".to_owned()),
+        ("percent signs of percent signs", "%25".to_owned()),
+        ("escapes of escapes", "\\u005cu005cu005c".to_owned()),
+        ("escapes by halves", "\\u00".to_owned()),
+        ("references of references", "&amp;amp;#38;".to_owned()),
+        ("ampersands", "&".to_owned()),
+        ("zeros", "&#x0000000".to_owned()),
+        ("everything that begins something", "%\\&#u0x25;5c".to_owned()),
+        ("percent backslashes", "%5C%5C%75%25".to_owned()),
+        ("braces", "\\u{\\u{\\x".to_owned()),
+        ("surrogates", "\\ud83d\\\\ud83d".to_owned()),
+        ("beginnings", prefix),
+        ("secrets", whole),
+        ("secrets in escapes", SECRET.bytes().map(|byte| write(byte, 8)).collect()),
+        ("secrets in base64", base64_of(SECRET)),
+    ]
+}
+
+fn steps_of(scrubber: &Scrubber, text: &str, size: usize, piece: usize) -> usize {
+    let text: Vec<u8> = text.bytes().cycle().take(size).collect();
+    let mut stream = scrubber.stream();
+    work::taken();
+    for piece in text.chunks(piece) {
+        stream.push(piece);
+    }
+    stream.finish();
+    work::taken()
+}
+
+#[test]
+fn the_work_is_linear_in_a_hostile_text() {
+    // Secrets whose forms consist of what is skipped, of themselves, and of each other: a platform chooses its own tokens.
+    let of_n = general_purpose::STANDARD.decode("n".repeat(88)).unwrap();
+    let secrets: [&[u8]; 5] = [SECRET.as_bytes(), &of_n, b"nnnnnnnnnnnnnnnn", b"abababababab", b"babababababa"];
+    let scrubber = Scrubber::new(secrets);
+    let texts = hostile().into_iter().chain([("two secrets that overlap", "ab".to_owned())]);
+    for (name, text) in texts {
+        for piece in [16 * 1024, 1] {
+            let steps = |size| steps_of(&scrubber, &text, size, piece);
+            let (short, long) = (steps(8 * 1024), steps(32 * 1024));
+            assert!(
+                long * 2 <= short * 9,
+                "{name} in pieces of {piece}: {short} steps, and {long} for four times as much"
+            );
+            assert!(long <= 100 * 32 * 1024, "{name} in pieces of {piece}: {long} steps");
+        }
+    }
+    // As long as an answer of X may be.
+    assert!(steps_of(&scrubber, "\\n", 256 * 1024, 16 * 1024) <= 20 * 256 * 1024);
+}
+
+proptest! {
+    #[test]
+    fn any_token_is_found_in_any_mixture_and_any_pieces(
+        token in "[!-~]{8,48}",
+        before in noise(),
+        after in noise(),
+        forms in prop::collection::vec(0..FORMS, 48),
+        cuts in prop::collection::vec(1_usize..9, 1..20),
+    ) {
+        let echo: String = token.bytes().zip(&forms).map(|(byte, form)| write(byte, *form)).collect();
+        let scrubber = Scrubber::new([token.as_bytes()]);
+        let text = format!("{before}{echo}{after}");
+        let mut rest = text.as_bytes();
+        let mut pieces = Vec::new();
+        for size in cuts.iter().cycle() {
+            let (piece, more) = rest.split_at((*size).min(rest.len()));
+            pieces.push(piece);
+            rest = more;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let (clean, hits) = scrub_in_pieces(&scrubber, &pieces);
+        prop_assert!(hits >= 1, "{}", text);
+        prop_assert_eq!(scrub_in_pieces(&scrubber, &[&clean]).1, 0, "{}", text);
+        prop_assert_eq!(scrub_in_pieces(&scrubber, &[text.as_bytes()]), (clean, hits));
+    }
+
+    #[test]
+    fn any_token_is_found_in_base64_of_anything(
+        token in "[!-~]{8,48}",
+        before in "[ -~]{0,9}",
+        after in "[ -~]{0,9}",
+        engine in 0..4_usize,
+        escaped in any::<bool>(),
+    ) {
+        use general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+        let encoded = [&STANDARD, &STANDARD_NO_PAD, &URL_SAFE, &URL_SAFE_NO_PAD][engine].encode(format!("{before}{token}{after}"));
+        let text = if escaped { encoded.replace('/', "\\/").replace('+', "\\u002b") } else { encoded };
+        let (clean, hits) = scrub_in_pieces(&Scrubber::new([token.as_bytes()]), &[text.as_bytes()]);
+        prop_assert!(hits >= 1, "{}", text);
+        // What is left decodes to the neighbours and at most six bits of the token at either end.
+        prop_assert!(clean.len() <= (before.len() + after.len() + 4) * 4 * 6 / 3 + "[redacted]".len(), "{}", text);
     }
 }

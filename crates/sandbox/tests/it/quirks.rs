@@ -1,7 +1,7 @@
 //! Each quirk, seen from outside, in both versions of HTTP where they differ.
 
 use http::Version;
-use keyholder_sandbox::{Call, EchoForm, EchoPlace, Outcome, Quirk, Route, Scope};
+use keyholder_sandbox::{Answered, Call, EchoForm, EchoPlace, INSIDE, Outcome, Quirk, Route, Scope};
 use serde_json::json;
 
 use crate::support::{ALL, World, request};
@@ -194,4 +194,123 @@ async fn a_switch_meets_its_route_and_no_other() {
     }
     world.platform().clear();
     assert_eq!(world.refresh(&refresh).await.status, 200);
+}
+
+/// Where the echo of a place is to be found in what a client was sent, as the platform kept it.
+fn echoed_in(answer: &Answered, place: EchoPlace) -> Vec<u8> {
+    let header = |name| answer.headers.get(name).map_or_else(Vec::new, |value| value.as_bytes().to_vec());
+    match place {
+        EchoPlace::Header | EchoPlace::ErrorHeader => header("x-echo"),
+        EchoPlace::EntityTag => header("etag"),
+        EchoPlace::SetCookie => header("set-cookie"),
+        EchoPlace::Location => header("location"),
+        _ => answer.body.to_vec(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_place_echoes_and_what_was_answered_is_kept() {
+    for (world, access) in worlds().await {
+        let platform = world.platform();
+        world.get(ME, Some(&access)).await;
+        assert!(platform.last_answer().is_none(), "nothing is kept that nobody wants");
+        platform.keep_answers(1000);
+        for place in EchoPlace::ALL {
+            for form in EchoForm::ALL {
+                let what = format!("{:?} {place:?} {form:?}", world.version);
+                platform.switch(echo(place, form, false), Scope::once(Route::Api)).unwrap();
+                let posts = platform.posts_by("acme_support").len();
+                let answer = world.send(post(&access)).await.unwrap();
+                let kept = platform.last_answer().unwrap();
+                assert_eq!(kept.status, answer.status.as_u16(), "{what}");
+                assert_eq!(answer.body, kept.compressed.clone().unwrap_or_else(|| kept.body.clone()), "{what}");
+                assert_eq!(kept.compressed.is_some(), place.is_compressed(), "{what}");
+                assert!(!echoed_in(&kept, place).is_empty(), "{what}");
+                assert!(platform.last_echo().unwrap().len() > access.len(), "{what}");
+                assert!(kept.text().ends_with(&kept.body), "{what}");
+                for (name, value) in &kept.headers {
+                    assert_eq!(answer.headers.get(name), Some(value), "{what}: what is kept was sent");
+                }
+                let happened = platform.posts_by("acme_support").len() - posts;
+                assert_eq!(happened, usize::from(!place.is_instead()), "{what}");
+                let is_plain = form == EchoForm::Plain;
+                let holds = echoed_in(&kept, place).windows(access.len()).any(|window| window == access.as_bytes());
+                assert!(!is_plain || holds, "{what}");
+            }
+        }
+        let kept = platform.answers();
+        assert_eq!(kept.len(), EchoPlace::ALL.len() * EchoForm::ALL.len());
+        assert!(!format!("{kept:?}").contains(&access));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_is_compressed_in_the_way_that_its_header_says_or_says_nothing() {
+    let world = World::new().await;
+    let (access, _) = world.connected(ALL).await;
+    for (place, name, begin) in [
+        (EchoPlace::GzipBody, "gzip", &[0x1f, 0x8b][..]),
+        (EchoPlace::DeflateBody, "deflate", &[0x78, 0x01]),
+        (EchoPlace::BrotliBody, "br", &[]),
+        (EchoPlace::UnlabelledGzip, "", &[0x1f, 0x8b]),
+    ] {
+        world.platform().switch(echo(place, EchoForm::Plain, false), Scope::once(Route::Api)).unwrap();
+        let answer = world.get(ME, Some(&access)).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-encoding")), (200, name), "{place:?}");
+        assert!(answer.body.starts_with(begin) && answer.body.first() != Some(&b'{'), "{place:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_endpoints_of_oauth_quote_what_the_form_brought() {
+    let world = World::new().await;
+    let (access, refresh) = world.connected(ALL).await;
+    let (platform, refresh) = (world.platform(), refresh.unwrap());
+    platform.keep_answers(10);
+    let quirk = |form| Quirk::EchoForm { form };
+    platform.switch(quirk(EchoForm::Plain), Scope::once(Route::Token)).unwrap();
+    let answer = world.refresh(&refresh).await;
+    assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "temporarily_unavailable"));
+    let said = answer.json()["error_description"].as_str().unwrap().to_owned();
+    assert!(said.contains(&format!("refresh_token={refresh}")) && said.contains("Basic "), "{said}");
+
+    platform.switch(quirk(EchoForm::JsonEscapes), Scope::once(Route::Token)).unwrap();
+    let code = world.code(ALL);
+    let answer = world.exchange(&code).await;
+    assert!(!String::from_utf8_lossy(&answer.body).contains(&code));
+    let said = answer.json()["error_description"].as_str().unwrap().to_owned();
+    assert!(said.contains(&format!("code={code}")) && said.contains("code_verifier="), "{said}");
+
+    platform.switch(quirk(EchoForm::Plain), Scope::once(Route::Revoke)).unwrap();
+    let answer = world.form("https://api.x.com/2/oauth2/revoke", &[("token", &access)]).await;
+    assert!(answer.status == 503 && String::from_utf8_lossy(&answer.body).contains(&format!("token={access}")));
+    assert!(platform.is_live(&access), "nothing happened");
+    assert_eq!(world.refresh(&refresh).await.status, 200, "nor to the refresh token");
+    assert_eq!(platform.answers().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_lost_or_cut_is_kept_whole() {
+    let world = World::new().await;
+    let (access, _) = world.connected(ALL).await;
+    let platform = world.platform();
+    platform.keep_answers(10);
+    platform.switch(Quirk::LoseAnswer, Scope::once(Route::Api)).unwrap();
+    assert!(world.send(post(&access)).await.is_err());
+    let lost = platform.last_answer().unwrap();
+    assert!((lost.call, lost.status) == (Call::CreatePost, 201) && lost.body.ends_with(b"}"), "{lost:?}");
+    platform.switch(Quirk::CutAnswer { after_bytes: 3 }, Scope::once(Route::Api)).unwrap();
+    assert_eq!(world.send(post(&access)).await.unwrap().body.len(), 3);
+    assert!(platform.last_answer().unwrap().body.ends_with(b"}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redirects_lead_to_every_address_of_the_table() {
+    let world = World::new().await;
+    let (access, _) = world.connected(ALL).await;
+    for inside in INSIDE {
+        world.platform().switch(Quirk::Redirect { location: (*inside).to_owned() }, Scope::once(Route::Api)).unwrap();
+        let answer = world.get(ME, Some(&access)).await;
+        assert_eq!((answer.status.as_u16(), answer.header("location")), (307, *inside));
+    }
 }

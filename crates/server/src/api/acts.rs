@@ -1,6 +1,6 @@
 //! Acts: done by name, and read.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::response::Response;
 use domain::{
@@ -8,7 +8,7 @@ use domain::{
     id::{ActId, MandateId},
     json::{self, Limits},
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use service::{
@@ -92,13 +92,21 @@ pub(crate) struct AnswerView {
     answer: Value,
     /// The content type of its answer.
     content_type: String,
+    /// Further headers of its answer: `retry-after`, those of its rate limits, `etag`, `last-modified`.
+    #[schema(value_type = Object)]
+    headers: BTreeMap<String, String>,
     /// Whether the outcome is written. `false`: it happened, and the ledger could not be told yet.
     durable: bool,
 }
 
 pub(crate) async fn perform(app: Arc<App>, caller: Caller<Perform>, input: NewAct) -> Result<Response, Problem> {
     let answer = gateway::act(&app, caller.into_principal(), input.0).await?;
-    let headers = headers(&answer);
+    let mut headers = headers(&answer);
+    let theirs: BTreeMap<String, String> = answer.headers.into_iter().collect();
+    // How long to wait is the one thing that a client reads off the outer answer, whosever limit it was.
+    if let Some(after) = theirs.get("retry-after").and_then(|value| HeaderValue::from_str(value).ok()) {
+        headers.insert(header::RETRY_AFTER, after);
+    }
     let view = AnswerView {
         act: answer.act.map(|act| act.to_string()),
         action: answer.action,
@@ -106,6 +114,7 @@ pub(crate) async fn perform(app: Arc<App>, caller: Caller<Perform>, input: NewAc
         status: answer.status,
         answer: parsed(&answer.content_type, &answer.body),
         content_type: answer.content_type,
+        headers: theirs,
         durable: answer.durable,
     };
     let mut response = answer::ok(&view)?;

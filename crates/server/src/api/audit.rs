@@ -36,7 +36,7 @@ pub(crate) struct EntryView {
     detail: Option<Value>,
 }
 
-fn view(entry: Entry) -> EntryView {
+pub(crate) fn view(entry: Entry) -> EntryView {
     let Entry { id, at, principal, means, request, event, object, detail } = entry;
     EntryView { id: id.to_string(), at, principal, means, request, event, object, detail }
 }

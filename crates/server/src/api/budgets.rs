@@ -41,8 +41,10 @@ pub(crate) struct BudgetView {
     per: &'static str,
     /// The most that one window may hold.
     cap: u64,
-    /// What its newest window holds.
+    /// What its newest window holds: more than the cap, where acts used more than they had reserved.
     used: u64,
+    /// What of that is carried into the windows that follow. A budget that is removed and set anew owes nothing.
+    debt: u64,
     /// When that window began; null where it was never used.
     #[serde(with = "time::serde::rfc3339::option")]
     window_start: Option<OffsetDateTime>,
@@ -53,7 +55,7 @@ fn subject(scope: &Scope) -> Option<String> {
 }
 
 fn view(standing: Standing) -> BudgetView {
-    let Standing { id, scope, limit, used, window_start } = standing;
+    let Standing { id, scope, limit, used, debt, window_start } = standing;
     BudgetView {
         id: id.to_string(),
         scope: scope.kind(),
@@ -62,6 +64,7 @@ fn view(standing: Standing) -> BudgetView {
         per: limit.per.as_str(),
         cap: limit.cap,
         used,
+        debt,
         window_start,
     }
 }
@@ -83,7 +86,8 @@ pub(crate) struct BudgetBody {
     subject: Option<String>,
     /// What is counted: `acts`, `posts`, `messages`, `recipients`, `tokens`, `bytes` or `cents`.
     unit: &'static str,
-    /// Its window: `minute`, `hour`, `day` or `month`, in UTC.
+    /// Its window: `minute`, `hour`, `day` or `month`, in UTC. Windows are fixed: across a boundary two windows' worth can pass in a
+    /// short time.
     per: &'static str,
     /// The most that one window may hold.
     cap: u64,

@@ -33,6 +33,13 @@ pub(crate) struct ConnectionView {
     account: AccountView,
     /// `inert`, `active`, `reconnect_required`, `disconnecting` or `disconnected`.
     state: &'static str,
+    /// Why only the owner can mend it, by consenting again, where its state is `reconnect_required`: `interrupted` (a refresh was cut
+    /// off after it may have reached the provider), `refused` (the provider ended the grant), `unreadable_answer` or `expired`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reconnect_reason: Option<&'static str>,
+    /// Since when it is so.
+    #[serde(skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+    reconnect_since: Option<OffsetDateTime>,
     /// The actions that the owner allowed: no mandate can hold more.
     ceiling: Vec<String>,
     /// The scopes that the provider granted.
@@ -60,22 +67,40 @@ pub(crate) struct CertificateView {
     connection: String,
     /// Whether the provider acknowledged the revocation.
     revoked_at_provider: bool,
-    /// What the old token could still do: `dead`, `alive` or `refused_to_say`.
+    /// Which token it was asked to revoke, `refresh_token` or `access_token`; null where none could be shown to it.
+    #[schema(value_type = Option<String>)]
+    presented: Option<connection::Presented>,
+    /// What the old access token could still do: `dead` (tried within its life, and refused), `alive`, or `refused_to_say`.
     #[schema(value_type = String)]
     old_token: connection::Verdict,
+    /// Whether the old access token was tried within its declared life: what has expired by itself shows nothing by being refused.
+    tried_within_life: bool,
+    /// Whether the grant may live on at the provider. Nothing here can end it any more: its owner can, on the provider's own pages.
+    grant_may_live: bool,
     /// When the credential was deleted here.
     #[serde(with = "time::serde::rfc3339")]
     deleted_at: OffsetDateTime,
 }
 
 fn view(connection: connection::Connection) -> ConnectionView {
-    let connection::Connection { id, provider, account_id, account_name, state, ceiling, scopes, created_at } =
-        connection;
+    let connection::Connection {
+        id,
+        provider,
+        account_id,
+        account_name,
+        state,
+        reconnect,
+        ceiling,
+        scopes,
+        created_at,
+    } = connection;
     ConnectionView {
         id: id.to_string(),
         provider,
         account: AccountView { id: account_id, name: account_name },
         state: state.as_str(),
+        reconnect_reason: reconnect.map(|reconnect| reconnect.reason.as_str()),
+        reconnect_since: reconnect.map(|reconnect| reconnect.since),
         ceiling,
         scopes,
         created_at,
@@ -83,8 +108,25 @@ fn view(connection: connection::Connection) -> ConnectionView {
 }
 
 fn certificate_view(certificate: &connection::Certificate) -> CertificateView {
-    let connection::Certificate { connection, revoked_at_provider, old_token, deleted_at } = *certificate;
-    CertificateView { connection: connection.to_string(), revoked_at_provider, old_token, deleted_at }
+    let connection::Certificate {
+        connection,
+        revoked_at_provider,
+        presented,
+        old_token,
+        tried_within_life,
+        grant_may_live,
+        deleted_at,
+    } = *certificate;
+    let connection = connection.to_string();
+    CertificateView {
+        connection,
+        revoked_at_provider,
+        presented,
+        old_token,
+        tried_within_life,
+        grant_may_live,
+        deleted_at,
+    }
 }
 
 /// One connection, by the path.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use service::{
     App,
     action::{CreateMandate, ListWorkspace, ReadMandate, RevokeMandate},
-    mandate::{self, Wanted},
+    mandate::{self, Revoked, Wanted},
 };
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -289,12 +289,24 @@ impl Input for Revocation {
     }
 }
 
-/// What a revocation found.
+/// What a revocation found: the acts that were admitted before it. No other act reaches the provider.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Revoked)]
 pub(crate) struct RevokedView {
-    /// Acts that were admitted before it and are still on their way; no other act reaches the provider.
+    /// Those that are still on their way.
     in_flight: Vec<String>,
+    /// Those that ended while the revocation waited.
+    ended: Vec<EndedView>,
+}
+
+/// An act that ended while a revocation waited for it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndedAct)]
+struct EndedView {
+    /// The act.
+    act: String,
+    /// `settled`, `not_sent` or `ambiguous`.
+    state: &'static str,
 }
 
 pub(crate) async fn revoke(
@@ -302,6 +314,7 @@ pub(crate) async fn revoke(
     caller: Caller<RevokeMandate>,
     Revocation { id, wait }: Revocation,
 ) -> Result<Response, Problem> {
-    let revoked = mandate::revoke(&app, caller.principal(), id, wait).await?;
-    answer::ok(&RevokedView { in_flight: revoked.in_flight.iter().map(ToString::to_string).collect() })
+    let Revoked { in_flight, ended } = mandate::revoke(&app, caller.principal(), id, wait).await?;
+    let ended = ended.into_iter().map(|(act, state)| EndedView { act: act.to_string(), state: state.as_str() });
+    answer::ok(&RevokedView { in_flight: in_flight.iter().map(ToString::to_string).collect(), ended: ended.collect() })
 }

@@ -34,6 +34,22 @@ impl Errand<'_> {
         self.input.action()
     }
 
+    /// What the act has really used of its budgets, as its answer says; the others it used as it reserved.
+    pub(super) fn used(&self, body: &[u8]) -> Vec<(BudgetId, u64)> {
+        let used = self.action().used(body);
+        for (unit, units) in &used {
+            let reserved = self.wanted.iter().find(|(wanted, _)| wanted == unit).map_or(0, |(_, units)| *units);
+            if *units > reserved {
+                let (provider, action) = (self.to.provider.name.clone(), self.action().name.clone());
+                tracing::warn!(provider, action, %unit, reserved, used = units, "an act used more than its provider file declares");
+                metrics::counter!("keyholder_over_declared_total", "provider" => provider, "action" => action)
+                    .increment(1);
+            }
+        }
+        let of = |budget: &Budget| used.iter().find(|(unit, _)| *unit == budget.limit.unit);
+        self.limits.iter().filter_map(|budget| Some((budget.id, of(budget)?.1))).collect()
+    }
+
     /// Whether the ledger must know of it: whatever has an effect, a key, or a budget.
     pub(super) fn is_metered(&self) -> bool {
         self.action().effect != Effect::Read || self.key.is_some() || !self.units.is_empty()
@@ -54,7 +70,7 @@ pub(super) fn inspect<'a>(app: &'a App, workspace: &Snapshot, request: &Request)
         State::ReconnectRequired => return Err(ActError::ReconnectRequired),
         _ => return Err(outside("its connection is not in use")),
     }
-    let to = app.providers.get(&connection.provider).ok_or(Refusal::Unavailable(None))?;
+    let to = app.providers.going(&connection.provider)?;
     let (action, input) = understand(to, &request.wish)?;
     // The owner's ceiling may have sunk since the mandate was made: both must allow it.
     if !mandate.actions.contains(&action.name) || !connection.ceiling.contains(&action.name) {
@@ -116,7 +132,8 @@ fn wanted(input: &ValidInput) -> Vec<(Unit, u64)> {
     if !wanted.iter().any(|(unit, _)| *unit == Unit::Acts) {
         wanted.push((Unit::Acts, 1));
     }
-    wanted.retain(|(_, units)| *units > 0);
+    // What reserves nothing may still turn out to have used something.
+    wanted.retain(|(unit, units)| *units > 0 || input.action().used.contains_key(unit));
     wanted
 }
 

@@ -64,14 +64,24 @@ pub(super) struct Endings {
     pub(super) status: Vec<Option<i16>>,
     pub(super) answer: Vec<Option<Vec<u8>>>,
     pub(super) answer_key: Vec<Option<Uuid>>,
+    pub(super) used_act: Vec<i32>,
+    pub(super) used_budget: Vec<Uuid>,
+    pub(super) used_units: Vec<i64>,
 }
 
 impl Endings {
     pub(super) fn of<'a>(endings: impl Iterator<Item = (&'a Ticket, &'a Outcome)>) -> Self {
         let mut columns = Self::default();
-        for (ticket, outcome) in endings {
+        for (ordinal, (ticket, outcome)) in (1..).zip(endings) {
             let (state, status, answer) = match outcome {
-                Outcome::Settled { status, answer } => (State::Settled, i16::try_from(*status).ok(), answer.as_ref()),
+                Outcome::Settled { status, answer, used } => {
+                    for (budget, units) in used {
+                        columns.used_act.push(ordinal);
+                        columns.used_budget.push(budget.uuid());
+                        columns.used_units.push(i64::try_from(*units).unwrap_or(i64::MAX));
+                    }
+                    (State::Settled, i16::try_from(*status).ok(), answer.as_ref())
+                }
                 Outcome::NotSent => (State::NotSent, None, None),
                 Outcome::Ambiguous => (State::Ambiguous, None, None),
             };

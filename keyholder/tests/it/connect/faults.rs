@@ -2,10 +2,14 @@
 
 use domain::provider::Catalogue;
 use sandbox::{Call, Quirk, Route, Scope};
+use serde_json::json;
 use url::Url;
 
-use super::{allow, assert_dead_end, come_back, stored};
-use crate::harness::{ACCOUNT, RETURN, TestApp, location, query};
+use super::{allow, assert_dead_end, come_back, count, stored};
+use crate::{
+    harness::{ACCOUNT, RETURN, TestApp, catalogue_with, eventually, location, query},
+    refresh::renew_consent,
+};
 
 /// The browser came to the registered address with an error, and with nothing to redeem.
 #[track_caller]
@@ -158,5 +162,73 @@ async fn an_answer_in_another_issuers_name_is_not_taken() {
     }
     assert_eq!((platform.calls(Call::Exchange), stored(&app).await), (0, (0, 0)));
     app.connect(ACCOUNT, &["profile.read"]).await;
+    app.stop().await;
+}
+
+/// Whether each token of the account lives, the oldest first: access and refresh of one consent after the other.
+fn alive(app: &TestApp) -> Vec<bool> {
+    app.sandbox.platform().tokens(ACCOUNT).iter().map(|token| token.live).collect()
+}
+
+/// How many grants wait to be given back, and how many jobs are to see to it.
+async fn retired(app: &TestApp) -> (i64, i64) {
+    let mut owner = app.owner().await;
+    (
+        count(&mut owner, "select count(*) from keyholder.retired_credentials").await,
+        count(&mut owner, "select count(*) from keyholder.jobs where kind = 'revoke_retired'").await,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_a_new_consent_replaced_is_given_back() {
+    let app = TestApp::start().await;
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    renew_consent(&app, &entrusted).await;
+    assert_eq!(alive(&app), [false, false, true, true]);
+    assert_eq!(retired(&app).await, (0, 0));
+    assert_eq!(entrusted.act("profile.read", &json!({}), None).await.json()["status"], 200);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_grant_is_offered_until_the_provider_has_taken_it_back() {
+    let app = TestApp::start().await;
+    let platform = app.sandbox.platform();
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    platform.switch(Quirk::Status { code: 503, retry_after_s: None }, Scope::once(Route::Revoke)).unwrap();
+    renew_consent(&app, &entrusted).await;
+    assert_eq!(alive(&app), [true, true, true, true], "the provider did not take it");
+    assert_eq!(retired(&app).await, (1, 1));
+    let mut owner = app.owner().await;
+    sqlx::query("update keyholder.jobs set run_at = clock_timestamp()").execute(&mut owner).await.unwrap();
+    eventually("it is offered again", async || retired(&app).await == (0, 0)).await;
+    assert_eq!(alive(&app), [false, false, true, true]);
+    let told =
+        "select count(*) from keyholder.audit where event = 'credential.retired' and detail ->> 'outcome' = 'revoked'";
+    assert_eq!(count(&mut owner, told).await, 1);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_at_which_a_revocation_ends_everything_is_not_told_of_a_replaced_grant() {
+    let catalogue = catalogue_with("client_auth = ", "revoke_ends = \"account\"\nclient_auth = ");
+    let app = TestApp::start_with(|options| options.catalogue = catalogue).await;
+    let platform = app.sandbox.platform();
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    renew_consent(&app, &entrusted).await;
+    assert_eq!((platform.calls(Call::Revoke), retired(&app).await), (0, (0, 0)));
+    assert_eq!(alive(&app), [true, true, true, true]);
+    // Nor is it told when a renewal comes to nothing: that would end the grant that is in use.
+    let link = super::renewal(&app, &entrusted.connection, &["profile.read"]).await;
+    let browser = app.stranger.with_no_cookies();
+    let to = allow(&browser, &link, &["profile.read"]).await;
+    let back = platform.approve(to.as_str(), ACCOUNT).unwrap();
+    platform.switch(Quirk::MalformedJson, Scope::once(Route::Only(Call::ReadProfile))).unwrap();
+    assert_failed(&come_back(&browser, &back).await, "provider_failed");
+    assert_eq!(platform.calls(Call::Revoke), 0);
+    // A disconnection ends all of it, as it must.
+    let path = format!("/v1/connections/{}", entrusted.connection);
+    assert_eq!(app.admin.delete(&path).await.unwrap().status, 200);
+    assert!(platform.calls(Call::Revoke) > 0);
     app.stop().await;
 }

@@ -1,0 +1,108 @@
+//! `operator create`, `operator list` and `operator revoke`: who of the `SaaS` team has a key of his own. At the machine only.
+
+use std::process::ExitCode;
+
+use domain::{id::OperatorId, principal::Principal};
+use serde::Serialize;
+use service::{Refusal, operator};
+
+use super::{
+    args::{ConfigArgs, OperatorCommand},
+    failure::{Exit, Failure},
+    output::Voice,
+    serve,
+};
+
+#[derive(Serialize)]
+struct Made<'k> {
+    id: String,
+    name: &'k str,
+    operator_key: &'k str,
+}
+
+#[derive(Serialize)]
+struct Known {
+    id: String,
+    name: String,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: time::OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    revoked_at: Option<time::OffsetDateTime>,
+}
+
+#[derive(Serialize)]
+struct Operators {
+    operators: Vec<Known>,
+}
+
+#[derive(Serialize)]
+struct Revoked {
+    revoked: String,
+}
+
+/// Does what the command says, as the operator at the machine.
+pub(super) async fn run(command: OperatorCommand, voice: Voice) -> Result<ExitCode, Failure> {
+    match command {
+        OperatorCommand::Create { name, config } => create(&name, &config, voice).await,
+        OperatorCommand::List { config } => list(&config, voice).await,
+        OperatorCommand::Revoke { id, config } => revoke(&id, &config, voice).await,
+    }
+}
+
+async fn create(name: &str, args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
+    let (instance, host) = serve::for_a_moment(args).await?;
+    let principal = Principal::operator(&host, instance.app().clock.now());
+    let made = operator::create(instance.app(), &principal, name).await;
+    instance.stop().await;
+    let (id, text) = made.map_err(|refusal| refused("the operator's key was not made", refusal))?;
+    voice.say(&Made { id: id.to_string(), name, operator_key: &text }, &text);
+    Ok(Exit::Done.into())
+}
+
+async fn list(args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
+    let (instance, host) = serve::for_a_moment(args).await?;
+    let principal = Principal::operator(&host, instance.app().clock.now());
+    let listed = operator::list(instance.app(), &principal).await;
+    instance.stop().await;
+    let operators: Vec<_> = listed
+        .map_err(|refusal| refused("the operators were not listed", refusal))?
+        .into_iter()
+        .map(|key| Known {
+            id: key.id.to_string(),
+            name: key.name,
+            created_at: key.created_at,
+            revoked_at: key.revoked_at,
+        })
+        .collect();
+    let lines: Vec<_> = operators
+        .iter()
+        .map(|key| format!("{}  {}{}", key.id, key.name, if key.revoked_at.is_some() { "  (revoked)" } else { "" }))
+        .collect();
+    let words = if lines.is_empty() { "there are none".to_owned() } else { lines.join("\n") };
+    voice.say(&Operators { operators }, &words);
+    Ok(Exit::Done.into())
+}
+
+async fn revoke(id: &str, args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
+    let id: OperatorId =
+        id.parse().map_err(|error| Failure::because(Exit::Other, format!("`{id}` is no operator's key"), error))?;
+    let (instance, host) = serve::for_a_moment(args).await?;
+    let principal = Principal::operator(&host, instance.app().clock.now());
+    let revoked = operator::revoke(instance.app(), &principal, id).await;
+    instance.stop().await;
+    revoked.map_err(|refusal| refused("the key was not revoked", refusal))?;
+    voice.say(&Revoked { revoked: id.to_string() }, &format!("{id} is revoked"));
+    Ok(Exit::Done.into())
+}
+
+fn refused(what: &str, refusal: Refusal) -> Failure {
+    let exit = if matches!(refusal, Refusal::Unavailable(_)) { Exit::Database } else { Exit::Other };
+    match &refusal {
+        Refusal::Invalid(faults) => {
+            let faults: Vec<_> = faults.iter().map(|fault| format!("a name {}", fault.message)).collect();
+            Failure::said(exit, format!("{what}: {}", faults.join("; ")))
+        }
+        Refusal::NotFound => Failure::said(exit, format!("{what}: there is no such key that is still good")),
+        _ => Failure::because(exit, what, refusal),
+    }
+}

@@ -1,0 +1,153 @@
+//! The stock of the matrices: what the samples of the route table need, made new for each of them.
+
+use std::collections::BTreeMap;
+
+use keyholder::{caller::Caller, local::PROVIDER};
+use serde_json::json;
+use server::{Route, Sample, Verb};
+use url::Url;
+
+use super::{is_guarded, operator};
+use crate::harness::{ACCOUNT, RETURN, TestApp, ok, query, text};
+
+/// What stands in a sample for an action, and for its path at the platform.
+const ACTION: &str = "profile.read";
+const PATH: &str = "2/users/me";
+
+pub(crate) type Values = BTreeMap<String, String>;
+
+/// The names of the placeholders in a sample.
+pub(super) fn placeholders(sample: &Sample) -> Vec<String> {
+    let filled = format!("{:?}", (&sample.path, &sample.query, &sample.headers, &sample.body));
+    server::PLACEHOLDERS
+        .iter()
+        .filter(|(name, ..)| filled.contains(&format!("{{{name}}}")))
+        .map(|(name, ..)| (*name).to_owned())
+        .collect()
+}
+
+/// The id of the key that the test's admin calls with.
+fn admins_key(app: &TestApp) -> String {
+    app.first.key.to_string()
+}
+
+/// A connection with a mandate for a key, which the ledger meters.
+pub(super) async fn mandate_for(app: &TestApp, connection: &str, key: &str) -> String {
+    let limits = json!([{ "unit": "acts", "per": "month", "cap": 1_000_000 }]);
+    let terms = json!({ "connection": connection, "grantee": key, "actions": [ACTION], "limits": limits });
+    text(&ok(app.admin.post("/v1/mandates", &terms).await.unwrap(), 201), "/id").to_owned()
+}
+
+/// Provides what a row's sample needs, new: objects of the test's own workspace, whose `grantee` holds the mandates.
+pub(crate) struct Stock<'a> {
+    pub(crate) app: &'a TestApp,
+    /// The caller that the sample is sent by, and the id of its key.
+    pub(crate) caller: &'a Caller,
+    pub(crate) grantee: String,
+}
+
+impl<'a> Stock<'a> {
+    pub(crate) fn of_admin(app: &'a TestApp) -> Self {
+        Self { app, caller: &app.admin, grantee: admins_key(app) }
+    }
+
+    /// Values for a row, and the browser in which a page of it must be opened.
+    pub(crate) async fn fill(&self, route: &Route) -> (Values, Caller) {
+        let browser = self.app.stranger.with_no_cookies();
+        let mut values = Values::new();
+        let mut missing = placeholders(&route.sample);
+        if !is_guarded(route) {
+            self.lead(route, &browser, &mut values).await;
+            missing.retain(|name| !values.contains_key(name));
+        }
+        for name in missing {
+            let value = self.make(&name, &mut values).await;
+            values.insert(name, value);
+        }
+        (values, browser)
+    }
+
+    async fn make(&self, name: &str, values: &mut Values) -> String {
+        let app = self.app;
+        match name {
+            "connection" => app.connect(ACCOUNT, &[ACTION]).await,
+            "gone_connection" => {
+                let connection = app.connect(ACCOUNT, &[ACTION]).await;
+                mandate_for(app, &connection, &self.grantee).await;
+                ok(app.admin.delete(&format!("/v1/connections/{connection}")).await.unwrap(), 200);
+                connection
+            }
+            "mandate" => {
+                let connection = match values.get("connection") {
+                    Some(connection) => connection.clone(),
+                    None => app.connect(ACCOUNT, &[ACTION]).await,
+                };
+                mandate_for(app, &connection, &self.grantee).await
+            }
+            "key" => app.agent().await.1,
+            "act" => {
+                let connection = app.connect(ACCOUNT, &[ACTION]).await;
+                let mandate = mandate_for(app, &connection, &self.grantee).await;
+                let done = self.caller.act(&mandate, ACTION, &json!({}), None).await.unwrap();
+                text(&ok(done, 200), "/act").to_owned()
+            }
+            "budget" => {
+                let wanted = json!({ "scope": "workspace", "unit": "acts", "per": "month", "cap": 1_000_000 });
+                ok(app.admin.post("/v1/budgets", &wanted).await.unwrap(), 200);
+                let budgets = ok(app.admin.get("/v1/budgets").await.unwrap(), 200);
+                let known = budgets["data"].as_array().unwrap().iter().find(|known| known["scope"] == "workspace");
+                text(known.unwrap(), "/id").to_owned()
+            }
+            "code" => {
+                let link = app.link(&[ACTION]).await;
+                let end = app.consent(&app.stranger.with_no_cookies(), &link, ACCOUNT, &[ACTION]).await;
+                query(&end, "keyholder_code").unwrap()
+            }
+            "kill_drill" => {
+                // Of a provider where nothing is connected: setting it off ends nothing.
+                let wanted = json!({ "reason": "a walk", "provider": "generic-oauth" });
+                let proposed = operator(app).await.post("/v1/installation/kill-drills", &wanted).await.unwrap();
+                text(&ok(proposed, 201), "/id").to_owned()
+            }
+            "token" => app.link(&[ACTION]).await.rsplit('/').next().unwrap().to_owned(),
+            "return_url" => RETURN.to_owned(),
+            "fresh" => domain::random::token(),
+            "provider" => PROVIDER.to_owned(),
+            "action" => ACTION.to_owned(),
+            "path" => PATH.to_owned(),
+            other => panic!("a sample needs {other}, and nothing here provides it"),
+        }
+    }
+
+    /// Leads the browser to where a public row's sample stands.
+    async fn lead(&self, route: &Route, browser: &Caller, values: &mut Values) {
+        match (route.method, route.path) {
+            (Verb::Post, "/connect/{token}") => {
+                let link = self.app.link(&[ACTION]).await;
+                assert_eq!(browser.get(&link).await.unwrap().status, 200);
+                values.insert("token".to_owned(), link.rsplit('/').next().unwrap().to_owned());
+            }
+            (Verb::Get, "/connect/callback/{provider}") => {
+                let link = self.app.link(&[ACTION]).await;
+                assert_eq!(browser.get(&link).await.unwrap().status, 200);
+                let to = browser.submit(&link, &[("allow", ACTION)]).await.unwrap();
+                let back = self.app.sandbox.platform().approve(to.header("location"), ACCOUNT).unwrap();
+                let back = Url::parse(&back).unwrap();
+                values.insert("token".to_owned(), query(&back, "state").unwrap());
+                values.insert("code".to_owned(), query(&back, "code").unwrap());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// One value for every placeholder: everything that the first workspace has.
+pub(crate) async fn everything(app: &TestApp) -> Values {
+    let stock = Stock::of_admin(app);
+    let mut values = Values::new();
+    for (name, ..) in server::PLACEHOLDERS {
+        let value = stock.make(name, &mut values).await;
+        values.insert(name.to_owned(), value);
+    }
+    values
+}
