@@ -420,15 +420,18 @@ mod tests {
     use domain::provider::Catalogue;
     use time::OffsetDateTime;
 
-    fn x_with(part: &str, by: &str) -> Provider {
+    fn x_with(changes: &[(&str, &str)]) -> Provider {
         let (_, text) = Catalogue::shipped_files().find(|(file, _)| file.ends_with("/x.toml")).unwrap();
-        assert!(text.contains(part), "{part}");
-        Provider::parse("x.toml", &text.replace(part, by)).unwrap()
+        let edited = changes.iter().fold(text.to_owned(), |text, (part, by)| {
+            assert!(text.contains(part), "{part}");
+            text.replacen(part, by, 1)
+        });
+        Provider::parse("x.toml", &edited).unwrap()
     }
 
     #[test]
     fn hosts_and_endpoints_must_be_approved_and_nothing_else() {
-        let shipped = x_with("X", "X");
+        let shipped = x_with(&[]);
         let terms = terms(&shipped);
         let approved = [Approved {
             name: "x".to_owned(),
@@ -439,15 +442,20 @@ mod tests {
             approved_at: OffsetDateTime::UNIX_EPOCH,
             resealed: true,
         }];
-        let redirecting = [
-            (r#"hosts = ["api.x.com", "x.com"]"#, r#"hosts = ["api.x.com", "x.com", "upload.x.com"]"#, "hosts"),
-            ("https://x.com/i/oauth2/authorize", "https://x.com/i/oauth3/authorize", "authorize_url"),
-            ("https://api.x.com/2/oauth2/token", "https://x.com/2/oauth2/token", "token_url"),
-            ("https://api.x.com/2/oauth2/revoke", "https://x.com/2/oauth2/revoke", "revoke_url"),
-            ("pkce = \"S256\"", "pkce = \"S256\"\nissuer = \"https://x.com\"", "issuer"),
+        // A host that is declared is one that something is sent to.
+        let another_host = [
+            (r#"hosts = ["api.x.com", "x.com"]"#, r#"hosts = ["api.x.com", "x.com", "upload.x.com"]"#),
+            ("host = \"api.x.com\"", "host = \"upload.x.com\""),
         ];
-        for (part, by, term) in redirecting {
-            let Standing::Changed(changes) = standing(&approved, &x_with(part, by)) else { panic!("{term}") };
+        let redirecting: [(&[(&str, &str)], &str); 5] = [
+            (&another_host, "hosts"),
+            (&[("https://x.com/i/oauth2/authorize", "https://x.com/i/oauth3/authorize")], "authorize_url"),
+            (&[("https://api.x.com/2/oauth2/token", "https://x.com/2/oauth2/token")], "token_url"),
+            (&[("https://api.x.com/2/oauth2/revoke", "https://x.com/2/oauth2/revoke")], "revoke_url"),
+            (&[("pkce = \"S256\"", "pkce = \"S256\"\nissuer = \"https://x.com\"")], "issuer"),
+        ];
+        for (changes, term) in redirecting {
+            let Standing::Changed(changes) = standing(&approved, &x_with(changes)) else { panic!("{term}") };
             let terms: Vec<_> = changes.iter().map(|change| change.term.as_str()).collect();
             assert_eq!(terms, [term]);
         }
@@ -457,7 +465,7 @@ mod tests {
             ("access_token_lifetime_s = 7200", "access_token_lifetime_s = 3600"),
         ];
         for (part, by) in free {
-            assert_eq!(standing(&approved, &x_with(part, by)), Standing::Approved, "{part}");
+            assert_eq!(standing(&approved, &x_with(&[(part, by)])), Standing::Approved, "{part}");
         }
         assert_eq!(standing(&[], &shipped), Standing::New);
         let under_way = [Approved { resealed: false, ..approved[0].clone() }];

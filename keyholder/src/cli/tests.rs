@@ -11,10 +11,10 @@ use super::{
 };
 use crate::config::{Config, Sources};
 
-/// Every command with its help, by its path.
+/// Every command that is for persons with its help, by its path.
 fn helps(command: &mut clap::Command, path: &str, found: &mut Vec<(String, String)>) {
     found.push((path.to_owned(), command.render_long_help().to_string()));
-    for sub in command.get_subcommands_mut() {
+    for sub in command.get_subcommands_mut().filter(|sub| !sub.is_hide_set()) {
         let path = format!("{path} {}", sub.get_name()).trim().to_owned();
         helps(sub, &path, found);
     }
@@ -36,8 +36,15 @@ fn every_command_has_an_example_and_the_whole_has_the_exit_codes() {
         "doctor",
         "root-key",
         "root-key generate",
+        "keyring",
+        "keyring new-epoch",
+        "keyring list",
+        "keyring activate",
+        "keyring destroy",
+        "keyring rotate",
         "workspace",
         "workspace create",
+        "workspace shred",
         "api-key",
         "api-key create",
         "operator",
@@ -47,6 +54,11 @@ fn every_command_has_an_example_and_the_whole_has_the_exit_codes() {
         "provider",
         "provider lint",
         "provider list",
+        "provider migrate",
+        "import",
+        "import fernet",
+        "ledger",
+        "ledger raise-epochs",
     ];
     assert_eq!(paths, wanted);
     for (path, help) in &found {
