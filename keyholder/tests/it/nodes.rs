@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
 use crate::{
-    harness::{ACCOUNT, TestApp, ok, text},
+    harness::{ACCOUNT, TestApp, eventually, ok, text},
     node::Node,
 };
 
@@ -122,7 +122,8 @@ async fn a_thousand_callers_across_two_processes_make_one_refresh() {
     let app = TestApp::start().await;
     let platform = app.sandbox.platform().clone();
     let entrusted = app.entrust(&["profile.read"], json!([])).await;
-    app.age("55 seconds").await;
+    // Nobody can go on with the old token, so that the node without the lease asks for it until the answer is here.
+    app.age("-1 second").await;
     let key = entrusted.agent.key().unwrap().to_owned();
     let nodes = [Node::start(&app), Node::start(&app)];
     assert_ne!(nodes[0].pid(), nodes[1].pid());
@@ -138,13 +139,14 @@ async fn a_thousand_callers_across_two_processes_make_one_refresh() {
     platform.switch(Quirk::HoldAnswer, Scope::once(Route::Only(Call::Refresh))).unwrap();
     // The answer is held until the other node has asked for the lease too, which writes the lease's row anew.
     let release = async {
-        while platform.refreshes() == 0 {
-            tokio::task::yield_now().await;
-        }
-        let mut owner = app.owner().await;
-        let writer = "select xmin::text from keyholder.refreshes";
-        let first: String = sqlx::query_scalar(writer).fetch_one(&mut owner).await.unwrap();
-        while sqlx::query_scalar::<_, String>(writer).fetch_one(&mut owner).await.unwrap() == first {}
+        eventually("a node has called", async || platform.refreshes() > 0).await;
+        let owner = tokio::sync::Mutex::new(app.owner().await);
+        let writer = async || -> String {
+            let row = sqlx::query_scalar("select xmin::text from keyholder.refreshes");
+            row.fetch_one(&mut *owner.lock().await).await.unwrap()
+        };
+        let first = writer().await;
+        eventually("the other node has asked", async || writer().await != first).await;
         platform.clear();
     };
     let (replies, ()) = tokio::join!(join_all(calls), release);
