@@ -433,6 +433,15 @@ begin
                    'for each row execute function require_raised_head()', t);
   end loop;
 end $$;
+-- Debt is what the cap does not hold. A cap that is raised holds more of it, from that moment and not from the next act that ends; one
+-- that is lowered makes none.
+create function hold_debt_to_cap() returns trigger
+language plpgsql set search_path = keyholder, pg_temp as $$
+begin
+  new.debt := least(new.debt, greatest(new.used - new.cap, 0));
+  return new;
+end $$;
+create trigger debt_held_to_cap before update of cap on budgets for each row execute function hold_debt_to_cap();
 -- A budget's counters move without a revision; its terms do not.
 create trigger raised_head before insert or delete or update of cap, unit, period, scope, subject, workspace_id on budgets
   for each row execute function require_raised_head();

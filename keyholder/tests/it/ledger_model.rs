@@ -87,6 +87,11 @@ impl Budget {
         }
     }
 
+    fn set_cap(&mut self, cap: u64) {
+        self.cap = cap;
+        self.debt = self.debt.min(self.used.saturating_sub(cap));
+    }
+
     fn charge(&mut self, units: u64) {
         self.used += units;
         self.debt = (self.debt + units).min(self.used.saturating_sub(self.cap));
@@ -380,7 +385,7 @@ async fn take(desk: &mut Desk, model: &mut Model, step: &Step) -> Result<(), (St
             Ok(())
         }
         Step::SetCap(budget, cap) => {
-            model.budgets[*budget].cap = *cap;
+            model.budgets[*budget].set_cap(*cap);
             desk.set(*budget, *cap).await;
             Ok(())
         }
@@ -388,7 +393,6 @@ async fn take(desk: &mut Desk, model: &mut Model, step: &Step) -> Result<(), (St
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it differed once in five runs beside other load, and whether model, test or ledger is wrong is not known yet"]
 async fn the_databases_budgets_are_the_models() {
     let app = TestApp::start().await;
     let mut desk = Desk {
@@ -398,6 +402,14 @@ async fn the_databases_budgets_are_the_models() {
         node: Uuid::from_bytes(domain::random::bytes()),
         budgets: Vec::new(),
     };
+    // Chance seldom raises a cap that something is owed under and then ends an act that reports nothing of it.
+    let raised = [
+        Step::Admit(vec![vec![(1, 1)], vec![(0, 1), (1, 1)]]),
+        Step::Settle(0, vec![(1, 11)]),
+        Step::SetCap(1, 11),
+        Step::Settle(1, vec![(0, 1)]),
+    ];
+    assert_eq!(differ(&mut desk, [16, 10, 120], &raised).await, None);
     let sequences = (0..=2 * MOST, 0..=2 * MOST, Just(10 * MOST), vec(step(), 10..30));
     let config = Config { cases: 150, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
     let runtime = tokio::runtime::Handle::current();
