@@ -424,9 +424,7 @@ async fn a_refresh_on_its_way_does_not_bring_a_disconnected_account_back() {
     app.age("55 seconds").await;
     platform.switch(Quirk::HoldAnswer, Scope::once(Route::Only(Call::Refresh))).unwrap();
     let disconnect = async {
-        while platform.refreshes() == 0 {
-            tokio::task::yield_now().await;
-        }
+        eventually("the platform is asked", async || platform.refreshes() > 0).await;
         let certificate = ok(app.admin.delete(&path(&entrusted)).await.unwrap(), 200);
         platform.clear();
         certificate

@@ -21,6 +21,7 @@ use keyholder::{
 use sandbox::{Sandbox, SandboxOptions};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
+use tokio::sync::Mutex;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -234,6 +235,18 @@ impl TestApp {
         let old = "update keyholder.credentials set issued_at = clock_timestamp() - interval '2 hours', \
              expires_at = clock_timestamp() + $1::text::interval";
         sqlx::query(old).bind(left).execute(&mut self.owner().await).await.unwrap();
+    }
+
+    /// Waits until the lease of the one refresh is asked for once more, which writes its row anew. Whoever asks must do so again and again:
+    /// the old token is dead.
+    pub(crate) async fn another_asks_for_the_lease(&self) {
+        let owner = Mutex::new(self.owner().await);
+        let writer = async || -> String {
+            let row = sqlx::query_scalar("select xmin::text from keyholder.refreshes");
+            row.fetch_one(&mut *owner.lock().await).await.unwrap()
+        };
+        let first = writer().await;
+        eventually("the lease is asked for by another", async || writer().await != first).await;
     }
 
     /// Stops the server, and sees that it leaves no work behind.

@@ -93,9 +93,7 @@ async fn after_a_revocation_has_answered_the_platform_sees_no_act_outside_its_li
     });
     let platform = app.sandbox.platform().clone();
     let revoke = async {
-        while platform.posts_by(ACCOUNT).len() < 30 {
-            tokio::task::yield_now().await;
-        }
+        eventually("the platform has seen thirty", async || platform.posts_by(ACCOUNT).len() >= 30).await;
         let path = format!("/v1/mandates/{}/revoke", entrusted.mandate);
         let revoked = ok(app.admin.post(&path, &json!({})).await.unwrap(), 200);
         let there: BTreeSet<_> = platform.posts_by(ACCOUNT).into_iter().map(|post| post.text).collect();
@@ -140,13 +138,7 @@ async fn a_thousand_callers_across_two_processes_make_one_refresh() {
     // The answer is held until the other node has asked for the lease too, which writes the lease's row anew.
     let release = async {
         eventually("a node has called", async || platform.refreshes() > 0).await;
-        let owner = tokio::sync::Mutex::new(app.owner().await);
-        let writer = async || -> String {
-            let row = sqlx::query_scalar("select xmin::text from keyholder.refreshes");
-            row.fetch_one(&mut *owner.lock().await).await.unwrap()
-        };
-        let first = writer().await;
-        eventually("the other node has asked", async || writer().await != first).await;
+        app.another_asks_for_the_lease().await;
         platform.clear();
     };
     let (replies, ()) = tokio::join!(join_all(calls), release);

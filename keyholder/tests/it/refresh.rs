@@ -82,9 +82,7 @@ async fn crowd(app: &TestApp, (hook, waiting): (Hook, Arc<AtomicUsize>), entrust
     lease(app, entrusted, version(&mut owner).await, "1 hour").await;
     let calls = join_all((0..CROWD).map(|number| refused(&agents[number % 2], entrusted)));
     let release = async {
-        while waiting.load(Ordering::SeqCst) < CROWD {
-            tokio::task::yield_now().await;
-        }
+        eventually("all of them wait", async || waiting.load(Ordering::SeqCst) >= CROWD).await;
         let free = "update keyholder.refreshes set leased_until = '-infinity'";
         sqlx::query(free).execute(&mut owner).await.unwrap();
     };
@@ -166,11 +164,6 @@ pub(crate) async fn assert_mended_by_the_owner_only(app: &TestApp, entrusted: &E
     second.stop().await;
 }
 
-/// Which transaction wrote the lease's row last.
-async fn writer_of_the_lease(owner: &mut PgConnection) -> String {
-    sqlx::query_scalar("select xmin::text from keyholder.refreshes").fetch_one(owner).await.unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_callers_at_two_nodes_make_one_refresh() {
     const CALLERS: usize = 200;
@@ -183,12 +176,8 @@ async fn two_hundred_callers_at_two_nodes_make_one_refresh() {
     let calls = join_all((0..CALLERS).map(|number| read(&agents[number % 2], &entrusted)));
     // The answer is held until the other node has asked for the lease too, which writes the lease's row anew.
     let release = async {
-        while platform.refreshes() == 0 {
-            tokio::task::yield_now().await;
-        }
-        let mut owner = app.owner().await;
-        let first = writer_of_the_lease(&mut owner).await;
-        while writer_of_the_lease(&mut owner).await == first {}
+        eventually("the platform is asked", async || platform.refreshes() > 0).await;
+        app.another_asks_for_the_lease().await;
         platform.clear();
     };
     let (statuses, ()) = tokio::join!(calls, release);
@@ -210,9 +199,7 @@ async fn a_refreshed_token_replaces_the_old_one_and_raises_no_revision() {
     platform.switch(Quirk::HoldAnswer, Scope::once(Route::Only(Call::Refresh))).unwrap();
     // The old token dies while the provider takes its time: an act that still used it would see 401.
     let outlived = async {
-        while platform.refreshes() == 0 {
-            tokio::task::yield_now().await;
-        }
+        eventually("the platform is asked", async || platform.refreshes() > 0).await;
         platform.pass_time(Duration::from_secs(SOON + 1));
         platform.clear();
     };
@@ -341,9 +328,7 @@ async fn nobody_whose_token_lives_waits_for_a_refresh_that_hangs() {
     let second = app.second_node().await;
     platform.switch(Quirk::HoldAnswer, Scope::once(Route::Only(Call::Refresh))).unwrap();
     let others = async {
-        while platform.refreshes() == 0 {
-            tokio::task::yield_now().await;
-        }
+        eventually("the platform is asked", async || platform.refreshes() > 0).await;
         // They are answered while the provider still holds its answer: here, and at a node that has not looked before.
         for agent in [&entrusted.agent, &agent_at(&second, &entrusted)] {
             assert_eq!(join_all((0..20).map(|_| read(agent, &entrusted))).await, vec![200; 20]);

@@ -309,9 +309,7 @@ async fn meanwhile(app: &TestApp, agent: &Caller, entrusted: &Entrusted, done: i
     platform.switch(Quirk::HoldAnswer, Scope::once(Route::Only(Call::Refresh))).unwrap();
     let act = async { agent.act(&entrusted.mandate, "profile.read", &json!({}), None).await.unwrap() };
     let other = async {
-        while platform.refreshes() == 0 {
-            tokio::task::yield_now().await;
-        }
+        eventually("the platform is asked", async || platform.refreshes() > 0).await;
         done().await;
         platform.clear();
     };

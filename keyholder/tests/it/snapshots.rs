@@ -14,6 +14,7 @@ use keyholder::{Instance, caller::Caller};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgConnection, types::Uuid};
+use tokio::sync::Mutex;
 
 use crate::harness::{Entrusted, TestApp, eventually, ok, problem};
 
@@ -108,13 +109,10 @@ impl Scene {
 }
 
 async fn new_listener(app: &TestApp, before: &[i32]) -> i32 {
-    let mut found = None;
-    let mut owner = app.owner().await;
-    while found.is_none() {
-        found = listeners(&mut owner).await.into_iter().find(|pid| !before.contains(pid));
-        tokio::task::yield_now().await;
-    }
-    found.unwrap()
+    let owner = Mutex::new(app.owner().await);
+    let newest = async || listeners(&mut *owner.lock().await).await.into_iter().find(|pid| !before.contains(pid));
+    eventually("there is a new listener", async || newest().await.is_some()).await;
+    newest().await.unwrap()
 }
 
 /// A backend that is stopped until this is dropped: it hears and says nothing, and its connection stays.

@@ -104,9 +104,7 @@ async fn a_slow_exchange_is_waited_for_and_not_repeated() {
     let back = platform.approve(to.as_str(), ACCOUNT).unwrap();
     platform.switch(Quirk::HoldAnswer, Scope::once(Route::Only(Call::Exchange))).unwrap();
     let meanwhile = async {
-        while platform.calls(Call::Exchange) == 0 {
-            tokio::task::yield_now().await;
-        }
+        eventually("the platform is asked", async || platform.calls(Call::Exchange) > 0).await;
         // The owner grows impatient and loads the page again.
         let again = browser.get(&back).await.unwrap();
         assert_eq!(stored(&app).await, (0, 0));
