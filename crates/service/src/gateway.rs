@@ -29,6 +29,7 @@ use errand::{Errand, inspect};
 
 use crate::{
     App, Refusal, UpstreamFault,
+    chain::Chain,
     custody::DoesNotOpen,
     kept::Kept,
     oauth,
@@ -502,21 +503,6 @@ fn outcome_word(error: &ActError) -> &'static str {
         ActError::CredentialUnavailable(_) | ActError::ReconnectRequired => "credential",
         ActError::Upstream { act: Some(_), .. } | ActError::Ambiguous(_) => "ambiguous",
         ActError::Upstream { act: None, .. } => "not_sent",
-    }
-}
-
-/// An error with its causes, for the one log line that it gets.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }
 

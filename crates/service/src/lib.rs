@@ -7,6 +7,7 @@ pub mod api_key;
 mod app;
 pub mod audit;
 pub mod budget;
+mod chain;
 pub mod connect;
 pub mod connection;
 mod custody;

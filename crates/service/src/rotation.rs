@@ -25,7 +25,7 @@ use store::{
     },
 };
 
-use crate::{App, Refusal, custody::KeyError};
+use crate::{App, Refusal, chain::Chain, custody::KeyError};
 
 /// How often a node looks whether there is work.
 const EVERY: Duration = Duration::from_secs(2);
@@ -110,21 +110,6 @@ pub(crate) async fn run(app: Arc<App>) {
             // What stops this node may not stop another: it has the first turn.
             tokio::time::sleep(AWAY).await;
         }
-    }
-}
-
-/// An error with its causes, for the one log line that it gets.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }
 
