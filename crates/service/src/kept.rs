@@ -34,7 +34,8 @@ impl Kept {
 
     pub(crate) fn decode(bytes: &Zeroizing<Vec<u8>>) -> Option<Self> {
         let mut rest = bytes.as_slice();
-        let status = number(&mut rest)?;
+        // The first number is a status and at the same time the form: another form will begin with a number that is no status.
+        let status = number(&mut rest).filter(|status| (100..1000).contains(status))?;
         let content_type = text(&mut rest)?;
         let count = number(&mut rest)?;
         let headers = (0..count).map(|_| Some((text(&mut rest)?, text(&mut rest)?))).collect::<Option<_>>()?;
@@ -76,5 +77,8 @@ mod tests {
         for cut in 0..before_body {
             assert_eq!(Kept::decode(&Zeroizing::new(bytes[..cut].to_vec())), None, "{cut}");
         }
+        let mut of_another_form = bytes.to_vec();
+        of_another_form[..2].copy_from_slice(&1000_u16.to_be_bytes());
+        assert_eq!(Kept::decode(&Zeroizing::new(of_another_form)), None);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use domain::environment::Environment;
 use sqlx::PgPool;
 
-use crate::{Lookup, Store, StoreError, migrate};
+use crate::{Lookup, Store, StoreError, migrate, schema::Accepted};
 
 /// What this process expects of its database.
 #[derive(Debug, Clone)]
@@ -133,11 +133,23 @@ pub(crate) async fn check_installation(
     if found.root_check != expected.root_check {
         faults.push("the database was made under another root key".to_owned());
     }
-    let newest = migrate::newest();
-    if found.schema_version != newest {
-        let what =
-            if found.schema_version < newest { "run `keyholder migrate`" } else { "this binary is too old for it" };
-        faults.push(format!("the schema has version {}, this binary wants {newest}: {what}", found.schema_version));
-    }
+    faults.extend(check_schema(lookup, found.schema_version).await?);
     Ok(())
+}
+
+/// Whether this binary may run on the schema. One that is newer is asked whom it lets run.
+async fn check_schema(lookup: &Lookup, found: i64) -> Result<Option<String>, StoreError> {
+    let accepted = Accepted::here();
+    if found <= accepted.newest {
+        return Ok(accepted.fault(found, found));
+    }
+    let fault = accepted.fault(found, lookup.compatible_from().await?);
+    if fault.is_none() {
+        tracing::info!(
+            schema = found,
+            binary = accepted.newest,
+            "the schema is newer than this binary, and lets it run"
+        );
+    }
+    Ok(fault)
 }

@@ -38,6 +38,7 @@ pub mod provider_file;
 pub mod retired;
 pub mod return_address;
 pub mod rotation;
+pub mod schema;
 pub mod snapshot;
 pub mod tally;
 mod tenant;

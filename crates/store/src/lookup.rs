@@ -91,6 +91,15 @@ impl Lookup {
         })
     }
 
+    /// The oldest schema version whose binaries may run on the schema as it is.
+    ///
+    /// # Errors
+    /// `Unavailable`, or `Database` on a schema from before this was kept.
+    pub async fn compatible_from(&self) -> Result<i64, StoreError> {
+        let from = sqlx::query_scalar!("select lookup_compatible_from() as \"from!\"").fetch_one(&self.pool).await?;
+        Ok(from)
+    }
+
     /// Whose key this is. Whether it is still good, its workspace's snapshot says.
     ///
     /// # Errors

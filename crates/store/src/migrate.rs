@@ -14,26 +14,18 @@ use std::collections::BTreeSet;
 use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
-use crate::{Address, ContextKey, login::MADE};
+pub use crate::schema::newest;
+use crate::{
+    Address, ContextKey,
+    login::MADE,
+    schema::{MIGRATIONS, kept_word},
+};
 
 /// The groups that hold the privileges of the logins that serve.
 pub const GROUPS: [&str; 4] = ["app", "ledger", "lookup", "loader"];
 
-const MIGRATIONS: &[(i64, &str, &str)] = &[
-    (1, "foundation", include_str!("../migrations/0001_foundation.sql")),
-    (2, "lookups", include_str!("../migrations/0002_lookups.sql")),
-    (3, "ledger", include_str!("../migrations/0003_ledger.sql")),
-    (4, "operators", include_str!("../migrations/0004_operators.sql")),
-    (5, "key life", include_str!("../migrations/0005_key_life.sql")),
-    (6, "provider files", include_str!("../migrations/0006_provider_files.sql")),
-];
 /// The iterations of SCRAM-SHA-256 that PostgreSQL itself uses (RFC 7677 asks for at least as many).
 const SCRAM_ITERATIONS: u32 = 4096;
-
-/// The version of the newest migration in this binary.
-pub fn newest() -> i64 {
-    MIGRATIONS.iter().map(|(version, _, _)| *version).max().unwrap_or(0)
-}
 
 /// Why a database could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +41,16 @@ pub enum MigrateError {
         "the owner's login lacks a right: it must own the database, or be allowed to create in it, and have CREATEROLE"
     )]
     Rights(#[source] sqlx::Error),
+    /// A newer binary was here.
+    #[error(
+        "the schema has version {found}, newer than this binary's {newest}: only a binary of at least {found} migrates it"
+    )]
+    Newer {
+        /// The schema's version.
+        found: i64,
+        /// This binary's.
+        newest: i64,
+    },
     /// The database holds an installation of another environment or root key.
     #[error("the database belongs to another installation: {0}")]
     Foreign(&'static str),
@@ -95,7 +97,7 @@ pub struct Login {
 /// Brings the schema to this binary's version. Returns the versions before and after.
 ///
 /// # Errors
-/// `Rights`, `Foreign`, `Migration`: nothing of the failed migration stays.
+/// `Newer` where a newer binary was here, and nothing is changed. `Rights`, `Foreign`, `Migration`: nothing of the failed migration stays.
 pub async fn migrate(owner: &Address, installation: &Installation<'_>) -> Result<(i64, i64), MigrateError> {
     let name = checked(installation.name)?;
     let mut sql = PgConnection::connect_with(&owner.0).await?;
@@ -110,6 +112,9 @@ pub async fn migrate(owner: &Address, installation: &Installation<'_>) -> Result
     run(&mut sql, "create schema if not exists keyholder".to_owned()).await?;
     run(&mut sql, "set search_path = keyholder".to_owned()).await?;
     let before = version(&mut sql).await?;
+    if before > newest() {
+        return Err(MigrateError::Newer { found: before, newest: newest() });
+    }
     Migrator::with_migrations(rendered(name)).run(&mut sql).await.map_err(MigrateError::Migration)?;
     record(&mut sql, installation).await?;
     let after = version(&mut sql).await?;
@@ -120,10 +125,12 @@ pub async fn migrate(owner: &Address, installation: &Installation<'_>) -> Result
 fn rendered(name: &str) -> Vec<Migration> {
     MIGRATIONS
         .iter()
-        .map(|(version, description, text)| {
-            let text = ["owner"].iter().chain(&GROUPS).fold((*text).to_owned(), |text, group| {
+        .map(|migration| {
+            let (version, description, text) = migration;
+            let mut text = ["owner"].iter().chain(&GROUPS).fold((*text).to_owned(), |text, group| {
                 text.replace(&format!("{{{{{group}}}}}"), &format!("{name}_{group}"))
             });
+            text.extend(kept_word(migration));
             Migration::new(
                 *version,
                 (*description).into(),

@@ -104,11 +104,18 @@ async fn a_database_of_somebody_else_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_of_another_version_is_refused() {
     let database = fresh_database().await;
-    run(&mut owner(&database).await, "update keyholder._sqlx_migrations set version = 999 where version = (select max(version) from keyholder._sqlx_migrations)").await;
+    let mut sql = owner(&database).await;
+    run(&mut sql, "insert into keyholder._sqlx_migrations (version, description, success, checksum, execution_time) values (999, 'of a newer binary', true, '', 0)").await;
     let faults = refused(&database, |_| {}).await;
     assert!(faults.len() == 1 && faults[0].contains("999") && faults[0].contains("too old"), "{faults:?}");
+    let newest = store::migrate::newest();
+    let word = format!("insert into keyholder.schema_versions values (999, {})", newest + 1);
+    run(&mut sql, &word).await;
+    let faults = refused(&database, |_| {}).await;
+    let wanted = format!("wants binaries of at least {}", newest + 1);
+    assert!(faults.len() == 1 && faults[0].contains(&wanted), "{faults:?}");
 
-    run(&mut owner(&database).await, "delete from keyholder._sqlx_migrations where version = 999").await;
+    run(&mut sql, &format!("delete from keyholder._sqlx_migrations where version >= {}", store::schema::OLDEST)).await;
     let faults = refused(&database, |_| {}).await;
     assert!(faults.len() == 1 && faults[0].contains("keyholder migrate"), "{faults:?}");
 
@@ -116,6 +123,31 @@ async fn a_schema_of_another_version_is_refused() {
     home().create_database(&empty, None).await.unwrap();
     let faults = refused(&empty, |_| {}).await;
     assert!(faults.iter().any(|fault| fault.contains("keyholder migrate")), "{faults:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_schema_that_lets_this_binary_run_is_served_and_not_migrated() {
+    let database = fresh_database().await;
+    let newest = store::migrate::newest();
+    let newer = format!(
+        "insert into keyholder._sqlx_migrations (version, description, success, checksum, execution_time) \
+           values (999, 'of a newer binary', true, '', 0); \
+         insert into keyholder.schema_versions values (999, {newest})"
+    );
+    run(&mut owner(&database).await, &newer).await;
+    let secret = Zeroizing::new("unused".to_owned());
+    let options = Place { database: &database, port: 0 }.options(home().keys(), None, &secret).unwrap();
+    Instance::start(options).await.unwrap().stop().await;
+
+    let address = home().owner_url(&database).parse().unwrap();
+    let installation = store::migrate::Installation {
+        name: keyholder::home::INSTALLATION,
+        environment: domain::environment::Environment::Local,
+        context_key: store::ContextKey::new([0; 32]),
+        root_check: [0; 32],
+    };
+    let refused = store::migrate::migrate(&address, &installation).await;
+    assert!(matches!(refused, Err(store::migrate::MigrateError::Newer { found: 999, .. })), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
