@@ -4,6 +4,8 @@
 //! a pause, and counts their acts in rounds with and without a rotation of the data keys at work, in the order A B B A, so that what
 //! drifts meets both alike. Prints one line. `--credentials N`, `--seconds N` a round, `--rounds N` pairs of rounds.
 
+mod grounds;
+
 use std::{
     error::Error,
     io::Write,
@@ -22,32 +24,30 @@ use domain::{
 use futures_util::future::try_join_all;
 use keyholder::{
     Instance,
-    caller::{Caller, Reply},
-    cluster::{ClusterOptions, Download},
+    caller::Caller,
+    cluster::{Binaries, ClusterOptions, Download},
     home::{Home, INSTALLATION},
     local::{self, PROVIDER, Place},
 };
 use sandbox::{Sandbox, SandboxOptions};
 use seal::{Binding, EpochId, Field, Keyring, Plain, RootKey, WrappedDataKey, seal_credential};
-use serde_json::{Value, json};
+use serde_json::json;
 use service::{
     LimitOptions,
     rotation::{self, Order},
 };
 use sqlx::{Connection, PgConnection, types::Uuid};
 use store::rotation::Kind;
-use url::Url;
 use zeroize::Zeroizing;
+
+use grounds::{Outcome, postgres_bin, said, search_path};
 
 /// The callers that act at the same time.
 const CALLERS: usize = 16;
-const RETURN: &str = "http://localhost:3000/connected";
 /// The connections of one workspace.
 const A_WORKSPACE: usize = 1000;
 /// The rows of one statement that seeds.
 const CHUNK: usize = 500;
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 struct Wishes {
     credentials: usize,
@@ -148,10 +148,10 @@ impl Stage {
     async fn set() -> Outcome<Self> {
         let clock = Clock::system();
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
-        let search_path = search_path();
         let cluster = ClusterOptions {
             download: Download::Allowed,
-            search_path,
+            search_path: search_path(),
+            binaries: Binaries::from_setting(postgres_bin().as_deref()),
             ..ClusterOptions::new(PathBuf::from(env!("CARGO_BIN_EXE_keyholder")), cache)
         };
         let home = Home::open(None, cluster, &clock).await?;
@@ -175,28 +175,9 @@ impl Stage {
     /// A connection, and an agent with a mandate on it.
     async fn entrust(&self) -> Outcome<(Caller, String)> {
         let first = local::create_workspace(self.instance.app(), "Acme").await?;
-        let browser = Caller::new(self.instance.url(), None);
-        let admin = browser.with_key(&first.text);
-        said(admin.post("/v1/return-addresses", &json!({ "url": RETURN })).await?)?;
-        let wanted = json!({ "provider": PROVIDER, "actions": ["post.create"], "return_url": RETURN });
-        let link = said(admin.post("/v1/connect-links", &wanted).await?)?;
-        let link = Url::parse(word(&link, "/url")?)?.path().to_owned();
-        browser.get(&link).await?;
-        let to = browser.submit(&link, &[("allow", "post.create")]).await?;
-        let back = self.sandbox.platform().approve(to.header("location"), "acme_support")?;
-        let done = Url::parse(browser.get(&back).await?.header("location"))?;
-        let code =
-            done.query_pairs().find(|(name, _)| name == "keyholder_code").ok_or("there is no code")?.1.into_owned();
-        let connection = said(admin.post("/v1/connections/redeem", &json!({ "code": code })).await?)?;
-        let key = said(admin.post("/v1/api-keys", &json!({ "label": "agent", "role": "service" })).await?)?;
-        let terms = json!({
-            "connection": word(&connection, "/id")?,
-            "grantee": word(&key, "/id")?,
-            "actions": ["post.create"],
-            "limits": [{ "unit": "posts", "per": "month", "cap": 1_000_000_000 }],
-        });
-        let mandate = said(admin.post("/v1/mandates", &terms).await?)?;
-        Ok((browser.with_key(word(&key, "/key")?), word(&mandate, "/id")?.to_owned()))
+        let platform = self.sandbox.platform();
+        let entrusted = grounds::entrust(platform, self.instance.url(), &first.text, &["post.create"]).await?;
+        Ok((Caller::new(self.instance.url(), None).with_key(&entrusted.key), entrusted.mandate))
     }
 
     /// Connections whose credentials are sealed as the product seals them, put in by the database's owner.
@@ -337,19 +318,6 @@ async fn put(
     Ok(())
 }
 
-/// The body of a reply that is a success.
-#[expect(clippy::needless_pass_by_value, reason = "a reply is judged where it arrives")]
-fn said(reply: Reply) -> Outcome<Value> {
-    if reply.status.is_success() {
-        return Ok(reply.json());
-    }
-    Err(format!("{}: {}", reply.status, String::from_utf8_lossy(&reply.body)).into())
-}
-
-fn word<'a>(body: &'a Value, pointer: &str) -> Outcome<&'a str> {
-    Ok(body.pointer(pointer).and_then(Value::as_str).ok_or_else(|| format!("{pointer} is not there"))?)
-}
-
 fn mean(rates: &[f64]) -> f64 {
     rates.iter().sum::<f64>() / number(rates.len() as u64)
 }
@@ -367,10 +335,4 @@ fn number(count: u64) -> f64 {
 
 fn note(text: &str) {
     let _hung_up = writeln!(std::io::stderr(), "{text}");
-}
-
-/// Where PostgreSQL's programs are looked for.
-#[expect(clippy::disallowed_methods, reason = "a measurement has no configuration but its environment")]
-fn search_path() -> String {
-    std::env::var_os("PATH").unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -13,9 +13,11 @@ mod ledger;
 #[cfg(feature = "sandbox")]
 mod local;
 mod migrate;
+mod notify;
 mod operator;
 mod output;
 mod provider;
+mod reference;
 mod root_key;
 mod serve;
 mod signal;
@@ -85,6 +87,8 @@ async fn dispatch(command: Command, voice: Voice) -> Result<ExitCode, Failure> {
         }
         Command::Ledger(LedgerCommand::RaiseEpochs(config)) => ledger::raise_epochs(&config, voice).await,
         Command::Operator(command) => operator::run(command, voice).await,
+        Command::Completions { shell } => reference::completions(shell, voice),
+        Command::Man(args) => reference::man(&args.out, voice),
         Command::Provider(ProviderCommand::Lint { files }) => Ok(provider::lint(&files, voice)),
         Command::Import(ImportCommand::Fernet(args)) => Box::pin(import::fernet(&args, voice)).await,
         Command::Provider(ProviderCommand::Migrate { name, yes, config }) => {

@@ -9,19 +9,23 @@
 
 mod base;
 mod database;
+mod edge;
 mod fault;
 mod gather;
+mod listen;
+mod operating;
 mod provider_files;
 mod resolve;
 mod secret;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use domain::{budget::Limit, clock::Clock, environment::Environment, provider::Catalogue};
 use seal::{Form, RootKey};
-use service::{Client, LimitOptions, step::Hook};
+use server::{EdgeOptions, Listen, ServerOptions, TlsFiles};
+use service::{Client, HealthOptions, LimitOptions, step::Hook};
 use store::{Address, Urls};
 use url::Url;
 
@@ -31,7 +35,11 @@ pub use self::{
     secret::Secret,
 };
 use self::{gather::gather, resolve::Resolver};
-use crate::{InstanceOptions, cluster::Binaries, telemetry::Format};
+use crate::{
+    InstanceOptions,
+    cluster::Binaries,
+    telemetry::{Format, otlp::OtlpOptions},
+};
 
 /// Where a configuration comes from, as data.
 #[derive(Clone, Default)]
@@ -80,12 +88,18 @@ pub struct Config {
     pub installation: String,
     /// The operator's name, as owners are shown it.
     pub operator: String,
-    /// Where to serve: loopback.
-    pub listen: SocketAddr,
-    /// Where to serve metrics: loopback.
-    pub metrics_listen: SocketAddr,
+    /// Where to serve.
+    pub listen: Listen,
+    /// Where to serve metrics.
+    pub metrics_listen: Listen,
+    /// The certificate, where TLS is spoken.
+    pub tls: Option<TlsFiles>,
+    /// Bounds on connections.
+    pub server: ServerOptions,
     /// Where browsers reach this installation; `None` in `local` alone, and then it is `http://localhost:PORT`.
     pub public_url: Option<Url>,
+    /// Whom the edge lets through.
+    pub edge: EdgeOptions,
     /// The most connections of the application's login.
     pub connections: u32,
     /// The root key.
@@ -106,6 +120,10 @@ pub struct Config {
     pub limits: LimitOptions,
     /// The installation's own budgets.
     pub budgets: Vec<Limit>,
+    /// How long requests are still taken after the process has said that it leaves.
+    pub drain_delay: Duration,
+    /// Where traces go.
+    pub otlp: Option<OtlpOptions>,
     /// The log.
     pub log: Log,
     /// Every secret that was read, for the log's redactor.
@@ -144,9 +162,10 @@ impl Config {
     fn load<D>(sources: &Sources, database: fn(&mut Resolver) -> Option<D>) -> Result<(Self, D), ConfigFaults> {
         let mut from = Resolver { gathered: gather(sources), secrets: Vec::new() };
         let environment = from.environment();
-        let listen = from.listen("listen", base::LISTEN);
-        let metrics_listen = from.listen("metrics_listen", base::METRICS_LISTEN);
-        from.listens_differ(listen, metrics_listen);
+        let tls = from.tls();
+        let listen = from.listen("listen", base::LISTEN, tls.is_some());
+        let metrics_listen = from.listen("metrics_listen", base::METRICS_LISTEN, tls.is_some());
+        from.listens_differ(&listen, &metrics_listen);
         let state_dir = from.path("state_dir").unwrap_or_else(|| sources.usual_state.clone());
         let root_key = from.root_key();
         let database = database(&mut from);
@@ -154,9 +173,12 @@ impl Config {
         let clients = from.clients(catalogue.as_ref());
         let (installation, operator) = (from.installation(), from.operator(environment));
         let (public_url, connections) = (from.public_url(environment), from.connections());
+        let (edge, server) = (from.edge(environment), from.server());
+        from.public_url_fits(public_url.as_ref(), &listen, tls.is_some());
         let (credential_form, login_days) = (from.credential_form(), from.login_days());
         let (limits, budgets) = (from.limits(), from.budgets());
         let (log, keyring) = (from.log(base::log(environment)), from.keyring(&state_dir));
+        let (drain_delay, otlp) = (from.drain_delay(), from.otlp());
         let Resolver { gathered, secrets } = from;
         gathered.finish()?;
         let (Some(environment), Some(root_key), Some(database), Some(catalogue)) =
@@ -171,7 +193,10 @@ impl Config {
             operator,
             listen,
             metrics_listen,
+            tls,
+            server,
             public_url,
+            edge,
             connections,
             root_key,
             keyring,
@@ -182,6 +207,8 @@ impl Config {
             clients,
             limits,
             budgets,
+            drain_delay,
+            otlp,
             log,
             secrets,
         };
@@ -202,7 +229,10 @@ impl Config {
             operator: self.operator,
             listen: self.listen,
             metrics_listen: self.metrics_listen,
+            tls: self.tls,
+            server: self.server,
             public_url: self.public_url,
+            edge: self.edge,
             urls,
             connections: self.connections,
             root_key: self.root_key,
@@ -214,8 +244,11 @@ impl Config {
             catalogue: self.catalogue,
             clients: self.clients,
             limits: self.limits,
+            health: HealthOptions::default(),
             budgets: self.budgets,
             sandbox: None,
+            drain_delay: self.drain_delay,
+            exporter: None,
             hook,
             clock,
             render_metrics,
@@ -226,9 +259,10 @@ impl Config {
 fn logins(from: &mut Resolver) -> Option<Urls> {
     let why = "a serving process never holds the owner's login: leave it to `keyholder migrate`, and unset it here";
     from.refuse("database.owner_url", why);
+    let transport = from.transport();
     let mut login = |name: &str| {
         from.require(name, "a serving process has a login for each role; `keyholder migrate --logins DIR` makes them");
-        from.database(name).map(|(_, login)| login)
+        from.database(name, &transport).map(|(_, login)| login)
     };
     let (app, ledger) = (login("database.app_url"), login("database.ledger_url"));
     let (lookup, loader) = (login("database.lookup_url"), login("database.loader_url"));
@@ -237,7 +271,8 @@ fn logins(from: &mut Resolver) -> Option<Urls> {
 
 fn owner(from: &mut Resolver) -> Option<Owner> {
     from.require("database.owner_url", "migrations run as the owner of the database");
-    from.database("database.owner_url").map(|(url, login)| Owner { login, url })
+    let transport = from.transport();
+    from.database("database.owner_url", &transport).map(|(url, login)| Owner { login, url })
 }
 
 /// What `up`, `demo` and `provider list` take from the same sources: they bring keys and a database of their own.

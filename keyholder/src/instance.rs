@@ -3,10 +3,11 @@
 //! [`Instance::start`] is what `serve`, `up`, `demo`, the tests and the benches share. Ports are bound first, so that a port that is
 //! taken costs nothing; nothing answers before the gate has passed.
 
+mod listening;
+
 use std::{
     collections::BTreeMap,
     io,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,20 +15,21 @@ use std::{
 
 use domain::{budget::Limit, clock::Clock, environment::Environment, id::NodeId, provider::Catalogue};
 use seal::{Form, Keyring, KeyringError, Purpose, RootKey};
-use server::{Server, ServerError, ServerOptions};
+use server::{Door, EdgeOptions, Listen, Server, ServerError, ServerOptions, TlsError, TlsFiles};
 use service::{
-    App, AppOptions, Client, LimitOptions, Providers, ProvidersError, Sandbox, Spills, epoch::EpochError, step::Hook,
-    tasks::Tasks,
+    App, AppOptions, Client, HealthOptions, LimitOptions, Providers, ProvidersError, Sandbox, Spills,
+    epoch::EpochError, step::Hook, tasks::Tasks,
 };
 use store::{
     ContextKey, Store, StoreError, StoreOptions, Urls,
     gate::{self, Expectation},
     login::{Keeping, Reread},
 };
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::sync::Notify;
 use url::Url;
 
-use crate::cluster::ClusterError;
+use self::listening::{Listening, usual_public_url, within_descriptors};
+use crate::{cluster::ClusterError, telemetry::otlp::Exporter};
 
 /// How long a stop waits for what is on its way.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -40,12 +42,18 @@ pub struct InstanceOptions {
     pub installation: String,
     /// The operator's name, as owners are shown it.
     pub operator: String,
-    /// Where to listen: loopback, port 0 for any.
-    pub listen: SocketAddr,
-    /// Where metrics are read: loopback, port 0 for any.
-    pub metrics_listen: SocketAddr,
-    /// Where browsers reach this process; `http://localhost:PORT` where it is not said.
+    /// Where to listen: over TLS anywhere, without it on this machine alone; port 0 for any.
+    pub listen: Listen,
+    /// Where metrics are read: on this machine in the clear, elsewhere over TLS; port 0 for any.
+    pub metrics_listen: Listen,
+    /// The certificate, where TLS is spoken.
+    pub tls: Option<TlsFiles>,
+    /// Bounds on connections.
+    pub server: ServerOptions,
+    /// Where browsers reach this process; where it serves, if that is not said.
     pub public_url: Option<Url>,
+    /// Whom the edge lets through.
+    pub edge: EdgeOptions,
     /// The database's four logins.
     pub urls: Urls,
     /// The most connections of the application's login.
@@ -68,10 +76,16 @@ pub struct InstanceOptions {
     pub clients: BTreeMap<String, Client>,
     /// The cheap limits.
     pub limits: LimitOptions,
+    /// When a platform that fails is left alone.
+    pub health: HealthOptions,
     /// The installation's own budgets.
     pub budgets: Vec<Limit>,
     /// A sandbox that stands in for every provider; in the environment `local` only.
     pub sandbox: Option<Sandbox>,
+    /// How long requests are still taken after the process has said that it leaves.
+    pub drain_delay: Duration,
+    /// What sends traces, where somebody collects them.
+    pub exporter: Option<Exporter>,
     /// What is called at each step.
     pub hook: Hook,
     /// The time.
@@ -83,21 +97,21 @@ pub struct InstanceOptions {
 /// Why a process does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The port is taken, or may not be bound.
-    #[error("cannot listen on {addr}: {reason}")]
+    /// The port or the socket is taken, or may not be bound.
+    #[error("cannot listen on {at}: {reason}")]
     Listen {
         /// Which.
-        addr: SocketAddr,
+        at: Listen,
         /// Why.
         reason: String,
         /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The address is not on this machine.
-    #[error("{0} is not a loopback address: this version serves plain HTTP, and that to this machine alone")]
-    NotLoopback(SocketAddr),
-    /// A listener is no use.
+    /// The certificate or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Other machines would be answered in the clear.
     #[error(transparent)]
     Server(#[from] ServerError),
     /// The database does not answer.
@@ -160,10 +174,10 @@ impl StartError {
     /// The process's exit code: 4 for the database, 5 for key and keyring, 6 for a port, 3 for what is configured, 7 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NotLoopback(_) | Self::Providers(_) | Self::Catalogue(_) | Self::Address(_) => 3,
+            Self::Tls(_) | Self::Server(_) | Self::Providers(_) | Self::Catalogue(_) | Self::Address(_) => 3,
             Self::Database(..) | Self::Gate(_) | Self::Migrate(_) | Self::Cluster(_) => 4,
             Self::Keyring { .. } | Self::RootKey { .. } => 5,
-            Self::Listen { .. } | Self::Server(_) => 6,
+            Self::Listen { .. } => 6,
             Self::File { .. } | Self::SetUp(_) | Self::Sandbox(_) => 7,
         }
     }
@@ -190,6 +204,8 @@ pub struct Instance {
     url: Url,
     metrics_url: Url,
     hint: Arc<Notify>,
+    certificate_hint: Arc<Notify>,
+    drain_delay: Duration,
 }
 
 impl Instance {
@@ -198,9 +214,14 @@ impl Instance {
     /// # Errors
     /// The first of port, database, keyring, providers that is not as it must be. Nothing is left running then.
     pub async fn start(options: InstanceOptions) -> Result<Self, StartError> {
-        let listener = bind(options.listen).await?;
-        let metrics_listener = bind(options.metrics_listen).await?;
-        let public_url = options.public_url.clone().unwrap_or_else(|| localhost(&listener));
+        // Whoever waits for it does not carry all that it keeps on the way.
+        Box::pin(Self::check_and_serve(options)).await
+    }
+
+    async fn check_and_serve(options: InstanceOptions) -> Result<Self, StartError> {
+        let listening = Listening::prepare(&options).await?;
+        let (url, metrics_url) = (listening.url(), listening.metrics_url());
+        let public_url = options.public_url.clone().unwrap_or_else(|| usual_public_url(&url));
         let node = NodeId::new(&options.clock);
         let store = Store::open(StoreOptions {
             urls: options.urls,
@@ -233,7 +254,6 @@ impl Instance {
         service::ledger::recognise(&store.ledger).await.map_err(|error| StartError::Database("its identity", error))?;
         let spills = Spills::open(&options.state_dir).map_err(StartError::file(&options.state_dir))?;
         service::provider_migration::check(&store, &providers, &options.clock).await.map_err(StartError::SetUp)?;
-        let (url, metrics_url) = (localhost(&listener), localhost(&metrics_listener));
         let app = App::start(AppOptions {
             store,
             keyring,
@@ -241,6 +261,7 @@ impl Instance {
             digests: options.root_key.derive(Purpose::Digest, options.environment),
             providers,
             limits: options.limits,
+            health: options.health,
             public_url,
             operator: options.operator,
             environment: options.environment,
@@ -250,20 +271,34 @@ impl Instance {
             tasks: Tasks::default(),
             spills,
         });
+        if let Some(exporter) = options.exporter {
+            let until = app.tasks.clone();
+            app.tasks.winding_up(exporter.run(async move { until.stopping().await }));
+        }
         let hint = Arc::new(Notify::new());
         if let Some(reread) = options.reread_logins {
             let (installation, environment, days) = (options.installation, options.environment, options.login_days);
             let keeping = Keeping { reread, hint: Arc::clone(&hint), installation, environment, root_check, days };
             app.tasks.background(app.store.clone().keep_logged_in(keeping));
         }
-        let server = Server::start(&app, listener, server::router(&app), ServerOptions::default())?;
+        let certificate_hint = Arc::new(Notify::new());
+        let Listening { listener, metrics, certificates, tls, metrics_tls } = listening;
+        if let Some(certificates) = certificates {
+            app.tasks.background(certificates.keep_fresh(app.clock.clone(), Arc::clone(&certificate_hint)));
+        }
+        let server_options = ServerOptions { proxies: options.edge.proxies.clone(), ..options.server };
+        let server_options = within_descriptors(server_options);
+        let door = Door { name: "api", listener, tls, router: server::router(&app, options.edge) };
+        let server = Server::start(&app, door, server_options.clone())?;
         let render = options.render_metrics;
-        let metrics =
-            Server::start(&app, metrics_listener, server::metrics_router(move || render()), ServerOptions::default())?;
-        Ok(Self { app, server, metrics, url, metrics_url, hint })
+        let router = server::metrics_router(move || render(), metrics_tls.is_some());
+        let door = Door { name: "metrics", listener: metrics, tls: metrics_tls, router };
+        let metrics = Server::start(&app, door, server_options)?;
+        let drain_delay = options.drain_delay;
+        Ok(Self { app, server, metrics, url, metrics_url, hint, certificate_hint, drain_delay })
     }
 
-    /// Where it serves: `http://localhost:PORT/`.
+    /// Where it serves: `http://localhost:PORT/`, `https://…` over TLS, `unix:/…` on a socket.
     pub fn url(&self) -> &Url {
         &self.url
     }
@@ -283,8 +318,17 @@ impl Instance {
         self.hint.notify_one();
     }
 
-    /// Takes no more requests, waits for what is on its way, and closes the database.
+    /// Has the certificate's files read again now.
+    pub fn reread_certificate(&self) {
+        self.certificate_hint.notify_one();
+    }
+
+    /// Leaves in order, so that no caller meets a connection that breaks: it is not ready from here on; for the drain's delay it still
+    /// serves, so that whoever spreads requests has looked; then nothing new is accepted, requests that are on their way end, the
+    /// ledger writes every outcome, the node takes its name off the list, and the database is closed.
     pub async fn stop(self) {
+        self.app.leave();
+        tokio::time::sleep(self.drain_delay).await;
         self.server.stop().await;
         self.metrics.stop().await;
         if !self.app.tasks.stop(DRAIN).await {
@@ -301,27 +345,3 @@ async fn pass(store: &Store, expected: &Expectation<'_>) -> Result<(), StartErro
     let faults = gate::check(store, expected).await.map_err(|error| StartError::Database("the gate", error))?;
     if faults.is_empty() { Ok(()) } else { Err(StartError::Gate(faults)) }
 }
-
-async fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
-    if !addr.ip().is_loopback() {
-        return Err(StartError::NotLoopback(addr));
-    }
-    TcpListener::bind(addr).await.map_err(|source| {
-        let reason = match source.kind() {
-            io::ErrorKind::AddrInUse => "another process has the port".to_owned(),
-            io::ErrorKind::PermissionDenied => "this user may not bind the port".to_owned(),
-            _ => source.to_string(),
-        };
-        StartError::Listen { addr, reason, source }
-    })
-}
-
-fn localhost(listener: &TcpListener) -> Url {
-    let port = listener.local_addr().map_or(0, |addr| addr.port());
-    let mut url = LOCALHOST.clone();
-    let _set = url.set_port(Some(port));
-    url
-}
-
-#[expect(clippy::unwrap_used, reason = "a constant that the first test parses")]
-static LOCALHOST: std::sync::LazyLock<Url> = std::sync::LazyLock::new(|| Url::parse("http://localhost/").unwrap());

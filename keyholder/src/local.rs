@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use domain::{
@@ -17,7 +18,8 @@ use domain::{
 };
 use sandbox::{Client as PlatformClient, SandboxOptions};
 use seal::{Form, RootKey};
-use service::{App, Client, LimitOptions, Sandbox, step::Hook};
+use server::{EdgeOptions, ServerOptions};
+use service::{App, Client, HealthOptions, LimitOptions, Sandbox, step::Hook};
 use store::api_key::Role;
 use zeroize::Zeroizing;
 
@@ -185,9 +187,12 @@ impl Place<'_> {
             environment: Environment::Local,
             installation: INSTALLATION.to_owned(),
             operator: "Local operator".to_owned(),
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
-            metrics_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)).into(),
+            metrics_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(),
+            tls: None,
+            server: ServerOptions::default(),
             public_url: None,
+            edge: EdgeOptions::default(),
             urls: keys.urls(self.database)?,
             connections: 16,
             root_key,
@@ -199,8 +204,11 @@ impl Place<'_> {
             catalogue,
             clients: BTreeMap::from([(PROVIDER.to_owned(), client)]),
             limits: LimitOptions::default(),
+            health: HealthOptions::default(),
             budgets: Vec::new(),
             sandbox,
+            drain_delay: Duration::ZERO,
+            exporter: None,
             hook: Hook::default(),
             clock: Clock::system(),
             render_metrics: Arc::new(String::new),

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::{
+    fs::Mode,
+    process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask},
+};
 
 fn main() -> ExitCode {
     // Before all else: this process may have been started only to become PostgreSQL.
@@ -14,7 +17,7 @@ fn main() -> ExitCode {
 }
 
 fn begin() -> anyhow::Result<ExitCode> {
-    keep_memory_private().context("this process's memory cannot be kept from being dumped")?;
+    keep_private().context("this process cannot keep its memory to itself")?;
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         anyhow::bail!("another cryptographic provider was installed first");
     }
@@ -23,8 +26,10 @@ fn begin() -> anyhow::Result<ExitCode> {
     Ok(runtime.block_on(keyholder::cli::run()))
 }
 
-/// Keys are in this process's memory: no core file is written of it, and no process of the same user may attach to it.
-fn keep_memory_private() -> rustix::io::Result<()> {
+/// Keys are in this process's memory: no core file is written of it, and no process of the same user may attach to it. What it
+/// writes is for its own account, unless the one who writes says otherwise.
+fn keep_private() -> rustix::io::Result<()> {
+    umask(Mode::RWXG | Mode::RWXO);
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }

@@ -1,12 +1,14 @@
 //! What the process tells its operator: log lines and metrics.
 //!
 //! Owns the one subscriber and the one recorder of the process, and the rule that every text which somebody else may have had
-//! a hand in is redacted, masked and escaped before it becomes part of a line. Never logs itself, never opens a socket (the
-//! metrics are rendered elsewhere), and never writes a file's path or a user's words.
+//! a hand in is redacted, masked and escaped before it becomes part of a line, or of a trace. Never logs itself, opens no socket but that
+//! to the operator's collector of traces ([`otlp`]), and never writes a file's path or a user's words.
 
 mod layer;
 mod line;
+pub mod otlp;
 mod outlet;
+mod span;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +28,7 @@ pub use outlet::Capture;
 
 use layer::LogLayer;
 use outlet::Outlets;
+use span::Spans;
 
 /// Seconds that a histogram whose name ends with `_seconds` tells apart: from a batch of the ledger to a slow platform.
 const SECONDS: &[f64] =
@@ -86,6 +89,8 @@ pub enum TelemetryError {
 pub struct Telemetry {
     redactor: Arc<Redactor>,
     outlets: Arc<Outlets>,
+    spans: Spans,
+    clock: Clock,
 }
 
 impl Telemetry {
@@ -127,9 +132,15 @@ fn subscriber(
     let filter = EnvFilter::builder().parse(&options.filter).map_err(TelemetryError::Filter)?;
     let masker = Masker::new(Addresses::MaskPublic).map_err(TelemetryError::Guard)?;
     let outlets = Arc::new(Outlets::new(options.writer));
-    let telemetry = Telemetry { redactor: Arc::clone(&options.redactor), outlets: Arc::clone(&outlets) };
+    let (spans, clock) = (Spans::default(), options.clock.clone());
+    let telemetry = Telemetry {
+        redactor: Arc::clone(&options.redactor),
+        outlets: Arc::clone(&outlets),
+        spans: spans.clone(),
+        clock,
+    };
     let cleaner = Cleaner::new(options.redactor, masker);
-    let layer = LogLayer::new(cleaner, options.format, options.clock, outlets);
+    let layer = LogLayer::new(cleaner, options.format, options.clock, outlets, spans);
     Ok((tracing_subscriber::registry().with(filter).with(layer), telemetry))
 }
 

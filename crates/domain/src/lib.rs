@@ -18,3 +18,4 @@ pub mod principal;
 pub mod problem;
 pub mod provider;
 pub mod random;
+pub mod retry;

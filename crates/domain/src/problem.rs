@@ -13,6 +13,20 @@ pub enum Kind {
     MethodNotAllowed,
     /// Known, visible, and not allowed.
     Forbidden,
+    /// A browser sent it from a page of an origin that is not listed.
+    OriginNotAllowed,
+    /// It is for a host that this server does not answer for.
+    Misdirected,
+    /// It came in the clear to the proxy that passed it on.
+    InTheClear,
+    /// It says something twice, or in a way that could be read in two.
+    MalformedRequest,
+    /// Its address is longer than is read.
+    UriTooLong,
+    /// Its head has more fields or bytes than are read.
+    HeadTooLarge,
+    /// Its head or its body did not come in time.
+    RequestTimeout,
     /// The body is not what its content type says, has a field twice, or is too deep.
     InvalidJson,
     /// The content type is not one that this route takes.
@@ -45,6 +59,10 @@ pub enum Kind {
     ReconnectRequired,
     /// The provider's file was changed and not approved yet: nothing is sent to its hosts.
     ProviderNotMigrated,
+    /// The provider, or this account at it, fails, and is left alone for a while: nothing was sent or taken.
+    ProviderUnavailable,
+    /// The provider has said that this account does this too often, and until when: nothing was sent or taken.
+    ProviderRateLimited,
     /// The provider could not be reached: nothing was sent.
     UpstreamUnreachable,
     /// The provider did not answer in time, or broke off.
@@ -59,12 +77,19 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, for the documentation.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 35] = [
         Self::Unauthenticated,
         Self::RateLimited,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Forbidden,
+        Self::OriginNotAllowed,
+        Self::Misdirected,
+        Self::InTheClear,
+        Self::MalformedRequest,
+        Self::UriTooLong,
+        Self::HeadTooLarge,
+        Self::RequestTimeout,
         Self::InvalidJson,
         Self::UnsupportedMediaType,
         Self::BodyTooLarge,
@@ -81,6 +106,8 @@ impl Kind {
         Self::CredentialUnavailable,
         Self::ReconnectRequired,
         Self::ProviderNotMigrated,
+        Self::ProviderUnavailable,
+        Self::ProviderRateLimited,
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
         Self::UpstreamInvalid,
@@ -96,6 +123,13 @@ impl Kind {
             Self::NotFound => ("not-found", 404, "Not found"),
             Self::MethodNotAllowed => ("method-not-allowed", 405, "This method is not allowed here"),
             Self::Forbidden => ("forbidden", 403, "Not allowed"),
+            Self::OriginNotAllowed => ("origin-not-allowed", 403, "Requests from pages of this origin are not taken"),
+            Self::Misdirected => ("misdirected", 421, "This server does not answer for that host"),
+            Self::InTheClear => ("in-the-clear", 400, "This must be asked over HTTPS"),
+            Self::MalformedRequest => ("malformed-request", 400, "The request could be read in two ways"),
+            Self::UriTooLong => ("uri-too-long", 414, "The address is too long"),
+            Self::HeadTooLarge => ("head-too-large", 431, "The request's head is too large"),
+            Self::RequestTimeout => ("request-timeout", 408, "The request did not come in time"),
             Self::InvalidJson => ("invalid-json", 400, "The body is not valid JSON"),
             Self::UnsupportedMediaType => ("unsupported-media-type", 415, "This content type is not accepted"),
             Self::BodyTooLarge => ("body-too-large", 413, "The body is too large"),
@@ -115,6 +149,12 @@ impl Kind {
             Self::ReconnectRequired => ("reconnect-required", 503, "The owner must connect the account again"),
             Self::ProviderNotMigrated => {
                 ("provider-not-migrated", 503, "The provider waits for its operator's approval")
+            }
+            Self::ProviderUnavailable => {
+                ("provider-unavailable", 503, "The provider is left alone for a while, because it fails")
+            }
+            Self::ProviderRateLimited => {
+                ("provider-rate-limited", 429, "The provider's own limit for this account is reached")
             }
             Self::UpstreamUnreachable => ("upstream-unreachable", 502, "The provider could not be reached"),
             Self::UpstreamTimeout => ("upstream-timeout", 504, "The provider did not answer in time"),

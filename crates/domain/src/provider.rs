@@ -187,15 +187,19 @@ pub struct Account {
 }
 
 /// Bounds on every request to the provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RequestLimits {
     /// The largest body that is sent, in bytes.
     pub request_bytes: usize,
     /// The largest answer that is read, in bytes.
     pub response_bytes: usize,
-    /// From the first byte sent to the last byte read.
+    /// From the wait for a turn to the last byte read.
     pub timeout_ms: u64,
+    /// The header in which a 429 tells when its window ends, as a Unix time in seconds, in lower case; `None` where the platform has
+    /// no other than `Retry-After`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reset_header: Option<String>,
 }
 
 impl Account {

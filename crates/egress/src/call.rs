@@ -6,9 +6,11 @@ use std::{io, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use domain::{id::ConnectionId, retry};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::Full;
 use seal::Plain;
+use time::OffsetDateTime;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
@@ -59,6 +61,8 @@ pub struct OutboundCall {
     pub max_response_bytes: usize,
     /// The time since boot by which the first byte must have left, if there is such a limit (design §6).
     pub send_by: Option<Duration>,
+    /// Whose call it is: no account takes more than its share of a host's turns. Calls of nobody share the host's turns alone.
+    pub account: Option<ConnectionId>,
     /// Secrets that are in the body or the headers (a refresh token, a client's secret sent by form): the answer is
     /// searched for them as it is for the credential.
     pub also_secret: Vec<Zeroizing<Vec<u8>>>,
@@ -98,6 +102,15 @@ impl RawAnswer {
         Self { status, headers, body, scrubber }
     }
 
+    /// How long the peer asks to be left alone: by `Retry-After`, or else by the header in which it tells when its window ends, where it
+    /// has one. Nothing but this span is taken from the unsearched answer.
+    pub fn asks_to_wait(&self, reset_header: Option<&str>, now: OffsetDateTime) -> Option<Duration> {
+        let text = |name: &str| self.headers.get(name)?.to_str().ok();
+        let date = text("date");
+        let said = text("retry-after").and_then(|value| retry::retry_after(value, date, now));
+        said.or_else(|| retry::reset_at(text(reset_header?)?, date, now))
+    }
+
     /// The answer without any trace of the call's credential, which is what may be shown, logged and stored.
     pub fn scrub(self) -> Clean {
         let Self { status, headers, body, scrubber } = self;
@@ -105,10 +118,10 @@ impl RawAnswer {
     }
 }
 
-/// How far a call that was surely not sent had come.
+/// How far a call had come when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// It waited for its turn: the host has as many calls in flight as it may have.
+    /// It waited for its turn: its account or its host has as many calls in flight as it may have.
     Turn,
     /// The name was being resolved.
     Resolve,
@@ -116,8 +129,27 @@ pub enum Stage {
     Connect,
     /// The peer was proving its name.
     Tls,
-    /// The connection was there, and the first byte did not leave.
+    /// The connection was there, and the request was not written whole.
     Request,
+    /// The request was written, and the answer's head did not come.
+    FirstByte,
+    /// The answer had begun.
+    Answer,
+}
+
+impl Stage {
+    /// What the call was at, in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Turn => "waiting for its turn",
+            Self::Resolve => "resolving the host's name",
+            Self::Connect => "connecting",
+            Self::Tls => "the TLS handshake",
+            Self::Request => "writing the request",
+            Self::FirstByte => "waiting for the answer's first byte",
+            Self::Answer => "reading the answer",
+        }
+    }
 }
 
 /// Why a call failed on the way.
@@ -150,7 +182,7 @@ pub enum SendError {
     #[error("too late to be sent")]
     DeadlinePassed,
     /// It failed before the first byte left.
-    #[error("not sent")]
+    #[error("not sent: it failed at {}", .stage.as_str())]
     NotSent {
         /// How far it had come.
         stage: Stage,
@@ -159,8 +191,10 @@ pub enum SendError {
         source: Fault,
     },
     /// It failed after the first byte left: it may have had its effect.
-    #[error("sent, and not answered in full")]
+    #[error("sent, and not answered in full: it failed at {}", .stage.as_str())]
     Ambiguous {
+        /// How far it had come.
+        stage: Stage,
         /// The answer's status, where the answer had begun.
         status: Option<StatusCode>,
         /// Why it failed.
@@ -195,6 +229,15 @@ impl SendError {
         }
     }
 
+    /// What the call was at when it failed, where that is known.
+    pub fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::NotSent { stage, .. } | Self::Ambiguous { stage, .. } => Some(*stage),
+            Self::TooLarge { .. } | Self::Encoded { .. } => Some(Stage::Answer),
+            _ => None,
+        }
+    }
+
     /// The answer's status, where one came before the failure.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
@@ -214,6 +257,7 @@ pub(crate) struct Prepared {
     pub(crate) timeout: Duration,
     pub(crate) max_response_bytes: usize,
     pub(crate) send_by: Option<Duration>,
+    pub(crate) account: Option<ConnectionId>,
 }
 
 impl Prepared {
@@ -258,6 +302,7 @@ impl Prepared {
             timeout: call.timeout,
             max_response_bytes: call.max_response_bytes,
             send_by: call.send_by,
+            account: call.account,
         };
         Ok((prepared, scrubber))
     }

@@ -6,7 +6,6 @@ use std::{
     fmt, io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use domain::clock::Clock;
@@ -25,6 +24,8 @@ use crate::{
     call::{Fault, SendError, Stage},
     gate::{Gate, Gated},
     host::Host,
+    phase::{Budget, Phases},
+    resolve::Names,
 };
 
 /// HTTPS, and nothing else.
@@ -40,13 +41,32 @@ pub enum Resolver {
     System,
     /// A fixed table, for tests; other names do not exist. Its addresses pass the same filter.
     Fixed(HashMap<String, Vec<IpAddr>>),
+    /// Counts its questions, and answers those of names that begin with `dead` when it is told to.
+    #[cfg(test)]
+    Scripted(Arc<Script>),
+}
+
+/// What a scripted resolver was asked, and when it answers.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub struct Script {
+    pub(crate) asked: std::sync::atomic::AtomicUsize,
+    pub(crate) answers: tokio::sync::Notify,
 }
 
 impl Resolver {
-    async fn look_up(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+    pub(crate) async fn look_up(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         match self {
             Self::System => Ok(tokio::net::lookup_host((host, PORT)).await?.map(|address| address.ip()).collect()),
             Self::Fixed(table) => table.get(host).cloned().ok_or_else(|| io::ErrorKind::NotFound.into()),
+            #[cfg(test)]
+            Self::Scripted(script) => {
+                script.asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                if host.starts_with("dead") {
+                    script.answers.notified().await;
+                }
+                Ok(vec![IpAddr::from([1, 1, 1, 1])])
+            }
         }
     }
 }
@@ -72,11 +92,11 @@ impl fmt::Debug for SandboxRoute {
 
 /// Opens connections for one policy.
 pub(crate) struct Connector {
-    resolver: Resolver,
+    names: Names,
     sandbox: Option<SocketAddr>,
     tls: TlsConnector,
     clock: Clock,
-    timeout: Duration,
+    phases: Phases,
     port: u16,
 }
 
@@ -87,7 +107,7 @@ impl Connector {
         resolver: Resolver,
         route: Option<SandboxRoute>,
         clock: Clock,
-        timeout: Duration,
+        phases: Phases,
     ) -> Result<Self, rustls::Error> {
         let sandbox = route.as_ref().map(|route| route.addr);
         let mut roots = RootCertStore::empty();
@@ -104,7 +124,8 @@ impl Connector {
         // Early data can be replayed by whoever sits on the wire, and its first byte would leave before the gate is armed.
         config.enable_early_data = false;
         let tls = TlsConnector::from(Arc::new(config));
-        Ok(Self { resolver, sandbox, tls, clock, timeout, port: PORT })
+        let names = Names::new(resolver, clock.clone());
+        Ok(Self { names, sandbox, tls, clock, phases, port: PORT })
     }
 
     /// Connects to another port, so that a test needs no privileged one.
@@ -113,34 +134,33 @@ impl Connector {
         self.port = port;
     }
 
-    /// A connection to the host, its name proven.
+    /// A connection to the host, its name proven. Each phase keeps to its bound, and all of them to the call's time.
     ///
     /// # Errors
     /// `AddressRefused` where the name leads to no public address, else `NotSent` with the stage that failed.
-    pub(crate) async fn connect(&self, host: &Host) -> Result<(TlsStream<Gated<TcpStream>>, Arc<Gate>), SendError> {
-        let mut stage = Stage::Resolve;
-        let opened = tokio::time::timeout(self.timeout, self.open(host, &mut stage)).await;
-        opened.unwrap_or(Err(SendError::NotSent { stage, source: Fault::TimedOut }))
-    }
-
-    async fn open(
+    pub(crate) async fn connect(
         &self,
         host: &Host,
-        stage: &mut Stage,
+        budget: &mut Budget,
     ) -> Result<(TlsStream<Gated<TcpStream>>, Arc<Gate>), SendError> {
-        let addresses = self.addresses(host).await?;
-        *stage = Stage::Connect;
-        let socket = self
-            .dial(&addresses)
-            .await
-            .map_err(|error| SendError::NotSent { stage: Stage::Connect, source: Fault::Io(error) })?;
+        let late = |stage| SendError::NotSent { stage, source: Fault::TimedOut };
+        let failed = |stage| move |error| SendError::NotSent { stage, source: Fault::Io(error) };
+        let Phases { resolve, connect, tls, .. } = self.phases;
 
-        *stage = Stage::Tls;
-        let failed = |error| SendError::NotSent { stage: Stage::Tls, source: Fault::Io(error) };
-        let name = ServerName::try_from(host.as_str().to_owned()).map_err(|error| failed(io::Error::other(error)))?;
+        let addresses = budget.phase(resolve, self.addresses(host)).await.ok_or_else(|| late(Stage::Resolve))??;
+        let dialled = budget.phase(connect, self.dial(&addresses)).await;
+        if !matches!(dialled, Some(Ok(_))) {
+            // The name may lead elsewhere by now: the next call asks.
+            self.names.forget(host);
+        }
+        let socket = dialled.ok_or_else(|| late(Stage::Connect))?.map_err(failed(Stage::Connect))?;
+
+        let name = ServerName::try_from(host.as_str().to_owned()).map_err(io::Error::other);
+        let name = name.map_err(failed(Stage::Tls))?;
         let gate = Arc::new(Gate::new(self.clock.clone()));
-        let stream = self.tls.connect(name, Gated::new(socket, Arc::clone(&gate))).await.map_err(failed)?;
-        Ok((stream, gate))
+        let handshake = self.tls.connect(name, Gated::new(socket, Arc::clone(&gate)));
+        let stream = budget.phase(tls, handshake).await.ok_or_else(|| late(Stage::Tls))?;
+        Ok((stream.map_err(failed(Stage::Tls))?, gate))
     }
 
     /// The addresses that the host may be reached at, in the order in which to try them.
@@ -148,12 +168,10 @@ impl Connector {
         if let Some(sandbox) = self.sandbox {
             return Ok(vec![sandbox]);
         }
-        let found = self
-            .resolver
-            .look_up(host.as_str())
-            .await
-            .map_err(|error| SendError::NotSent { stage: Stage::Resolve, source: Fault::Io(error) })?;
-        let admitted = found.into_iter().filter_map(address::admit).collect();
+        let found = self.names.look_up(host).await;
+        let found = found.map_err(|error| SendError::NotSent { stage: Stage::Resolve, source: Fault::Io(error) })?;
+        // Each time, whether the answer is new or remembered.
+        let admitted = found.iter().copied().filter_map(address::admit).collect();
         let addresses: Vec<_> =
             alternate(admitted).into_iter().take(MAX_ADDRESSES).map(|ip| SocketAddr::new(ip, self.port)).collect();
         if addresses.is_empty() { Err(SendError::AddressRefused) } else { Ok(addresses) }
@@ -161,7 +179,7 @@ impl Connector {
 
     /// The first address that answers. Each gets an equal share of the time, so that one dead family cannot use it up.
     async fn dial(&self, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-        let share = self.timeout / u32::try_from(addresses.len().max(1)).unwrap_or(1);
+        let share = self.phases.connect / u32::try_from(addresses.len().max(1)).unwrap_or(1);
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for address in addresses {
             #[expect(clippy::disallowed_methods, reason = "the home of outbound sockets")]

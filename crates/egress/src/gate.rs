@@ -33,7 +33,10 @@ enum State {
     /// The next byte belongs to a request that must leave by this time since boot, if one is given.
     Armed(Option<Duration>),
     /// The request's first byte is out; the rest follows it.
-    Left,
+    Left {
+        /// Whether the socket took no more when it was last asked.
+        stalled: bool,
+    },
     /// Nothing leaves any more.
     Shut(Verdict),
 }
@@ -68,11 +71,16 @@ impl Gate {
         let mut state = self.lock();
         let verdict = match *state {
             State::Open | State::Armed(_) => Verdict::Held,
-            State::Left => Verdict::Left,
+            State::Left { .. } => Verdict::Left,
             State::Shut(verdict) => verdict,
         };
         *state = State::Shut(verdict);
         verdict
+    }
+
+    /// Whether something of the request is out and nothing of it waits for the socket.
+    pub(crate) fn is_through(&self) -> bool {
+        *self.lock() == State::Left { stalled: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -90,11 +98,13 @@ impl Gate {
                 *state = State::Shut(Verdict::Expired);
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            State::Open | State::Armed(_) | State::Left => {}
+            State::Open | State::Armed(_) | State::Left { .. } => {}
         }
         let written = write();
-        if matches!(*state, State::Armed(_)) && matches!(written, Poll::Ready(Ok(taken)) if taken > 0) {
-            *state = State::Left;
+        match (&*state, &written) {
+            (State::Armed(_) | State::Left { .. }, Poll::Ready(Ok(1..))) => *state = State::Left { stalled: false },
+            (State::Left { .. }, Poll::Pending) => *state = State::Left { stalled: true },
+            _ => {}
         }
         written
     }

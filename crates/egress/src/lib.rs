@@ -10,11 +10,14 @@
 //! whether the first byte of a request has left, and check its `send_by` at that very moment.
 
 pub mod address;
+pub mod breaker;
 mod call;
 mod connector;
 mod gate;
 mod host;
+mod phase;
 mod pool;
+mod resolve;
 mod scrub;
 mod sender;
 #[cfg(test)]
@@ -24,5 +27,6 @@ mod wipe;
 pub use call::{Auth, Fault, OutboundCall, RawAnswer, SendError, Stage};
 pub use connector::{Resolver, SandboxRoute};
 pub use host::{Host, HostError, HostSet};
+pub use phase::Phases;
 pub use scrub::{Clean, MARK, ScrubStream, Scrubber};
 pub use sender::{Egress, EgressError, Policy};

@@ -1,13 +1,14 @@
-//! Connections at rest: a few open ones per host, for the next call. Never lends one to two calls at a time.
+//! Turns, and connections at rest: how many calls a host and an account may have in flight, and a few open connections per host for the
+//! next call. Never lends one to two calls at a time.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use domain::clock::Clock;
+use domain::{clock::Clock, id::ConnectionId};
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -65,30 +66,78 @@ struct Resting {
     since: Duration,
 }
 
-/// The connections at rest, and each host's turns.
+/// How much a pool lends and keeps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) in_flight_per_host: usize,
+    pub(crate) in_flight_per_account: usize,
+    pub(crate) resting_per_host: usize,
+    pub(crate) rest: Duration,
+}
+
+/// Each account's turns, and how many calls of it wait or are served.
+type Accounts = Arc<Mutex<HashMap<ConnectionId, (Arc<Semaphore>, usize)>>>;
+
+/// The connections at rest, and the turns of hosts and accounts.
 pub(crate) struct Pool {
-    resting: Mutex<HashMap<Host, Vec<Resting>>>,
+    /// The longest at rest first.
+    resting: Mutex<HashMap<Host, VecDeque<Resting>>>,
     turns: HashMap<Host, Arc<Semaphore>>,
-    max_resting: usize,
-    max_rest: Duration,
+    /// The accounts that have a call in flight or waiting.
+    accounts: Accounts,
+    limits: Limits,
     clock: Clock,
 }
 
+/// The turn of one call. Dropping it gives it to the next.
+pub(crate) struct Turn {
+    _host: OwnedSemaphorePermit,
+    _account: Option<(OwnedSemaphorePermit, Lane)>,
+}
+
+/// One call's place among those of its account, waiting or served. The last to leave takes the account off the list.
+struct Lane {
+    account: ConnectionId,
+    accounts: Accounts,
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let mut accounts = lock(&self.accounts);
+        if let Some((_, calls)) = accounts.get_mut(&self.account) {
+            *calls -= 1;
+            if *calls == 0 {
+                accounts.remove(&self.account);
+            }
+        }
+    }
+}
+
 impl Pool {
-    pub(crate) fn new(
-        hosts: &HostSet,
-        clock: Clock,
-        max_in_flight: usize,
-        max_resting: usize,
-        max_rest: Duration,
-    ) -> Self {
-        let turns = hosts.iter().map(|host| (host.clone(), Arc::new(Semaphore::new(max_in_flight)))).collect();
-        Self { resting: Mutex::default(), turns, max_resting, max_rest, clock }
+    pub(crate) fn new(hosts: &HostSet, clock: Clock, limits: Limits) -> Self {
+        let turns = hosts.iter().map(|host| (host.clone(), Arc::new(Semaphore::new(limits.in_flight_per_host))));
+        Self { resting: Mutex::default(), turns: turns.collect(), accounts: Accounts::default(), limits, clock }
     }
 
-    /// Waits until the host has fewer calls in flight than it may have. `None` for a host that is not declared.
-    pub(crate) async fn turn(&self, host: &Host) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(self.turns.get(host)?).acquire_owned().await.ok()
+    /// Waits until the account has fewer calls in flight than it may have, and then until the host has. `None` for a host that is not
+    /// declared.
+    ///
+    /// In this order: whoever waits for his own account's calls keeps no turn of the host's from others.
+    pub(crate) async fn turn(&self, host: &Host, account: Option<ConnectionId>) -> Option<Turn> {
+        let of_host = Arc::clone(self.turns.get(host)?);
+        let account = match account.map(|account| self.lane(account)) {
+            Some((turns, lane)) => Some((turns.acquire_owned().await.ok()?, lane)),
+            None => None,
+        };
+        Some(Turn { _host: of_host.acquire_owned().await.ok()?, _account: account })
+    }
+
+    fn lane(&self, account: ConnectionId) -> (Arc<Semaphore>, Lane) {
+        let most = self.limits.in_flight_per_account;
+        let mut accounts = lock(&self.accounts);
+        let (turns, calls) = accounts.entry(account).or_insert_with(|| (Arc::new(Semaphore::new(most)), 0));
+        *calls += 1;
+        (Arc::clone(turns), Lane { account, accounts: Arc::clone(&self.accounts) })
     }
 
     /// A connection at rest that can be used again, the one used last first.
@@ -107,32 +156,50 @@ impl Pool {
             return;
         }
         let since = self.clock.since_boot();
-        let mut resting = self.lock();
-        resting.retain(|_, lines| {
-            lines.retain(|resting| !self.is_stale(resting, since));
-            !lines.is_empty()
-        });
-        let lines = resting.entry(host.clone()).or_default();
-        if lines.len() < self.max_resting {
-            lines.push(Resting { line, since });
+        let mut resting = lock(&self.resting);
+        for lines in resting.values_mut() {
+            self.leave_stale(lines, since);
+        }
+        if !resting.contains_key(host) {
+            resting.insert(host.clone(), VecDeque::new());
+        }
+        if let Some(lines) = resting.get_mut(host)
+            && lines.len() < self.limits.resting_per_host
+        {
+            lines.push_back(Resting { line, since });
         }
     }
 
     fn pop(&self, host: &Host) -> Option<Line> {
         let now = self.clock.since_boot();
-        let mut resting = self.lock();
+        let mut resting = lock(&self.resting);
         let lines = resting.get_mut(host)?;
-        lines.retain(|resting| !self.is_stale(resting, now));
-        lines.pop().map(|resting| resting.line)
+        self.leave_stale(lines, now);
+        while let Some(resting) = lines.pop_back() {
+            if !resting.line.requests.is_closed() {
+                return Some(resting.line);
+            }
+        }
+        None
     }
 
-    /// Servers close quiet connections without asking, and a request that meets the closing may be lost: better to
-    /// leave first.
-    fn is_stale(&self, resting: &Resting, now: Duration) -> bool {
-        resting.line.requests.is_closed() || now.saturating_sub(resting.since) > self.max_rest
+    /// Servers close quiet connections without asking, and a request that meets the closing may be lost: better to leave first.
+    fn leave_stale(&self, lines: &mut VecDeque<Resting>, now: Duration) {
+        let is_stale = |resting: &Resting| {
+            resting.line.requests.is_closed() || now.saturating_sub(resting.since) > self.limits.rest
+        };
+        while lines.front().is_some_and(is_stale) {
+            lines.pop_front();
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Host, Vec<Resting>>> {
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many accounts are known: those with a call in flight or waiting.
+    #[cfg(test)]
+    pub(crate) fn accounts(&self) -> usize {
+        lock(&self.accounts).len()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

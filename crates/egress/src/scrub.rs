@@ -17,18 +17,15 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
-use crate::wipe;
 use needle::{Fold, Needle};
 pub use stream::ScrubStream;
+use stream::{Needles, Search};
 
 /// What stands in the place of a secret.
 pub const MARK: &str = "[redacted]";
 
 /// The shortest base64 or hexadecimal form that is searched for. A shorter one would be found everywhere by chance.
 const MIN_DERIVED: usize = 6;
-
-/// How much of a body goes through the scrubber at a time.
-const PIECE: usize = 16 * 1024;
 
 /// The headers that are passed on, beside those that begin as [`PASSED_PREFIXES`] say.
 const PASSED: &[HeaderName] = &[header::CONTENT_TYPE, header::ETAG, header::LAST_MODIFIED, header::RETRY_AFTER];
@@ -38,7 +35,7 @@ const PASSED_PREFIXES: &[&str] = &["x-rate-limit-", "x-ratelimit-", "ratelimit"]
 
 /// Finds a call's secrets in its answer.
 #[derive(Clone)]
-pub struct Scrubber(Arc<[Needle]>);
+pub struct Scrubber(Arc<Needles>);
 
 /// An answer that was searched for its call's secrets: the only form in which one may be shown, logged or stored.
 #[derive(Clone)]
@@ -93,7 +90,7 @@ impl Scrubber {
                 needles.push(needle);
             }
         }
-        Self(needles.into())
+        Self(Arc::new(Needles::new(needles)))
     }
 
     /// Begins a text that arrives in pieces.
@@ -102,44 +99,28 @@ impl Scrubber {
     }
 
     /// The control that an answer shows no credential.
-    pub(crate) fn clean(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Clean {
+    pub(crate) fn clean(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Clean {
+        let mut search = Search::new(Arc::clone(&self.0));
         let mut hits = 0;
         let mut passed = HeaderMap::new();
-        // Most answers echo nothing in their headers: one search over all of them says so.
-        let mut all = Zeroizing::new(Vec::new());
         for (name, value) in headers {
-            for line in [name.as_str().as_bytes(), b"\n", value.as_bytes(), b"\n"] {
-                wipe::append(&mut all, line);
-            }
-        }
-        let is_suspect = self.text(&all).1 > 0;
-        for (name, value) in headers {
-            let found =
-                if is_suspect { self.text(name.as_str().as_bytes()).1 + self.text(value.as_bytes()).1 } else { 0 };
+            let mut found = |text: &[u8]| search.whole(text).map_or(0, |(_, hits)| hits);
+            let found = found(name.as_str().as_bytes()) + found(value.as_bytes());
             hits += found;
             if found == 0 && is_passed(name) {
                 passed.append(name.clone(), value.clone());
             }
         }
-        let (mut clean, found) = self.text(body);
+        let Some((mut clean, found)) = search.whole(body) else {
+            return Clean { status, headers: passed, body: body.clone(), hits };
+        };
         hits += found;
         // A credential in a string leaves a string. Were one to appear elsewhere, as a bare number, JSON would break, and
         // its reader might see anything: then nothing of the body is shown.
-        if found > 0 && is_json(body) && !is_json(&clean) {
+        if is_json(body) && !is_json(&clean) {
             clean = format!("\"{MARK}\"").into_bytes();
         }
         Clean { status, headers: passed, body: clean.into(), hits }
-    }
-
-    fn text(&self, text: &[u8]) -> (Vec<u8>, usize) {
-        let mut stream = self.stream();
-        let mut clean = Vec::with_capacity(text.len());
-        for piece in text.chunks(PIECE) {
-            clean.append(&mut stream.push(piece));
-        }
-        let (mut rest, hits) = stream.finish();
-        clean.append(&mut rest);
-        (clean, hits)
     }
 }
 
@@ -157,7 +138,10 @@ fn forms(secret: &[u8]) -> Vec<(Zeroizing<Vec<u8>>, Fold)> {
     for ahead in 0..3 {
         forms.push((base64_core(secret, ahead), Fold::Base64));
     }
-    forms.push((Zeroizing::new(hex::encode(secret).into_bytes()), Fold::Hex));
+    let mut digits = Zeroizing::new(vec![0; secret.len() * 2]);
+    if hex::encode_to_slice(secret, &mut digits).is_ok() {
+        forms.push((digits, Fold::Hex));
+    }
     let is_worth_finding =
         |(pattern, fold): &(Zeroizing<Vec<u8>>, Fold)| *fold == Fold::Exact || pattern.len() >= MIN_DERIVED;
     forms.retain(is_worth_finding);

@@ -1,13 +1,12 @@
 //! Sending: one call, over one connection, at most once. Never repeats a call of which a byte has left.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
 use domain::{clock::Clock, environment::Environment};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use tokio::time::Sleep;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -15,9 +14,13 @@ use crate::{
     connector::{Connector, Resolver, SandboxRoute, is_own},
     gate::Verdict,
     host::{Host, HostSet},
-    pool::{Line, Pool},
+    phase::{Budget, Phases},
+    pool::{Limits, Line, Pool},
     wipe,
 };
+
+/// The most room that is made for a body before it has come: its length is the peer's word.
+const MAX_ROOM: usize = 64 * 1024;
 
 /// What one [`Egress`] may do.
 #[derive(Debug, Clone)]
@@ -26,26 +29,30 @@ pub struct Policy {
     pub declared: HostSet,
     /// Where names are resolved.
     pub resolver: Resolver,
-    /// How long resolving, connecting and TLS may take together.
-    pub connect_timeout: Duration,
+    /// How long each phase of a call may take.
+    pub phases: Phases,
     /// How long a connection may rest before it is closed.
     pub max_rest: Duration,
     /// The most connections at rest per host.
     pub max_resting_per_host: usize,
     /// The most calls in flight per host; further ones wait for their turn, within their timeout.
     pub max_in_flight_per_host: usize,
+    /// The most calls in flight of one account, over all hosts: a part of what a host may have, so that no account has all of it.
+    pub max_in_flight_per_account: usize,
 }
 
 impl Policy {
-    /// The machine's resolver, 10 s to connect, 20 s of rest, 16 connections at rest and 64 calls in flight per host.
+    /// The machine's resolver, the default phases, 20 s of rest; per host 64 connections at rest and 256 calls in flight, of which one
+    /// account may have a quarter.
     pub fn new(declared: HostSet) -> Self {
         Self {
             declared,
             resolver: Resolver::System,
-            connect_timeout: Duration::from_secs(10),
+            phases: Phases::default(),
             max_rest: Duration::from_secs(20),
-            max_resting_per_host: 16,
-            max_in_flight_per_host: 64,
+            max_resting_per_host: 64,
+            max_in_flight_per_host: 256,
+            max_in_flight_per_account: 64,
         }
     }
 }
@@ -69,6 +76,7 @@ pub struct Egress {
     declared: HostSet,
     connector: Connector,
     pool: Pool,
+    phases: Phases,
     clock: Clock,
 }
 
@@ -92,20 +100,25 @@ impl Egress {
             }
         }
         let connector =
-            Connector::new(policy.resolver, route, clock.clone(), policy.connect_timeout).map_err(EgressError::Tls)?;
-        let pool = Pool::new(
-            &policy.declared,
-            clock.clone(),
-            policy.max_in_flight_per_host,
-            policy.max_resting_per_host,
-            policy.max_rest,
-        );
-        Ok(Self { declared: policy.declared, connector, pool, clock })
+            Connector::new(policy.resolver, route, clock.clone(), policy.phases).map_err(EgressError::Tls)?;
+        let limits = Limits {
+            in_flight_per_host: policy.max_in_flight_per_host,
+            in_flight_per_account: policy.max_in_flight_per_account,
+            resting_per_host: policy.max_resting_per_host,
+            rest: policy.max_rest,
+        };
+        let pool = Pool::new(&policy.declared, clock.clone(), limits);
+        Ok(Self { declared: policy.declared, connector, pool, phases: policy.phases, clock })
     }
 
     #[cfg(test)]
     pub(crate) fn set_port(&mut self, port: u16) {
         self.connector.set_port(port);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn accounts(&self) -> usize {
+        self.pool.accounts()
     }
 
     /// Sends a call to a host that is both declared and in `permitted`, which is the set sealed with the credential.
@@ -138,8 +151,8 @@ impl Egress {
         let mut budget = Budget::new(call.timeout);
         let late = |stage| SendError::NotSent { stage, source: Fault::TimedOut };
 
-        let turn = budget.within(self.pool.turn(host)).await.ok_or_else(|| late(Stage::Turn))?;
-        let _turn = turn.ok_or(SendError::HostRefused)?;
+        let turn = budget.phase(self.phases.turn, self.pool.turn(host, call.account)).await;
+        let _turn = turn.ok_or_else(|| late(Stage::Turn))?.ok_or(SendError::HostRefused)?;
         if let Some(rested) = budget.within(self.pool.take(host)).await.ok_or_else(|| late(Stage::Request))? {
             match self.attempt(host, rested, call, &mut budget).await {
                 // The peer had closed it while it rested, and nothing left: not this call's fault.
@@ -148,8 +161,7 @@ impl Egress {
             }
         }
         self.check_deadline(call)?;
-        let (stream, gate) =
-            budget.within(self.connector.connect(host)).await.ok_or_else(|| late(Stage::Connect))??;
+        let (stream, gate) = self.connector.connect(host, &mut budget).await?;
         let fresh = budget.within(Line::begin(stream, gate)).await.ok_or_else(|| late(Stage::Request))?;
         let fresh = fresh.map_err(|error| SendError::NotSent { stage: Stage::Request, source: Fault::Http(error) })?;
         self.attempt(host, fresh, call, &mut budget).await
@@ -171,8 +183,13 @@ impl Egress {
         budget: &mut Budget,
     ) -> Result<(StatusCode, HeaderMap, Bytes), SendError> {
         line.gate.arm(call.send_by);
-        let exchange = line.requests.try_send_request(call.request());
-        let (returned, source) = match budget.within(exchange).await {
+        let mut exchange = pin!(line.requests.try_send_request(call.request()));
+        let mut head = budget.phase(self.phases.request, exchange.as_mut()).await;
+        let written = head.is_some() || line.gate.is_through();
+        if head.is_none() && written {
+            head = budget.phase(self.phases.first_byte, exchange).await;
+        }
+        let (returned, source) = match head {
             Some(Ok(answer)) => {
                 let (head, body) = answer.into_parts();
                 let body = read(head.status, &head.headers, body, call.max_response_bytes, budget).await?;
@@ -183,11 +200,12 @@ impl Egress {
             Some(Err(mut error)) => (error.take_message().is_some(), Fault::Http(error.into_error())),
             None => (false, Fault::TimedOut),
         };
+        let stage = if written { Stage::FirstByte } else { Stage::Request };
         Err(match line.gate.shut() {
             Verdict::Expired => SendError::DeadlinePassed,
             Verdict::Held => SendError::NotSent { stage: Stage::Request, source },
             Verdict::Left if returned => SendError::NotSent { stage: Stage::Request, source },
-            Verdict::Left => SendError::Ambiguous { status: None, source },
+            Verdict::Left => SendError::Ambiguous { stage, status: None, source },
         })
     }
 }
@@ -208,9 +226,10 @@ async fn read(
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(SendError::TooLarge { status });
     }
-    let mut read = Zeroizing::new(Vec::new());
+    let told = usize::try_from(body.size_hint().lower()).unwrap_or(MAX_ROOM);
+    let mut read = Zeroizing::new(Vec::with_capacity(told.min(MAX_ROOM)));
     loop {
-        let cut = |source| SendError::Ambiguous { status: Some(status), source };
+        let cut = |source| SendError::Ambiguous { stage: Stage::Answer, status: Some(status), source };
         let Some(frame) = budget.within(body.frame()).await.ok_or_else(|| cut(Fault::TimedOut))? else {
             break;
         };
@@ -235,22 +254,4 @@ fn codings_are(headers: &HeaderMap, name: &HeaderName, coding: &str) -> bool {
     headers.get_all(name).iter().all(|value| {
         value.to_str().is_ok_and(|list| list.split(',').all(|item| item.trim().eq_ignore_ascii_case(coding)))
     })
-}
-
-/// The time that a call has left, over all its steps.
-struct Budget(Pin<Box<Sleep>>);
-
-impl Budget {
-    fn new(timeout: Duration) -> Self {
-        Self(Box::pin(tokio::time::sleep(timeout)))
-    }
-
-    /// What the step gives, or `None` when the time is up first.
-    async fn within<F: Future>(&mut self, step: F) -> Option<F::Output> {
-        tokio::select! {
-            biased;
-            output = step => Some(output),
-            () = self.0.as_mut() => None,
-        }
-    }
 }

@@ -1,6 +1,4 @@
-//! Bodies: read within bounds of size and time, and only where the content type is one that the route takes.
-
-use std::time::Duration;
+//! Bodies: read within bounds of size, and only where the content type is one that the route takes. In what time, `serve` sees to.
 
 use bytes::Bytes;
 use domain::{
@@ -14,13 +12,11 @@ use serde_json::{Map, Value};
 use crate::{
     input::{Body, Takes},
     problem::Problem,
+    serve,
 };
 
 /// The largest body, in bytes.
 pub const MOST_BYTES: usize = 256 * 1024;
-
-/// How long a body may take to come.
-const WITHIN: Duration = Duration::from_secs(30);
 
 /// Reads a body as the route takes it. The content type is looked at before the first byte.
 pub(crate) async fn read(headers: &HeaderMap, body: axum::body::Body, takes: Takes) -> Result<Body, Problem> {
@@ -57,7 +53,7 @@ pub(crate) async fn read(headers: &HeaderMap, body: axum::body::Body, takes: Tak
 /// The one content type that the route takes, and no coding of it: what is compressed could not be bounded by its length.
 fn check_type(headers: &HeaderMap, is_there: bool, takes: Takes) -> Result<(), Problem> {
     let refuse = |why: &str| Err(Problem::new(Kind::UnsupportedMediaType).saying(why));
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
         return refuse("a body is sent without a content coding");
     }
     let (wanted, why) = match takes {
@@ -84,12 +80,13 @@ fn holds_nul(value: &Value) -> bool {
 }
 
 async fn collect(body: axum::body::Body) -> Result<Bytes, Problem> {
-    let broken = || Problem::new(Kind::InvalidJson).saying("the body broke off, or did not come in time");
-    let limited = Limited::new(body, MOST_BYTES);
-    match tokio::time::timeout(WITHIN, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) | Err(_) => Err(broken()),
+    match Limited::new(body, MOST_BYTES).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) if serve::is_late(&*error) => {
+            Err(Problem::new(Kind::RequestTimeout).saying("the body did not come in time"))
+        }
+        Err(_) => Err(Problem::new(Kind::InvalidJson).saying("the body broke off")),
     }
 }
 

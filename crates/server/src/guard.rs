@@ -3,7 +3,12 @@
 //! Identify, enter, permit, and only then the input: 401, 404, 403, 422. A handler cannot be reached past it, since a handler of a
 //! guarded route takes a `Caller`.
 
-use std::{collections::BTreeMap, marker::PhantomData, net::IpAddr, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    marker::PhantomData,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+};
 
 use axum::extract::{FromRequestParts, RawPathParams, Request};
 use domain::{
@@ -13,7 +18,7 @@ use domain::{
 };
 use http::{Extensions, HeaderMap, header, request::Parts};
 use service::{
-    Action, App, Refusal,
+    Action, App, Headroom, Refusal,
     action::{ListWorkspace, OfInstallation},
     identify, installation,
 };
@@ -23,12 +28,34 @@ use crate::{
     body,
     input::{Arrived, Body, Takes},
     problem::Problem,
+    ratelimit::Tally,
     route::ObjectFrom,
 };
 
-/// The network from which a request came: the peer of its connection, and no header's word.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
+/// Who is at the other end of a request's connection. The accept loop says it of the connection; the edge puts the client in its place
+/// where a named proxy has said for whom it asks (see [`crate::edge`]). From then on it is whom limits and links count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// An address, in its canonical form: never an IPv4 address mapped into IPv6.
+    Network(IpAddr),
+    /// A process on this machine, at the other end of a Unix socket.
+    Local,
+}
+
+impl Peer {
+    /// The address that limits count: a process on this machine is this machine.
+    pub fn address(self) -> IpAddr {
+        match self {
+            Self::Network(address) => address,
+            Self::Local => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+
+    /// Whether it is on this machine.
+    pub fn is_local(self) -> bool {
+        self.address().is_loopback()
+    }
+}
 
 /// A principal that was let in to do `A` on the route's object. Minted here only.
 ///
@@ -70,7 +97,6 @@ where
     A::Object: FromStr,
 {
     let (mut parts, body) = request.into_parts();
-    refuse_other_origins(&parts.headers, &app.public_url)?;
     let principal = who(app, &parts).await?;
     let workspace = principal.workspace().ok_or(Refusal::NotFound)?;
     app.allows::<ListWorkspace>(&principal, workspace).await?;
@@ -98,10 +124,10 @@ where
     A::Object: FromStr,
 {
     let (mut parts, body) = request.into_parts();
-    refuse_other_origins(&parts.headers, &app.public_url)?;
     let request = request_id(&parts)?;
     let Some(text) = bearer(&parts.headers) else { return Err(Problem::new(Kind::Unauthenticated)) };
-    let principal = identify::operator_key(app, text, peer(&parts.extensions), request).await?;
+    let (principal, headroom) = identify::operator_key(app, text, peer(&parts.extensions), request).await?;
+    note(&parts.extensions, headroom);
     let path = captures(&mut parts).await?;
     let object = match object {
         ObjectFrom::Path(name) => path.get(name).and_then(|text| text.parse().ok()),
@@ -126,7 +152,16 @@ pub(crate) async fn visit(request: Request, takes: Takes) -> Result<Arrived, Pro
 async fn who(app: &App, parts: &Parts) -> Result<Principal, Problem> {
     let request = request_id(parts)?;
     let Some(text) = bearer(&parts.headers) else { return Err(Problem::new(Kind::Unauthenticated)) };
-    Ok(identify::api_key(app, text, peer(&parts.extensions), request).await?)
+    let (principal, headroom) = identify::api_key(app, text, peer(&parts.extensions), request).await?;
+    note(&parts.extensions, headroom);
+    Ok(principal)
+}
+
+/// Leaves what the caller's limit still has for the answer.
+fn note(extensions: &Extensions, headroom: Headroom) {
+    if let Some(tally) = extensions.get::<Tally>() {
+        tally.note(headroom);
+    }
 }
 
 /// The credential of the one `Authorization` header, where its scheme is `Bearer` (RFC 6750 §2.1). There is no other place for it:
@@ -146,20 +181,9 @@ pub(crate) fn request_id(parts: &Parts) -> Result<RequestId, Refusal> {
     parts.extensions.get().copied().ok_or(Refusal::Internal("a request without an id", None))
 }
 
-/// The peer of the connection; a request that came over none came from this machine.
+/// The address of the client; a request that came over no connection came from this machine.
 pub(crate) fn peer(extensions: &Extensions) -> IpAddr {
-    extensions.get().map_or(IpAddr::from([127, 0, 0, 1]), |Peer(address)| *address)
-}
-
-/// A request that a browser sends from another origin's page is refused before anything is looked at (RFC 6454 §7).
-pub(crate) fn refuse_other_origins(headers: &HeaderMap, public_url: &Url) -> Result<(), Problem> {
-    let own = public_url.origin().ascii_serialization();
-    let foreign = headers.get_all(header::ORIGIN).iter().any(|origin| origin.as_bytes() != own.as_bytes());
-    if foreign {
-        Err(Problem::new(Kind::Forbidden).saying("requests from other origins are not answered"))
-    } else {
-        Ok(())
-    }
+    extensions.get::<Peer>().copied().unwrap_or(Peer::Local).address()
 }
 
 /// A form is taken only from a page of our own.
@@ -241,22 +265,6 @@ mod tests {
         ];
         for (given, expected) in cases {
             assert_eq!(bearer(&headers(given)), *expected, "{given:?}");
-        }
-    }
-
-    #[test]
-    fn another_origin_is_refused() {
-        let cases: &[(Pairs, bool)] = &[
-            (&[], true),
-            (&[("origin", "https://keys.example.com")], true),
-            (&[("origin", "https://keys.example.com:8443")], false),
-            (&[("origin", "http://keys.example.com")], false),
-            (&[("origin", "https://keys.example.com.evil.example")], false),
-            (&[("origin", "null")], false),
-            (&[("origin", "https://keys.example.com"), ("origin", "https://evil.example")], false),
-        ];
-        for (given, passes) in cases {
-            assert_eq!(refuse_other_origins(&headers(given), &public()).is_ok(), *passes, "{given:?}");
         }
     }
 

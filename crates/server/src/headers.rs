@@ -1,7 +1,6 @@
 //! Headers that every answer has. A handler cannot leave them out, and what a provider answered cannot replace them.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use url::Url;
 
 /// The policy of everything that is no page: it may load nothing, and nothing may frame it.
 const NOTHING: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -40,8 +39,8 @@ fn is_origin(text: &str) -> bool {
     text.starts_with("https://") && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":/.-[]".contains(&byte))
 }
 
-/// Sets what every answer has.
-pub(crate) fn secure(headers: &mut HeaderMap, page: Option<&PagePolicy>, public_url: &Url) {
+/// Sets what every answer has; `over_tls` where browsers reach this server over TLS.
+pub(crate) fn secure(headers: &mut HeaderMap, page: Option<&PagePolicy>, over_tls: bool) {
     let policy = page.map_or(HeaderValue::from_static(NOTHING), |PagePolicy(policy)| policy.clone());
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     let fixed = [
@@ -60,29 +59,41 @@ pub(crate) fn secure(headers: &mut HeaderMap, page: Option<&PagePolicy>, public_
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     // Only where browsers come over TLS: a host must not say it in the clear (RFC 6797 §7.2).
-    if public_url.scheme() == "https" {
+    if over_tls {
         let year = HeaderValue::from_static("max-age=31536000; includeSubDomains");
         headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.remove(header::SERVER);
+    // Who asks decides what a browser may read of an answer; whoever keeps it must tell askers apart (RFC 9110 §12.5.5).
+    headers.append(header::VARY, HeaderValue::from_name(header::ORIGIN));
+    // Only the edge grants an origin anything.
+    for name in [
+        header::SERVER,
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    ] {
+        headers.remove(name);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn secured(page: Option<&PagePolicy>, public: &str) -> HeaderMap {
+    fn secured(page: Option<&PagePolicy>, over_tls: bool) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::SERVER, HeaderValue::from_static("x"));
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src *"));
-        secure(&mut headers, page, &Url::parse(public).unwrap());
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        secure(&mut headers, page, over_tls);
         headers
     }
 
     #[test]
     fn every_answer_has_them_whatever_a_handler_set() {
-        let headers = secured(None, "https://keys.example.com");
+        let headers = secured(None, true);
         assert_eq!(headers[header::CONTENT_SECURITY_POLICY], NOTHING);
         assert_eq!(headers["x-content-type-options"], "nosniff");
         assert_eq!(headers["x-frame-options"], "DENY");
@@ -91,11 +102,13 @@ mod tests {
         assert!(headers.contains_key("permissions-policy"));
         assert!(headers.contains_key(header::STRICT_TRANSPORT_SECURITY));
         assert!(!headers.contains_key(header::SERVER));
+        assert_eq!(headers[header::VARY], "origin");
+        assert!(headers.keys().all(|name| !name.as_str().starts_with("access-control-")), "{headers:?}");
     }
 
     #[test]
     fn transport_security_is_not_said_in_the_clear() {
-        assert!(!secured(None, "http://localhost:8080").contains_key(header::STRICT_TRANSPORT_SECURITY));
+        assert!(!secured(None, false).contains_key(header::STRICT_TRANSPORT_SECURITY));
     }
 
     #[test]
@@ -106,7 +119,7 @@ mod tests {
             "https://a.example; script-src *",
             "'unsafe-inline'",
         ]);
-        let headers = secured(Some(&page), "https://keys.example.com");
+        let headers = secured(Some(&page), true);
         assert_eq!(
             headers[header::CONTENT_SECURITY_POLICY],
             "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self' https://x.com https://127.0.0.1:4443; \

@@ -13,16 +13,20 @@ mod input;
 pub mod openapi;
 mod pages;
 mod problem;
+mod ratelimit;
 mod route;
 pub mod routes;
 mod sample;
 mod serve;
 
 pub use body::MOST_BYTES;
-pub use edge::router;
+pub use edge::{EdgeOptions, ForwardedHeader, Host, Origin, Proxy, router};
 pub use guard::{Caller, Peer};
 pub use input::Takes;
 pub use problem::{PROBLEM_JSON, Problem};
 pub use route::{Guard, ObjectFrom, Record, Route, Verb};
 pub use sample::{Filled, PLACEHOLDERS, Sample, SampleBody};
-pub use serve::{Server, ServerError, ServerOptions, metrics_router};
+pub use serve::{
+    Certificates, Door, Listen, Listener, Server, ServerError, ServerOptions, TlsError, TlsFiles, metrics_router,
+    refuse_clear,
+};

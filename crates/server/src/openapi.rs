@@ -68,7 +68,9 @@ pub fn document(table: &[Route]) -> OpenApi {
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
             "Act on your customers' accounts, within their mandates, and never see a key. Refusals are problems (RFC 9457), \
-             in the order 401, 404, 403, 422. Lists are pages: give `next` as `before`.",
+             in the order 401, 404, 403, 422. An act that is refused because its platform fails (503 \
+             `urn:keyholder:problem:provider-unavailable`) or wants to be left alone (429 `urn:keyholder:problem:provider-rate-limited`) \
+             has taken nothing: it may come again under the same key after `Retry-After`. Lists are pages: give `next` as `before`.",
         ));
     OpenApiBuilder::new().info(info.build()).paths(paths).components(Some(components.build())).build()
 }

@@ -20,6 +20,8 @@ use service::{Refusal, UpstreamFault, connect::ConnectError, gateway::ActError};
 use time::{Duration, OffsetDateTime};
 use utoipa::ToSchema;
 
+use crate::ratelimit::{self, Fields};
+
 /// The media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -37,6 +39,7 @@ struct Occurrence {
     detail: Option<String>,
     errors: Vec<Fault>,
     limit: Option<RateLimit>,
+    retry_after_s: Option<u64>,
     budget: Option<Box<Over>>,
     act: Option<ActId>,
     allow: Option<&'static str>,
@@ -121,6 +124,7 @@ impl Problem {
             detail: None,
             errors: Vec::new(),
             limit: None,
+            retry_after_s: None,
             budget: None,
             act: None,
             allow: None,
@@ -160,14 +164,29 @@ impl Problem {
         problem
     }
 
+    fn after(mut self, seconds: u64) -> Self {
+        self.0.retry_after_s = Some(seconds);
+        self
+    }
+
     fn about(mut self, act: ActId) -> Self {
         self.0.act = Some(act);
         self
     }
 
-    fn because(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn because(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
         self.0.cause = Some(Box::new(cause));
         self
+    }
+
+    /// The last part of its type.
+    pub(crate) fn name(&self) -> &'static str {
+        self.0.kind.describe().0
+    }
+
+    /// Whether it is refused for having come in the clear.
+    pub(crate) fn is_in_the_clear(&self) -> bool {
+        self.0.kind == Kind::InTheClear
     }
 
     /// Its kind.
@@ -252,11 +271,13 @@ impl Problem {
         if let Some(over) = &self.0.budget {
             return Some(seconds_until(over.resets_at, now));
         }
+        if let Some(seconds) = self.0.retry_after_s {
+            return Some(seconds.max(1));
+        }
         matches!(self.0.kind, Kind::Unavailable | Kind::Stale | Kind::ActInProgress).then_some(1)
     }
 
-    /// What the status asks for: `WWW-Authenticate` (RFC 6750 §3), `Allow`, `Retry-After`, and the limit fields in both of the
-    /// forms that clients read (draft-ietf-httpapi-ratelimit-headers, versions before and since 08).
+    /// What the status asks for: `WWW-Authenticate` (RFC 6750 §3), `Allow`, `Retry-After`, and the limit fields.
     pub(crate) fn headers(&self, now: OffsetDateTime) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let mut put = |name: HeaderName, value: String| {
@@ -274,22 +295,15 @@ impl Problem {
         if let Some(seconds) = retry {
             put(header::RETRY_AFTER, seconds.to_string());
         }
-        let quota = match (&self.0.limit, self.0.budget.as_deref()) {
-            (Some(limit), _) => Some(("requests".to_owned(), u64::from(limit.quota), 0, 60, "requests")),
-            (None, Some(over)) => {
-                let unit = over.limit.unit.as_str();
-                let name = format!("{}-{unit}-{}", over.scope, over.limit.per.as_str());
-                Some((name, over.limit.cap, over.remaining, window_s(over.limit.per, over.resets_at), unit))
-            }
-            (None, None) => None,
-        };
-        if let Some((name, cap, remaining, window, unit)) = quota {
-            let reset = retry.unwrap_or(1);
-            put(HeaderName::from_static("ratelimit-limit"), cap.to_string());
-            put(HeaderName::from_static("ratelimit-remaining"), remaining.to_string());
-            put(HeaderName::from_static("ratelimit-reset"), reset.to_string());
-            put(HeaderName::from_static("ratelimit-policy"), format!("\"{name}\";q={cap};w={window};qu=\"{unit}\""));
-            put(HeaderName::from_static("ratelimit"), format!("\"{name}\";r={remaining};t={reset}"));
+        let reset_s = retry.unwrap_or(1);
+        if let Some(limit) = &self.0.limit {
+            let (name, cap) = (ratelimit::REQUESTS, u64::from(limit.quota));
+            Fields { name, unit: name, cap, remaining: 0, window_s: 60, reset_s }.put(&mut headers);
+        } else if let Some(over) = self.0.budget.as_deref() {
+            let unit = over.limit.unit.as_str();
+            let name = format!("{}-{unit}-{}", over.scope, over.limit.per.as_str());
+            let (cap, window_s) = (over.limit.cap, window_s(over.limit.per, over.resets_at));
+            Fields { name: &name, unit, cap, remaining: over.remaining, window_s, reset_s }.put(&mut headers);
         }
         headers
     }
@@ -378,9 +392,27 @@ impl From<ActError> for Problem {
             ActError::Over(over) => Self::over(over),
             ActError::CredentialUnavailable(cause) => Self::new(Kind::CredentialUnavailable).because(cause),
             ActError::ReconnectRequired => Self::new(Kind::ReconnectRequired),
-            ActError::Upstream { fault, act: None } => fault.into(),
-            ActError::Upstream { fault, act: Some(act) } => {
-                Self::from(fault).saying("the act was sent, and it may have had its effect").about(act)
+            ActError::ProviderUnavailable { retry_after_s } => {
+                Self::new(Kind::ProviderUnavailable).saying("nothing was sent").after(retry_after_s)
+            }
+            ActError::ProviderRateLimited { retry_after_s } => {
+                Self::new(Kind::ProviderRateLimited).saying("nothing was sent").after(retry_after_s)
+            }
+            ActError::Upstream { fault, stage, act } => {
+                let outcome = match (fault, act) {
+                    (_, Some(_)) => "the act was sent, and it may have had its effect",
+                    (UpstreamFault::Unreachable, None) => "nothing was sent",
+                    (UpstreamFault::Timeout | UpstreamFault::Invalid, None) => "what was asked for did not come",
+                };
+                let problem = Self::from(fault);
+                let problem = match stage {
+                    Some(stage) => problem.saying(format!("{outcome}; the call failed at {stage}")),
+                    None => problem.saying(outcome),
+                };
+                match act {
+                    Some(act) => problem.about(act),
+                    None => problem,
+                }
             }
         }
     }

@@ -40,9 +40,17 @@ fn each_refusal_has_its_kind() {
         (ActError::NotKept(act).into(), Kind::Conflict),
         (ActError::Over(Box::new(over())).into(), Kind::BudgetExceeded),
         (ActError::ReconnectRequired.into(), Kind::ReconnectRequired),
-        (ActError::Upstream { fault: UpstreamFault::Unreachable, act: None }.into(), Kind::UpstreamUnreachable),
-        (ActError::Upstream { fault: UpstreamFault::Timeout, act: Some(act) }.into(), Kind::UpstreamTimeout),
-        (ActError::Upstream { fault: UpstreamFault::Invalid, act: None }.into(), Kind::UpstreamInvalid),
+        (
+            ActError::Upstream { fault: UpstreamFault::Unreachable, stage: None, act: None }.into(),
+            Kind::UpstreamUnreachable,
+        ),
+        (
+            ActError::Upstream { fault: UpstreamFault::Timeout, stage: Some("connecting"), act: Some(act) }.into(),
+            Kind::UpstreamTimeout,
+        ),
+        (ActError::Upstream { fault: UpstreamFault::Invalid, stage: None, act: None }.into(), Kind::UpstreamInvalid),
+        (ActError::ProviderUnavailable { retry_after_s: 7 }.into(), Kind::ProviderUnavailable),
+        (ActError::ProviderRateLimited { retry_after_s: 7 }.into(), Kind::ProviderRateLimited),
         (ConnectError::LinkGone.into(), Kind::Forbidden),
         (ConnectError::Upstream(UpstreamFault::Timeout).into(), Kind::UpstreamTimeout),
         (JsonFault::TooLong { limit: 1 }.into(), Kind::BodyTooLarge),
@@ -98,6 +106,24 @@ fn a_rate_limit_says_when_to_come_back() {
 }
 
 #[test]
+fn a_provider_that_is_left_alone_says_for_how_long() {
+    for error in
+        [ActError::ProviderUnavailable { retry_after_s: 7 }, ActError::ProviderRateLimited { retry_after_s: 7 }]
+    {
+        let problem = Problem::from(error);
+        assert_eq!(problem.headers(NOW).get("retry-after").unwrap(), "7");
+        assert_eq!(rendered(&problem)["retry_after"], 7);
+    }
+}
+
+#[test]
+fn a_failed_call_says_at_what_it_failed() {
+    let stage = Some("connecting");
+    let problem = Problem::from(ActError::Upstream { fault: UpstreamFault::Unreachable, stage, act: None });
+    assert_eq!(rendered(&problem)["detail"], "nothing was sent; the call failed at connecting");
+}
+
+#[test]
 fn a_month_is_as_long_as_it_is() {
     assert_eq!(window_s(Period::Month, datetime!(2026-03-01 0:00 UTC)), 28 * 86_400);
     assert_eq!(window_s(Period::Month, datetime!(2027-01-01 0:00 UTC)), 31 * 86_400);
@@ -115,7 +141,7 @@ fn an_ambiguous_act_is_named() {
     for error in [
         ActError::Ambiguous(act),
         ActError::InProgress(act),
-        ActError::Upstream { fault: UpstreamFault::Timeout, act: Some(act) },
+        ActError::Upstream { fault: UpstreamFault::Timeout, stage: Some("connecting"), act: Some(act) },
     ] {
         assert_eq!(rendered(&error.into())["act"], act.to_string());
     }

@@ -129,6 +129,8 @@ pub struct Route {
     pub record: Record,
     /// One valid request.
     pub sample: Sample,
+    /// Whether its answers are for people, and its refusals pages.
+    pub(crate) is_page: bool,
     pub(crate) takes: Takes,
     pub(crate) query: Query,
     pub(crate) headers: &'static [(&'static str, &'static str)],
@@ -328,7 +330,7 @@ impl Open {
                 }
             })
         });
-        row::<I>(&self.place, Guard::Public(self.why), ObjectFrom::None, record, run)
+        Route { is_page: page, ..row::<I>(&self.place, Guard::Public(self.why), ObjectFrom::None, record, run) }
     }
 }
 
@@ -361,6 +363,7 @@ fn row<I: Input>(place: &Place, guard: Guard, object: ObjectFrom, record: Record
             Verb::Post | Verb::Any => "POST",
             Verb::Delete => "DELETE",
         }),
+        is_page: false,
         takes: I::TAKES,
         query: I::QUERY,
         headers: I::HEADERS,

@@ -1,6 +1,13 @@
 //! The application's state: everything that a use case needs, made once, concrete.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use domain::{
     api_key::ApiKeyHash,
@@ -19,6 +26,7 @@ use url::Url;
 use crate::{
     LimitOptions, Providers, Refusal,
     custody::Custody,
+    health::{Health, HealthOptions},
     limits::Limits,
     refresh::{self, Calls, Owed, Slot, Spills},
     step::{Hook, Step},
@@ -42,6 +50,8 @@ pub struct AppOptions {
     pub providers: Providers,
     /// The cheap limits.
     pub limits: LimitOptions,
+    /// When a platform that fails is left alone.
+    pub health: HealthOptions,
     /// Where browsers reach this installation.
     pub public_url: Url,
     /// The name of the operator, as owners are shown it.
@@ -80,6 +90,7 @@ pub struct App {
     pub tasks: Tasks,
     pub(crate) custody: Custody,
     pub(crate) limits: Limits,
+    pub(crate) health: Health,
     pub(crate) keys: Cache<ApiKeyHash, (WorkspaceId, KeyId)>,
     turns: Cache<WorkspaceId, Arc<Mutex<()>>>,
     pub(crate) fresh: Cache<ConnectionId, Arc<Slot>>,
@@ -87,6 +98,7 @@ pub struct App {
     pub(crate) owed: Owed,
     pub(crate) spills: Arc<Spills>,
     hook: Hook,
+    leaving: AtomicBool,
 }
 
 impl App {
@@ -99,6 +111,7 @@ impl App {
             credential_form,
             providers,
             limits,
+            health,
             public_url,
             operator,
             environment,
@@ -112,6 +125,7 @@ impl App {
             spills: Arc::new(spills),
             custody: Custody::new(keyring, environment, digests, (credential_form, clock.clone())),
             limits: Limits::new(limits),
+            health: Health::new(health, clock.clone()),
             turns: Cache::builder().max_capacity(10_000).time_to_idle(Duration::from_mins(1)).build(),
             keys: Cache::builder().max_capacity(100_000).time_to_live(Duration::from_mins(5)).build(),
             calls: Calls::default(),
@@ -126,19 +140,34 @@ impl App {
             clock,
             hook,
             tasks,
+            leaving: AtomicBool::new(false),
         });
+        metrics::gauge!("keyholder_leaving").set(0.0);
         app.tasks.background(app.store.snapshots.clone().listen(node));
         let until = app.tasks.clone();
         app.tasks.winding_up(app.store.ledger.clone().run(async move { until.stopping().await }));
         app.tasks.background(app.store.opener.clone().run());
         app.tasks.background(crate::ledger::run(Arc::clone(&app)));
         app.tasks.winding_up(refresh::watch(Arc::clone(&app)));
+        app.tasks.background(refresh::forget_gone(Arc::clone(&app)));
         crate::jobs::start(&app);
+        app.tasks.background(crate::watch::run(Arc::clone(&app)));
         app.tasks.background(crate::epoch::run(Arc::clone(&app)));
         app.tasks.background(crate::rotation::run(Arc::clone(&app)));
         app.tasks.background(crate::kill_drill::run(Arc::clone(&app)));
         app.tasks.background(crate::provider_migration::watch(Arc::clone(&app)));
         app
+    }
+
+    /// Says that this process is about to stop: from here on it is not ready, though it still serves whoever comes.
+    pub fn leave(&self) {
+        metrics::gauge!("keyholder_leaving").set(1.0);
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is about to stop.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     pub(crate) fn step(&self, step: Step) {

@@ -34,7 +34,8 @@ use crate::{
     jobs::{ABANDON, REVOKE_RETIRED},
     oauth::{self, Account, Tokens},
     providers::Reachable,
-    refresh, retired,
+    refresh::{self, Consent},
+    retired,
     step::Step,
 };
 
@@ -312,28 +313,14 @@ async fn receive(app: &App, called: &Called, callback: Callback, request: Reques
     let expires_at = Some(issued_at + expires_in);
     let sealed = seal_tokens(app, &key, (id, &to.provider), tokens)?;
     let new = NewCredential { access: sealed.0, refresh: sealed.1, issued_at, expires_at };
-    // A first consent has a second copy on this node's disk. A renewed one has none: which consent it is, is not known before the commit.
-    let slot = refresh::slot(app, id).await;
-    let turn = slot.try_turn();
-    let kept = match called.reconnects {
-        None => Some(refresh::keep_first(app, (called.workspace, id), &called.provider, &new).await),
-        Some(_) => None,
-    };
+    let kept = Consent::keep(app, (called.workspace, id), (&called.provider, called.link), &new).await;
     let finished = finish(app, called, to, &principal, (id, &key), &new, &granted).await;
-    drop(turn);
-    match (&finished, kept) {
-        // Either it is stored, and the file goes, or it is not, and the grant goes: if not now, then when the database is back.
-        (_, Some(kept)) => refresh::settle_first(app, kept).await,
-        (Err(error), None) if !ends_what_is_kept(to, called, error) => give_up(app, &key, to, id, &new).await,
-        _ => {}
+    // Either it is stored, and the file goes, or it is not, and the grant goes: if not now, then when the database is back.
+    match &finished {
+        Ok(_) => kept.stored().await,
+        Err(_) => kept.not_stored().await,
     }
     finished
-}
-
-/// Whether giving back what a failed renewal brought would end the grant that it was to replace: at a provider where that is one thing.
-fn ends_what_is_kept(to: &Reachable, called: &Called, error: &ConnectError) -> bool {
-    let same_account = !matches!(error, ConnectError::OtherAccount);
-    called.reconnects.is_some() && same_account && to.provider.auth.revoke_ends == RevokeEnds::Account
 }
 
 /// Exchanges the code, with the verifier that only this installation could open. The key that will seal the answer is at hand before it
@@ -471,22 +458,6 @@ async fn whose(
     id: ConnectionId,
     new: &NewCredential,
 ) -> Result<(String, String), ConnectError> {
-    let opened = open_new(app, key, to, id, new, Field::Access)?;
-    let hosts = egress::HostSet::parse(&opened.hosts).map_err(|error| Refusal::internal("a sealed host", error))?;
-    match oauth::account(to, opened.secret, &hosts).await.map_err(ConnectError::Upstream)? {
-        Account::Known(account, name) => Ok((account, name)),
-        Account::Refused => Err(ConnectError::Upstream(UpstreamFault::Invalid)),
-    }
-}
-
-fn open_new(
-    app: &App,
-    key: &DataKey,
-    to: &Reachable,
-    id: ConnectionId,
-    new: &NewCredential,
-    field: Field,
-) -> Result<seal::Credential, Refusal> {
     let stored = store::credential::Stored {
         connection: id,
         provider: to.provider.name.clone(),
@@ -496,14 +467,12 @@ fn open_new(
         version: 0,
         expires_at: None,
     };
-    app.custody.open_credential(key, &stored, field).map_err(|error| Refusal::internal("a new credential", error))
-}
-
-/// A grant that was not kept is given back: nobody else will ever revoke it.
-async fn give_up(app: &App, key: &DataKey, to: &Reachable, id: ConnectionId, new: &NewCredential) {
-    let field = if new.refresh.is_some() { Field::Refresh } else { Field::Access };
-    if let Ok(opened) = open_new(app, key, to, id, new, field) {
-        oauth::give_back(to, opened, field).await;
+    let opened = app.custody.open_credential(key, &stored, Field::Access);
+    let opened = opened.map_err(|error| Refusal::internal("a new credential", error))?;
+    let hosts = egress::HostSet::parse(&opened.hosts).map_err(|error| Refusal::internal("a sealed host", error))?;
+    match oauth::account(to, opened.secret, &hosts).await.map_err(ConnectError::Upstream)? {
+        Account::Known(account, name) => Ok((account, name)),
+        Account::Refused => Err(ConnectError::Upstream(UpstreamFault::Invalid)),
     }
 }
 

@@ -203,7 +203,7 @@ struct Doomed<'a> {
 /// a delay. After that the deletion waits for nobody, since what is deleted here can do no more harm from here.
 ///
 /// # Errors
-/// `ProviderNotMigrated`: nothing may be sent, and nothing is deleted; `Unavailable`.
+/// `ProviderNotMigrated`, or `Unavailable` where the approved files cannot be read: nothing may be sent, and nothing is deleted.
 async fn kill(app: &App, principal: &Principal, workspace: WorkspaceId, id: ConnectionId) -> Result<Finding, Refusal> {
     let (mut tenant, _) = app.enter::<OpenForKillDrill>(principal, workspace, id).await?;
     let stored = match store::credential::of_connection(&mut tenant).await {
@@ -213,10 +213,10 @@ async fn kill(app: &App, principal: &Principal, workspace: WorkspaceId, id: Conn
     };
     let to = match app.providers.going(&stored.provider) {
         Ok(to) => to,
-        // Its operator will say which file holds; what is deleted before that could never be revoked.
-        Err(stopped @ Refusal::ProviderNotMigrated(_)) => return Err(stopped),
         // It is not configured any more: there is no client to revoke with.
-        Err(_) => return Ok(Finding::NOTHING),
+        Err(Refusal::Unavailable(None)) => return Ok(Finding::NOTHING),
+        // It is stopped, or it cannot be told whether it is: what is deleted before that is known could never be revoked.
+        Err(stopped) => return Err(stopped),
     };
     let access = data_key(app, &mut tenant, Some(&stored.access)).await?;
     let refresh = data_key(app, &mut tenant, stored.refresh.as_ref()).await?;

@@ -11,7 +11,7 @@ use domain::{
     principal::Principal,
     provider::{Action, RecogniseError},
 };
-use egress::{Auth, Clean, HostSet, RawAnswer, SendError};
+use egress::{Auth, Clean, HostSet, RawAnswer, SendError, Stage};
 use relation::{
     Permit,
     action::{OpenForAct, Perform, ReadActs},
@@ -31,6 +31,7 @@ use crate::{
     App, Refusal, UpstreamFault,
     chain::Chain,
     custody::DoesNotOpen,
+    health::{Heard, Leave, LeftAlone, Why},
     kept::Kept,
     oauth,
     refresh::{self, RefreshError},
@@ -134,11 +135,25 @@ pub enum ActError {
     /// Only the owner can mend the connection.
     #[error("the owner must connect the account again")]
     ReconnectRequired,
+    /// The provider, or this account at it, fails: it is left alone for a while.
+    #[error("the provider is left alone for a while, because it fails")]
+    ProviderUnavailable {
+        /// After how many seconds another try has a chance.
+        retry_after_s: u64,
+    },
+    /// The provider has said that this account does this too often, and until when.
+    #[error("the provider's own limit for this account is reached")]
+    ProviderRateLimited {
+        /// How many seconds are left of that.
+        retry_after_s: u64,
+    },
     /// The provider failed. `act` is given where it may have had its effect.
     #[error("the provider failed")]
     Upstream {
         /// How.
         fault: UpstreamFault,
+        /// What the call was at, where that is known.
+        stage: Option<&'static str>,
         /// The act that is now ambiguous.
         act: Option<ActId>,
     },
@@ -150,12 +165,21 @@ impl From<StoreError> for ActError {
     }
 }
 
+impl From<LeftAlone> for ActError {
+    fn from(LeftAlone { why, retry_after_s }: LeftAlone) -> Self {
+        match why {
+            Why::Failing => Self::ProviderUnavailable { retry_after_s },
+            Why::RateLimited => Self::ProviderRateLimited { retry_after_s },
+        }
+    }
+}
+
 impl From<RefreshError> for ActError {
     fn from(error: RefreshError) -> Self {
         match error {
             RefreshError::ReconnectRequired => Self::ReconnectRequired,
             RefreshError::Unopened(cause) => Self::CredentialUnavailable(cause),
-            RefreshError::Upstream(fault) => Self::Upstream { fault, act: None },
+            RefreshError::Upstream(fault) => Self::Upstream { fault, stage: None, act: None },
             RefreshError::Refused(refusal) => Self::Refused(refusal),
         }
     }
@@ -188,6 +212,10 @@ async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answ
             Err(error) if is_by_facts(&error) && !is_current(&app, &workspace).await? => continue,
             allowed => allowed?,
         };
+        let leave = match errand.enter_platform(&app) {
+            Ok(leave) => leave,
+            Err(left) => return left_alone(&app, &caller, permits.perform, &errand, left).await,
+        };
         // Whoever has a turn has been here before; and no platform is waited for while others wait for it.
         if turn.is_none() {
             refresh::ensure(&app, permits.perform.workspace(), errand.mandate.connection).await?;
@@ -197,7 +225,10 @@ async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answ
         drop(turn.take());
         let ticket = match passage {
             Passage::Open(ticket) => ticket,
-            Passage::Replay(act) => return replay(&app, &caller, &errand, act).await,
+            Passage::Replay(act) => match replay(&app, &caller, &errand, act).await? {
+                Some(answer) => return Ok(answer),
+                None => continue,
+            },
             Passage::Stale => {
                 app.store.snapshots.forget(&workspace).await;
                 overtaken += 1;
@@ -207,7 +238,7 @@ async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answ
                 continue;
             }
         };
-        let delivered = deliver(&app, permits.open, &errand, ticket.as_ref()).await;
+        let delivered = deliver(&app, permits.open, &errand, ticket.as_ref(), leave).await;
         return settle(&app, &errand, ticket, seals, delivered).await;
     }
     Err(Refusal::Stale.into())
@@ -235,9 +266,10 @@ async fn deliver(
     permit: Permit<OpenForAct>,
     errand: &Errand<'_>,
     ticket: Option<&Ticket>,
+    leave: Leave<'_>,
 ) -> Result<Clean, Undelivered> {
     let (credential, version) = open(app, permit, ticket).await?;
-    let raw = send(app, errand, credential, ticket).await?;
+    let raw = send(app, errand, credential, ticket, leave).await?;
     if raw.status == http::StatusCode::UNAUTHORIZED {
         refresh::refused(app, errand.mandate.connection, version).await;
     }
@@ -271,12 +303,31 @@ enum Passage {
     Stale,
 }
 
-async fn admit(app: &App, permit: Permit<Perform>, errand: &Errand<'_>) -> Result<Passage, ActError> {
-    if !errand.is_metered() {
-        return Ok(Passage::Open(None));
+/// What a platform's health keeps from being sent is still answered where it was sent before: a retry must not lose the answer that it
+/// waits for. The ledger is asked for the key alone, and takes nothing.
+async fn left_alone(
+    app: &App,
+    caller: &Principal,
+    permit: Permit<Perform>,
+    errand: &Errand<'_>,
+    left: LeftAlone,
+) -> Result<Answer, ActError> {
+    if errand.key.is_some() {
+        match app.store.ledger.recall(entry(app, permit, errand)).await? {
+            Verdict::Replay(act) => {
+                if let Some(answer) = replay(app, caller, errand, act).await? {
+                    return Ok(answer);
+                }
+            }
+            Verdict::Conflict => return Err(ActError::KeyReused),
+            _ => {}
+        }
     }
-    app.step(Step::Admit);
-    let entry = Entry {
+    Err(left.into())
+}
+
+fn entry(app: &App, permit: Permit<Perform>, errand: &Errand<'_>) -> Entry {
+    Entry {
         permit,
         act: ActId::new(&app.clock),
         connection: errand.mandate.connection,
@@ -286,8 +337,15 @@ async fn admit(app: &App, permit: Permit<Perform>, errand: &Errand<'_>) -> Resul
         request_hash: errand.hash,
         timeout: Duration::from_millis(errand.to.provider.limits.timeout_ms),
         units: errand.units.clone(),
-    };
-    match app.store.ledger.admit(entry).await? {
+    }
+}
+
+async fn admit(app: &App, permit: Permit<Perform>, errand: &Errand<'_>) -> Result<Passage, ActError> {
+    if !errand.is_metered() {
+        return Ok(Passage::Open(None));
+    }
+    app.step(Step::Admit);
+    match app.store.ledger.admit(entry(app, permit, errand)).await? {
         Verdict::Admitted(ticket) => Ok(Passage::Open(Some(ticket))),
         Verdict::Replay(act) => Ok(Passage::Replay(act)),
         Verdict::Conflict => Err(ActError::KeyReused),
@@ -344,14 +402,19 @@ async fn send(
     errand: &Errand<'_>,
     credential: Credential,
     ticket: Option<&Ticket>,
+    leave: Leave<'_>,
 ) -> Result<RawAnswer, Undelivered> {
     // What the ledger did not admit has no such limit: its call's own time limit covers the wait for its turn.
     let send_by = ticket.map(Ticket::send_by);
     let malformed = || Undelivered::Failed(SendError::Malformed("it cannot be rendered"));
-    let call = oauth::outbound(&errand.to.provider, errand.input.render(), send_by).ok_or_else(malformed)?;
+    let mut call = oauth::outbound(&errand.to.provider, errand.input.render(), send_by).ok_or_else(malformed)?;
+    call.account = Some(errand.mandate.connection);
     let hosts = HostSet::parse(&credential.hosts).map_err(|_| Undelivered::Failed(SendError::HostRefused))?;
     app.step(Step::Act);
-    errand.to.egress.send(call, Auth::Bearer(credential.secret), &hosts).await.map_err(Undelivered::Failed)
+    let sent = errand.to.egress.send(call, Auth::Bearer(credential.secret), &hosts).await;
+    let reset_header = errand.to.provider.limits.reset_header.as_deref();
+    leave.tell(&errand.action().name, Heard::from(sent.as_ref(), reset_header, app.clock.now()));
+    sent.map_err(Undelivered::Failed)
 }
 
 /// Searches the answer for the credential before anyone sees it.
@@ -410,7 +473,8 @@ async fn settle(
             let act = act.filter(|_| !unsent);
             tracing::warn!(provider = errand.to.provider.name, error = %Chain(&error), "a call failed");
             end(app, ticket, outcome).await;
-            Err(ActError::Upstream { fault: UpstreamFault::of(&error), act })
+            let stage = error.stage().map(Stage::as_str);
+            Err(ActError::Upstream { fault: UpstreamFault::of(&error), stage, act })
         }
     }
 }
@@ -452,7 +516,9 @@ fn seal_answer(
 }
 
 /// Answers as the first act with this key was answered, to somebody who may still read that act.
-async fn replay(app: &App, caller: &Principal, errand: &Errand<'_>, act: ActId) -> Result<Answer, ActError> {
+///
+/// Nothing, where that act turned out unsent since the ledger knew its key: then the key is free again.
+async fn replay(app: &App, caller: &Principal, errand: &Errand<'_>, act: ActId) -> Result<Option<Answer>, ActError> {
     let workspace = caller.workspace().ok_or(Refusal::NotFound)?;
     let (mut tenant, _) = app.enter::<ReadActs>(caller, workspace, workspace).await?;
     let first = store::act::get(&mut tenant, act).await?;
@@ -462,14 +528,15 @@ async fn replay(app: &App, caller: &Principal, errand: &Errand<'_>, act: ActId) 
     match first.state {
         State::Admitted => return Err(ActError::InProgress(act)),
         State::Ambiguous => return Err(ActError::Ambiguous(act)),
-        State::Settled | State::NotSent => {}
+        State::NotSent => return Ok(None),
+        State::Settled => {}
     }
     let kept = store::act::kept_answer(&mut tenant, act).await?.ok_or(ActError::NotKept(act))?;
     let key = app.custody.key(&mut tenant, Some(kept.key)).await.map_err(Refusal::from)?;
     tenant.finish().await?;
     let plain = app.custody.open(&key, Place::Answer { act }, kept.sealed).map_err(ActError::CredentialUnavailable)?;
     let kept = Kept::decode(&plain.into_exposed()).ok_or(Refusal::Internal("a kept answer", None))?;
-    Ok(answer(Some(act), errand.action(), kept, true, true))
+    Ok(Some(answer(Some(act), errand.action(), kept, true, true)))
 }
 
 fn kept(clean: &Clean) -> Kept {
@@ -500,6 +567,8 @@ fn outcome_word(error: &ActError) -> &'static str {
         ActError::KeyRequired | ActError::KeyReused => "key",
         ActError::InProgress(_) | ActError::NotKept(_) => "replay_refused",
         ActError::Over(_) => "over",
+        ActError::ProviderUnavailable { .. } => "breaker_open",
+        ActError::ProviderRateLimited { .. } => "provider_rate_limited",
         ActError::CredentialUnavailable(_) | ActError::ReconnectRequired => "credential",
         ActError::Upstream { act: Some(_), .. } | ActError::Ambiguous(_) => "ambiguous",
         ActError::Upstream { act: None, .. } => "not_sent",

@@ -4,24 +4,29 @@ use std::net::IpAddr;
 
 use domain::{api_key, id::RequestId, operator, principal::Principal};
 
-use crate::{App, Refusal, step::Step};
+use crate::{App, Headroom, Refusal, step::Step};
 
 /// Counts a request against its network, before anything else is done for it.
 ///
 /// # Errors
 /// `RateLimited`.
-pub fn admit_network(app: &App, from: IpAddr) -> Result<(), Refusal> {
+pub fn admit_network(app: &App, from: IpAddr) -> Result<Headroom, Refusal> {
     app.limits.network(from)
 }
 
-/// Who shows this API key.
+/// Who shows this API key, and what is left of his limit.
 ///
 /// The key's form, checksum and environment are checked before the database is asked; whether it is revoked, the workspace's facts
 /// say at the next step.
 ///
 /// # Errors
 /// `Unauthenticated`; `RateLimited` for a network that keeps guessing, or a principal that asks too often; `Unavailable`.
-pub async fn api_key(app: &App, text: &str, from: IpAddr, request: RequestId) -> Result<Principal, Refusal> {
+pub async fn api_key(
+    app: &App,
+    text: &str,
+    from: IpAddr,
+    request: RequestId,
+) -> Result<(Principal, Headroom), Refusal> {
     let Ok(hash) = api_key::parse(text, app.environment) else {
         return Err(refuse(app, from));
     };
@@ -42,18 +47,23 @@ pub async fn api_key(app: &App, text: &str, from: IpAddr, request: RequestId) ->
         }
     };
     let principal = Principal::api_key(key, workspace, app.clock.now()).in_request(request);
-    app.limits.principal(&principal.reference())?;
+    let headroom = app.limits.principal(&principal.reference())?;
     app.step(Step::Identify);
-    Ok(principal)
+    Ok((principal, headroom))
 }
 
-/// Which of the operator's persons shows this key.
+/// Which of the operator's persons shows this key, and what is left of his limit.
 ///
 /// The database is asked each time: a key that was ended is refused from that moment, and such requests are few.
 ///
 /// # Errors
 /// As for an API key, which is none here.
-pub async fn operator_key(app: &App, text: &str, from: IpAddr, request: RequestId) -> Result<Principal, Refusal> {
+pub async fn operator_key(
+    app: &App,
+    text: &str,
+    from: IpAddr,
+    request: RequestId,
+) -> Result<(Principal, Headroom), Refusal> {
     let Ok(hash) = operator::parse(text, app.environment) else {
         return Err(refuse(app, from));
     };
@@ -61,9 +71,9 @@ pub async fn operator_key(app: &App, text: &str, from: IpAddr, request: RequestI
         return Err(refuse(app, from));
     };
     let principal = Principal::named_operator(name, key, app.clock.now()).in_request(request);
-    app.limits.principal(&principal.reference())?;
+    let headroom = app.limits.principal(&principal.reference())?;
     app.step(Step::Identify);
-    Ok(principal)
+    Ok((principal, headroom))
 }
 
 fn refuse(app: &App, from: IpAddr) -> Refusal {

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use domain::id::{ConnectionId, Id, KillDrillId};
 use store::job::Claimed;
 
-use crate::{App, Refusal, connection, kill_drill, retired};
+use crate::{App, Refusal, connection, gauge::count, kill_drill, retired};
 
 /// The kind of a job that finishes a disconnection.
 pub(crate) const DISCONNECT: &str = "disconnect";
@@ -105,10 +105,9 @@ async fn watch(app: Arc<App>) {
             Ok(backlog) => {
                 for kind in KINDS {
                     let of = backlog.iter().find(|waiting| waiting.kind == kind);
-                    let count = |value: Option<i64>| u32::try_from(value.unwrap_or(0)).unwrap_or(u32::MAX);
-                    metrics::gauge!("keyholder_jobs_due", "kind" => kind).set(count(of.map(|waiting| waiting.due)));
-                    metrics::gauge!("keyholder_jobs_failing", "kind" => kind)
-                        .set(count(of.map(|waiting| waiting.failing)));
+                    let (due, failing) = of.map_or((0, 0), |waiting| (waiting.due, waiting.failing));
+                    metrics::gauge!("keyholder_jobs_due", "kind" => kind).set(count(due));
+                    metrics::gauge!("keyholder_jobs_failing", "kind" => kind).set(count(failing));
                     let oldest = of.map_or(0.0, |waiting| waiting.oldest_s);
                     metrics::gauge!("keyholder_oldest_due_job_seconds", "kind" => kind).set(oldest);
                 }

@@ -21,7 +21,7 @@ use store::{
 };
 
 use crate::{
-    App, Refusal, installation,
+    App, Refusal, gauge, installation,
     jobs::{DISCONNECT, KILL_DRILL},
     operator::person,
 };
@@ -186,7 +186,7 @@ pub(crate) async fn run(app: Arc<App>) {
 /// Moves the running drills on, and certifies those that are over.
 async fn drive(app: &App) -> Result<(), Refusal> {
     let running = app.store.lookup.drive_kill_drills(PAGE).await?;
-    metrics::gauge!("keyholder_kill_drills_running").set(f64::from(u32::try_from(running.len()).unwrap_or(u32::MAX)));
+    metrics::gauge!("keyholder_kill_drills_running").set(gauge::count(running.len()));
     for (drill, is_over) in running {
         if is_over {
             certify(app, drill).await?;

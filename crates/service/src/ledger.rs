@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use store::{StoreError, ledger::Raised};
 
-use crate::{App, Refusal};
+use crate::{App, Refusal, gauge::count};
 
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -17,7 +17,7 @@ pub(crate) async fn run(app: Arc<App>) {
     let mut was_well = true;
     loop {
         tick.tick().await;
-        metrics::gauge!("keyholder_snapshot_lease_overdue_ms").set(to_f64(app.store.snapshots.lease_overdue_ms()));
+        metrics::gauge!("keyholder_snapshot_lease_overdue_ms").set(count(app.store.snapshots.lease_overdue_ms()));
         let outcome = round(&app).await;
         if let (Err(error), true) = (&outcome, was_well) {
             tracing::warn!(%error, "the ledger's housekeeping does not come through; it goes on trying");
@@ -48,10 +48,10 @@ async fn sweep(ledger: &store::Ledger) -> Result<(), StoreError> {
 
 async fn stand(ledger: &store::Ledger) -> Result<(), StoreError> {
     let standing = ledger.standing().await?;
-    metrics::gauge!("keyholder_unsettled_acts").set(to_f64(standing.unsettled.unsigned_abs()));
+    metrics::gauge!("keyholder_unsettled_acts").set(count(standing.unsettled));
     metrics::gauge!("keyholder_oldest_unsettled_seconds").set(standing.oldest_unsettled_s);
-    metrics::gauge!("keyholder_ambiguous_acts").set(to_f64(standing.ambiguous.unsigned_abs()));
-    metrics::gauge!("keyholder_indebted_budgets").set(to_f64(standing.indebted.unsigned_abs()));
+    metrics::gauge!("keyholder_ambiguous_acts").set(count(standing.ambiguous));
+    metrics::gauge!("keyholder_indebted_budgets").set(count(standing.indebted));
     Ok(())
 }
 
@@ -86,10 +86,4 @@ fn tell(raised: &Raised) {
     );
     metrics::counter!("keyholder_epochs_total", "reason" => reason).increment(1);
     metrics::counter!("keyholder_ambiguous_total").increment(raised.acts);
-}
-
-/// A gauge's value; past 2^53 its last digits are of no interest.
-#[expect(clippy::cast_precision_loss, reason = "a gauge")]
-fn to_f64(value: u64) -> f64 {
-    value as f64
 }

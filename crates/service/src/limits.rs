@@ -6,8 +6,10 @@ use std::{
 };
 
 use governor::{
-    DefaultKeyedRateLimiter, Quota, RateLimiter,
+    Quota, RateLimiter,
     clock::{Clock as _, DefaultClock},
+    middleware::StateInformationMiddleware,
+    state::keyed::DefaultKeyedStateStore,
 };
 
 use crate::Refusal;
@@ -47,24 +49,45 @@ pub(crate) struct Limits {
 /// Above so many keys, those that are at rest are forgotten.
 const MOST_KEYS: usize = 100_000;
 
+/// What is left of a cheap limit after a request was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headroom {
+    /// How many may come at once, and a minute.
+    pub limit: u32,
+    /// How many may still come at once.
+    pub remaining: u32,
+}
+
+impl Headroom {
+    /// In how many seconds all of it is there again, if nothing more comes.
+    pub fn full_in_s(self) -> u64 {
+        let taken = u64::from(self.limit.saturating_sub(self.remaining));
+        (taken * 60).div_ceil(u64::from(self.limit.max(1)))
+    }
+}
+
+type Limiter<K> = RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>;
+
 struct Limit<K: Clone + std::hash::Hash + Eq> {
-    limiter: DefaultKeyedRateLimiter<K>,
+    limiter: Limiter<K>,
     burst: u32,
 }
 
 impl<K: Clone + std::hash::Hash + Eq> Limit<K> {
     fn new(per_minute: NonZeroU32) -> Self {
-        Self { limiter: RateLimiter::keyed(Quota::per_minute(per_minute)), burst: per_minute.get() }
+        let limiter = RateLimiter::keyed(Quota::per_minute(per_minute)).with_middleware::<StateInformationMiddleware>();
+        Self { limiter, burst: per_minute.get() }
     }
 
-    fn take(&self, key: &K) -> Result<(), Refusal> {
+    fn take(&self, key: &K) -> Result<Headroom, Refusal> {
         if self.limiter.len() > MOST_KEYS {
             self.limiter.retain_recent();
         }
-        self.limiter.check_key(key).map_err(|until| Refusal::RateLimited {
+        let counted = self.limiter.check_key(key).map_err(|until| Refusal::RateLimited {
             retry_after_s: until.wait_time_from(DefaultClock::default().now()).as_secs() + 1,
             limit: self.burst,
-        })
+        })?;
+        Ok(Headroom { limit: self.burst, remaining: counted.remaining_burst_capacity() })
     }
 }
 
@@ -78,21 +101,21 @@ impl Limits {
         }
     }
 
-    pub(crate) fn network(&self, address: IpAddr) -> Result<(), Refusal> {
+    pub(crate) fn network(&self, address: IpAddr) -> Result<Headroom, Refusal> {
         self.network.take(&network_of(address))
     }
 
-    pub(crate) fn principal(&self, reference: &str) -> Result<(), Refusal> {
+    pub(crate) fn principal(&self, reference: &str) -> Result<Headroom, Refusal> {
         self.principal.take(&reference.to_owned())
     }
 
     /// Counts a wrong credential; past the limit the network is told to wait instead of being told that it is wrong.
     pub(crate) fn failure(&self, address: IpAddr) -> Result<(), Refusal> {
-        self.failures.take(&network_of(address))
+        self.failures.take(&network_of(address)).map(drop)
     }
 
     pub(crate) fn link(&self, who: &str) -> Result<(), Refusal> {
-        self.links.take(&who.to_owned())
+        self.links.take(&who.to_owned()).map(drop)
     }
 }
 
@@ -104,5 +127,20 @@ fn network_of(address: IpAddr) -> IpAddr {
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
         v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_told_and_comes_back() {
+        let limit = Limit::new(NonZeroU32::new(3).unwrap());
+        let left: Vec<_> = (0..4).map(|_| limit.take(&"who").ok()).collect();
+        let left: Vec<_> = left.into_iter().map(|it| it.map(|it| (it.limit, it.remaining, it.full_in_s()))).collect();
+        assert_eq!(left, [Some((3, 2, 20)), Some((3, 1, 40)), Some((3, 0, 60)), None]);
+        assert_eq!(Headroom { limit: 60_000, remaining: 59_999 }.full_in_s(), 1);
+        assert_eq!(Headroom { limit: 60_000, remaining: 60_000 }.full_in_s(), 0);
     }
 }

@@ -125,13 +125,13 @@ pub(crate) async fn exchange(
         ("redirect_uri", Zeroizing::new(redirect.as_bytes().to_vec())),
         ("code_verifier", verifier),
     ];
-    tokens(&post(to, &to.provider.auth.token_url, &fields, &to.hosts).await?)
+    tokens(to, &post(to, &to.provider.auth.token_url, &fields, &to.hosts).await?)
 }
 
 /// Exchanges a refresh token for a fresh pair (RFC 6749 §6), at the hosts that were sealed with it and no others.
 pub(crate) async fn refresh(to: &Reachable, token: Plain, hosts: &HostSet) -> Result<Tokens, TokenError> {
     let fields = [("grant_type", Zeroizing::new(b"refresh_token".to_vec())), ("refresh_token", token.into_exposed())];
-    tokens(&post(to, &to.provider.auth.token_url, &fields, hosts).await?)
+    tokens(to, &post(to, &to.provider.auth.token_url, &fields, hosts).await?)
 }
 
 /// What a revocation endpoint answered.
@@ -228,6 +228,7 @@ pub(crate) fn outbound(
         timeout: Duration::from_millis(provider.limits.timeout_ms),
         max_response_bytes: provider.limits.response_bytes,
         send_by,
+        account: None,
         also_secret: Vec::new(),
     })
 }
@@ -280,6 +281,7 @@ async fn post(to: &Reachable, url: &str, fields: &[FormField<'_>], hosts: &HostS
         timeout: TIMEOUT,
         max_response_bytes: MOST_BYTES,
         send_by: None,
+        account: None,
         also_secret: secrets,
     };
     to.egress.send(call, auth, hosts).await
@@ -318,12 +320,12 @@ struct ErrorAnswer {
     error: String,
 }
 
-fn tokens(answer: &RawAnswer) -> Result<Tokens, TokenError> {
+fn tokens(to: &Reachable, answer: &RawAnswer) -> Result<Tokens, TokenError> {
     if !answer.status.is_success() {
         // X answers a dead refresh token with `invalid_request`, where RFC 6749 §5.2 has `invalid_grant`.
         let refused = serde_json::from_slice::<ErrorAnswer>(&answer.body)
             .is_ok_and(|said| matches!(said.error.as_str(), "invalid_grant" | "invalid_request"));
-        let (status, retry_after) = (answer.status.as_u16(), retry_after(&answer.headers));
+        let (status, retry_after) = (answer.status.as_u16(), answer.asks_to_wait(None, to.now()));
         return Err(if refused { TokenError::Refused } else { TokenError::Status { status, retry_after } });
     }
     let mut said: TokenAnswer = serde_json::from_slice(&answer.body).map_err(|_| TokenError::Malformed)?;
@@ -343,12 +345,6 @@ fn tokens(answer: &RawAnswer) -> Result<Tokens, TokenError> {
             .as_ref()
             .map(|scope| scope.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect()),
     })
-}
-
-/// The seconds of a `Retry-After`. Its other form, a date, is of the provider's clock, which nobody here knows: the usual backoff does.
-fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
-    let said = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    said.trim().parse().ok().map(Duration::from_secs)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use store::{
     provider_file::{self, Anew, Approval, Approved, Resealed, RetiredField},
 };
 
-use crate::{App, Providers, Refusal, custody::DoesNotOpen, providers::Stop};
+use crate::{App, Providers, Refusal, custody::DoesNotOpen, jobs::DISCONNECT, providers::Stop};
 
 /// How often a process asks whether its provider files are still the approved ones.
 const WATCH: Duration = Duration::from_secs(2);
@@ -237,16 +237,17 @@ pub async fn migrate(app: &App, operator: &Principal, name: &str, seen: impl Fn(
     }
     let hosts: Vec<String> = provider.hosts.iter().cloned().collect();
     let mut done = Migrated::default();
-    for pass in 0.. {
-        let passed = reseal_all(app, operator, name, (number, &hosts), &seen).await?;
-        done = Migrated { resealed: done.resealed + passed.resealed, unopened: passed.unopened };
-        if passed.resealed == 0 {
-            break;
-        }
-        if pass == PASSES {
+    let mut passes = 0..=PASSES;
+    let waiting = loop {
+        if passes.next().is_none() {
             return Err(Refusal::Conflict("some credential was sealed with other hosts again and again"));
         }
-    }
+        let (look, waiting) = reseal_all(app, operator, name, (number, &hosts), &seen).await?;
+        done = Migrated { resealed: done.resealed + look.resealed, unopened: look.unopened };
+        if look.resealed == 0 {
+            break waiting;
+        }
+    };
     let permit = authorize::<ApproveProviderFile>(&of_nobody(), operator, InstallationId::ONE, &app.clock)?;
     let mut installation = app.store.installation(permit).await?;
     match provider_file::resealed(&mut installation, name, number).await {
@@ -256,25 +257,44 @@ pub async fn migrate(app: &App, operator: &Principal, name: &str, seen: impl Fn(
     let detail = json!({ "number": number, "resealed": done.resealed, "unopened": done.unopened });
     installation.commit(Event::new("provider_file.migrated", format!("provider:{name}")).with(detail)).await?;
     check(&app.store, &app.providers, &app.clock).await?;
+    hurry(app, operator, &waiting).await;
     Ok(done)
 }
 
+/// Lets the disconnections that waited for the provider go on as soon as every process has heard that it does. One that is not told rests
+/// for as long as it would have.
+async fn hurry(app: &App, operator: &Principal, waiting: &[(WorkspaceId, ConnectionId)]) {
+    for (workspace, connection) in waiting {
+        let hurried = async {
+            let (mut tenant, _) = app.enter::<ResealCredential>(operator, *workspace, *connection).await?;
+            store::job::hurry(&mut tenant, DISCONNECT, *connection, 2 * WATCH).await?;
+            tenant.finish().await?;
+            Ok::<_, Refusal>(())
+        };
+        if let Err(error) = hurried.await {
+            tracing::warn!(%connection, %error, "a disconnection that waited for its provider rests a while longer");
+        }
+    }
+}
+
+/// Looks at every connection once. Besides what was done, those whose disconnection waits for the provider to go on.
 async fn reseal_all(
     app: &App,
     operator: &Principal,
     name: &str,
     (number, hosts): (i32, &[String]),
     seen: &impl Fn(u64),
-) -> Result<Migrated, Refusal> {
-    let (mut passed, mut after, mut count) = (Migrated::default(), None, 0);
+) -> Result<(Migrated, Vec<(WorkspaceId, ConnectionId)>), Refusal> {
+    let (mut passed, mut waiting, mut after, mut count) = (Migrated::default(), Vec::new(), None, 0);
     loop {
         let page = app.store.lookup.connections_of(name, after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(passed) };
+        let Some(last) = page.last() else { return Ok((passed, waiting)) };
         after = Some(*last);
         for (workspace, connection) in page {
             match reseal(app, operator, (workspace, connection), (number, hosts)).await {
-                Ok(true) => passed.resealed += 1,
-                Ok(false) | Err(ResealError::Refused(Refusal::NotFound)) => {}
+                Ok(Looked::Resealed) => passed.resealed += 1,
+                Ok(Looked::IsTakenApart) => waiting.push((workspace, connection)),
+                Ok(Looked::NothingToDo) | Err(ResealError::Refused(Refusal::NotFound)) => {}
                 Err(ResealError::Unopened(error)) => {
                     tracing::error!(%connection, %error, "a credential does not open and keeps its former hosts");
                     passed.unopened += 1;
@@ -301,20 +321,27 @@ impl From<StoreError> for ResealError {
     }
 }
 
-/// Seals one connection's credential with these hosts, and what of it is still to be revoked. `false`: there is nothing to do.
+/// What a look at one connection came to.
+enum Looked {
+    Resealed,
+    NothingToDo,
+    /// It ends with the hosts that it had.
+    IsTakenApart,
+}
+
+/// Seals one connection's credential with these hosts, and what of it is still to be revoked.
 async fn reseal(
     app: &App,
     operator: &Principal,
     (workspace, connection): (WorkspaceId, ConnectionId),
     (number, hosts): (i32, &[String]),
-) -> Result<bool, ResealError> {
+) -> Result<Looked, ResealError> {
     let give_up = app.clock.since_boot() + PATIENCE;
     loop {
         let (mut tenant, _) = app.enter::<ResealCredential>(operator, workspace, connection).await?;
         let was = credential::of_connection(&mut tenant).await?;
-        // What is being taken apart ends with the hosts that it had.
         if matches!(was.state, State::Disconnecting | State::Disconnected) {
-            return Ok(false);
+            return Ok(Looked::IsTakenApart);
         }
         let access = anew(app, &mut tenant, &was, Field::Access, hosts).await?;
         let refresh = match &was.refresh {
@@ -329,14 +356,14 @@ async fn reseal(
             }
         }
         if access.is_none() && refresh.is_none() && retired.is_empty() {
-            return Ok(false);
+            return Ok(Looked::NothingToDo);
         }
         let anew = Anew { number, was: &was, access: access.as_ref(), refresh: refresh.as_ref(), retired: &retired };
         match provider_file::reseal(&mut tenant, &anew).await? {
             Resealed::Done => {
                 let event = Event::new("credential.resealed", format!("connection:{connection}"));
                 tenant.commit(event.with(json!({ "hosts": hosts }))).await?;
-                return Ok(true);
+                return Ok(Looked::Resealed);
             }
             Resealed::Outdated => return Err(Refusal::Conflict(OUTDATED).into()),
             Resealed::BeingRefreshed | Resealed::Changed if app.clock.since_boot() < give_up => {

@@ -21,6 +21,7 @@ use egress::{Egress, HostSet, Policy, SandboxRoute};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use store::StoreError;
+use time::OffsetDateTime;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -70,9 +71,15 @@ pub(crate) struct Reachable {
     pub(crate) egress: Egress,
     pub(crate) hosts: HostSet,
     sandbox: Option<SocketAddr>,
+    clock: Clock,
 }
 
 impl Reachable {
+    /// The hour by which a platform's dates are read that bring no `Date` of their own.
+    pub(crate) fn now(&self) -> OffsetDateTime {
+        self.clock.now()
+    }
+
     /// Where a browser is sent to consent. With a sandbox, it is the sandbox that the browser must find.
     pub(crate) fn authorize_url(&self) -> Option<Url> {
         let mut url = Url::parse(&self.provider.auth.authorize_url).ok()?;
@@ -133,7 +140,8 @@ impl Providers {
             let egress = Egress::new(Policy::new(hosts.clone()), environment, clock.clone(), route)
                 .map_err(|error| ProvidersError::Egress(name.clone(), error))?;
             let sandbox = sandbox.map(|sandbox| sandbox.route.addr);
-            reachable.insert(name, Reachable { provider: Arc::clone(provider), client, egress, hosts, sandbox });
+            let (provider, clock) = (Arc::clone(provider), clock.clone());
+            reachable.insert(name, Reachable { provider, client, egress, hosts, sandbox, clock });
         }
         Ok(Self { catalogue, reachable, stopped: RwLock::default(), compared_ms: AtomicU64::new(now), watch })
     }

@@ -4,9 +4,11 @@
 //! told, and is put in place only if nobody has replaced the version that was refreshed. No transaction is open while the network is.
 //!
 //! What one node knows is `slot`'s, the call and its answer are `journal`'s, the files are `spill`'s, what is left of a node that died, or
-//! of a database that was away, is `recover`'s, and what only this process's memory holds of that is `owed`'s.
+//! of a database that was away, is `recover`'s, what only this process's memory holds of that is `owed`'s, and what an owner brought back
+//! goes the same way by `consent`.
 
 mod calls;
+mod consent;
 mod journal;
 mod owed;
 mod recover;
@@ -34,9 +36,10 @@ use crate::{
 };
 use slot::{Fault, Fresh, Turn};
 
-pub(crate) use calls::Calls;
+pub(crate) use calls::{Calls, forget_gone};
+pub(crate) use consent::Consent;
 pub(crate) use owed::Owed;
-pub(crate) use recover::{keep_first, purge, settle_first, watch};
+pub(crate) use recover::{purge, watch};
 pub(crate) use slot::Slot;
 pub use spill::Spills;
 
@@ -145,7 +148,7 @@ async fn run(
 ) -> Result<(), RefreshError> {
     let principal = Principal::system(Cause::Refresh(connection), app.clock.now());
     loop {
-        let Some(mut call) = app.calls.begin(connection) else {
+        let Some(mut call) = app.calls.begin(workspace, connection) else {
             wait(app, give_up).await?;
             continue;
         };

@@ -7,6 +7,7 @@ use domain::{
 use relation::{Action, action::ReadAudit};
 use serde_json::Value;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{StoreError, Tenant};
 
@@ -29,6 +30,25 @@ pub struct Entry {
     pub object: String,
     /// Facts for an auditor.
     pub detail: Option<Value>,
+}
+
+/// A row of this trail, or of the installation's.
+pub(crate) struct Row {
+    pub(crate) id: Uuid,
+    pub(crate) at: OffsetDateTime,
+    pub(crate) principal: String,
+    pub(crate) means: String,
+    pub(crate) request: Option<String>,
+    pub(crate) event: String,
+    pub(crate) object: String,
+    pub(crate) detail: Option<Value>,
+}
+
+impl From<Row> for Entry {
+    fn from(row: Row) -> Self {
+        let Row { id, at, principal, means, request, event, object, detail } = row;
+        Self { id: AuditId::from_uuid(id), at, principal, means, request, event, object, detail }
+    }
 }
 
 pub(crate) async fn append<A: Action>(tenant: &mut Tenant<A>, id: AuditId, event: &Event) -> Result<(), StoreError> {
@@ -63,7 +83,8 @@ pub async fn list(
     most: i64,
 ) -> Result<Vec<Entry>, StoreError> {
     let workspace = tenant.workspace().uuid();
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         "select id, at, principal, means, request, event, object, detail from audit \
          where workspace_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
         workspace,
@@ -72,17 +93,5 @@ pub async fn list(
     )
     .fetch_all(tenant.sql())
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Entry {
-            id: AuditId::from_uuid(row.id),
-            at: row.at,
-            principal: row.principal,
-            means: row.means,
-            request: row.request,
-            event: row.event,
-            object: row.object,
-            detail: row.detail,
-        })
-        .collect())
+    Ok(rows.into_iter().map(Entry::from).collect())
 }

@@ -11,7 +11,7 @@ use sqlx::{Postgres, Transaction, postgres::types::PgInterval};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Store, StoreError, context::Kind};
+use crate::{Store, StoreError, context::Kind, schema};
 
 /// A node that is gone for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_hours(24);
@@ -94,13 +94,14 @@ impl Store {
     pub async fn report_node(&self, report: Report<'_>) -> Result<(), StoreError> {
         let mut transaction = self.begin_installation().await?;
         sqlx::query!(
-            "insert into nodes as n (node_id, version, epochs, wrapping) values ($1, $2, $3, $4) \
+            "insert into nodes as n (node_id, version, epochs, wrapping, schema_version) values ($1, $2, $3, $4, $5) \
              on conflict (node_id) do update set version = excluded.version, epochs = excluded.epochs, \
-               wrapping = excluded.wrapping, seen_at = clock_timestamp()",
+               wrapping = excluded.wrapping, schema_version = excluded.schema_version, seen_at = clock_timestamp()",
             report.node.uuid(),
             report.version,
             report.epochs,
             report.wrapping,
+            schema::newest(),
         )
         .execute(&mut *transaction)
         .await?;

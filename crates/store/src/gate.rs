@@ -4,8 +4,15 @@ use std::collections::BTreeSet;
 
 use domain::environment::Environment;
 use sqlx::PgPool;
+use time::Duration;
 
-use crate::{Lookup, Store, StoreError, migrate, schema::Accepted};
+use crate::{
+    Lookup, Store, StoreError,
+    address::{self, Way},
+    migrate,
+    schema::Accepted,
+    trust::Distrust,
+};
 
 /// What this process expects of its database.
 #[derive(Debug, Clone)]
@@ -18,24 +25,125 @@ pub struct Expectation<'a> {
     pub root_check: [u8; 32],
 }
 
+/// What a fault is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// How a login's connection travels, and to whom.
+    Transport,
+    /// What a login can do.
+    Login,
+    /// The server and its settings.
+    Server,
+    /// The tables' protection.
+    Tables,
+    /// Whose database it is, and its schema.
+    Installation,
+}
+
+impl Subject {
+    /// Every subject, in the order in which they are looked at.
+    pub const ALL: [Self; 5] = [Self::Transport, Self::Login, Self::Server, Self::Tables, Self::Installation];
+}
+
 /// Checks everything that must be true, by each login that serves.
 ///
 /// # Errors
 /// `Unavailable` where the database does not answer. What is wrong with a database that answers is the list.
 pub async fn check(store: &Store, expected: &Expectation<'_>) -> Result<Vec<String>, StoreError> {
-    let mut faults = Vec::new();
+    Ok(examine(store, expected).await?.into_iter().map(|(_, fault)| fault).collect())
+}
+
+/// The same, each fault with what it is of. Tables and installation are looked at only where the rest is as it must be.
+///
+/// # Errors
+/// As [`check`].
+pub async fn examine(store: &Store, expected: &Expectation<'_>) -> Result<Vec<(Subject, String)>, StoreError> {
+    let mut found = Vec::new();
+    let mut add = |subject, faults: Vec<String>| found.extend(faults.into_iter().map(|fault| (subject, fault)));
     for (role, pool) in store.pools() {
-        check_role(pool, expected.installation, role, &mut faults).await?;
+        let transport = check_transport(pool, role).await?;
+        if let Transported::NotAtAll(fault) = transport {
+            // The others' server is the same, and would say the same.
+            return Ok(vec![(Subject::Transport, fault)]);
+        }
+        add(Subject::Transport, transport.fault().into_iter().collect());
+        let (mut powers, mut settings) = (Vec::new(), Vec::new());
+        check_role(pool, expected.installation, role, &mut powers).await?;
         // A role may have settings of its own: each login is asked what holds for it.
-        check_server(pool, &mut faults).await?;
+        check_server(pool, &mut settings).await?;
+        add(Subject::Login, powers);
+        add(Subject::Server, settings);
     }
     let mut said = BTreeSet::new();
-    faults.retain(|fault| said.insert(fault.clone()));
-    if faults.is_empty() {
-        check_tables(&store.loader.pool, &mut faults).await?;
-        check_installation(&store.lookup, expected, &mut faults).await?;
+    found.retain(|(_, fault)| said.insert(fault.clone()));
+    if found.is_empty() {
+        let (mut tables, mut installation) = (Vec::new(), Vec::new());
+        check_tables(&store.loader.pool, &mut tables).await?;
+        check_installation(&store.lookup, expected, &mut installation).await?;
+        found.extend(tables.into_iter().map(|fault| (Subject::Tables, fault)));
+        found.extend(installation.into_iter().map(|fault| (Subject::Installation, fault)));
     }
-    Ok(faults)
+    Ok(found)
+}
+
+/// How far the database's hour is ahead of this machine's, as exactly as the answer's way allows.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn clock_offset(store: &Store) -> Result<Duration, StoreError> {
+    let before = store.clock.now();
+    let there = sqlx::query_scalar!("select clock_timestamp() as \"now!\"").fetch_one(&store.loader.pool).await?;
+    Ok(there - (before + (store.clock.now() - before) / 2))
+}
+
+/// How many bytes the database takes on its server's disk. How many are left there no login may ask.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn database_bytes(store: &Store) -> Result<i64, StoreError> {
+    let size = sqlx::query_scalar!("select pg_database_size(current_database()) as \"size!\"");
+    Ok(size.fetch_one(&store.loader.pool).await?)
+}
+
+/// What became of a login's connection on its way.
+pub(crate) enum Transported {
+    /// It arrived as it must.
+    Well,
+    /// It arrived, and somebody could have read it.
+    Openly(String),
+    /// It was not made, since whoever answered is not taken for the database.
+    NotAtAll(String),
+}
+
+impl Transported {
+    pub(crate) fn fault(self) -> Option<String> {
+        match self {
+            Self::Well => None,
+            Self::Openly(fault) | Self::NotAtAll(fault) => Some(fault),
+        }
+    }
+}
+
+/// A login's connection arrives over TLS or a Unix socket, as the **server** sees it: a pooler or a tunnel in between may pass on in the
+/// clear what it got over TLS. In the clear it may come from the loopback address alone, where the configuration says so.
+pub(crate) async fn check_transport(pool: &PgPool, role: &str) -> Result<Transported, StoreError> {
+    let seen = sqlx::query!(
+        "select current_user::text as \"login!\", inet_client_addr() is not null as \"network!\", \
+           coalesce((select s.ssl from pg_stat_ssl s where s.pid = pg_backend_pid()), false) as \"tls!\""
+    );
+    let seen = match seen.fetch_one(pool).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            let distrust = Distrust::of(&error);
+            let fault = distrust.map(|why| Transported::NotAtAll(format!("the {role} login is not sent: {why}")));
+            return fault.ok_or_else(|| error.into());
+        }
+    };
+    if !seen.network || seen.tls || address::way(&pool.connect_options()) == Way::Loopback {
+        return Ok(Transported::Well);
+    }
+    let login = seen.login;
+    Ok(Transported::Openly(format!("the {role} login `{login}` reaches the server over a network without TLS")))
 }
 
 /// No login that serves is a superuser, an owner, CREATEROLE or BYPASSRLS, itself or through a membership; each has the one

@@ -15,7 +15,12 @@ use relation::{
 };
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use crate::{Store, StoreError, audit::Entry, context::Kind, snapshot};
+use crate::{
+    Store, StoreError,
+    audit::{Entry, Row},
+    context::Kind,
+    snapshot,
+};
 
 /// A transaction of the installation, for one permitted action. Dropped without a commit, it leaves nothing.
 pub struct Installation<A: OfInstallation> {
@@ -93,7 +98,8 @@ pub async fn trail(
     before: Option<AuditId>,
     most: i64,
 ) -> Result<Vec<Entry>, StoreError> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         "select id, at, principal, means, request, event, object, detail from installation_audit \
          where $1::uuid is null or id < $1 order by id desc limit $2",
         before.map(Id::uuid),
@@ -101,17 +107,5 @@ pub async fn trail(
     )
     .fetch_all(installation.sql())
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Entry {
-            id: AuditId::from_uuid(row.id),
-            at: row.at,
-            principal: row.principal,
-            means: row.means,
-            request: row.request,
-            event: row.event,
-            object: row.object,
-            detail: row.detail,
-        })
-        .collect())
+    Ok(rows.into_iter().map(Entry::from).collect())
 }

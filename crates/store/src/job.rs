@@ -63,6 +63,31 @@ pub async fn enqueue<A: Action>(
     Ok(())
 }
 
+/// Lets the jobs of a kind about a subject be due so long from now, where they would rest for longer: what they waited for has come.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn hurry<A: Action>(
+    tenant: &mut Tenant<A>,
+    kind: &str,
+    subject: impl Id,
+    after: Duration,
+) -> Result<(), StoreError> {
+    let after = interval(after)?;
+    let workspace = tenant.workspace().uuid();
+    sqlx::query!(
+        "update jobs set run_at = least(run_at, clock_timestamp() + $4::interval) \
+         where workspace_id = $1 and kind = $2 and subject = $3",
+        workspace,
+        kind,
+        subject.uuid(),
+        after,
+    )
+    .execute(tenant.sql())
+    .await?;
+    Ok(())
+}
+
 /// Removes the jobs of a kind about a subject: they are done.
 ///
 /// # Errors

@@ -26,7 +26,7 @@ mod columns;
 mod epoch;
 mod settlement;
 
-use admission::Waiting;
+use admission::{Purpose, Waiting};
 pub use epoch::Raised;
 use settlement::Ending;
 
@@ -180,11 +180,23 @@ impl Ledger {
     /// # Errors
     /// `Busy` where too much waits; `Unavailable`, after which it is not known whether the act was admitted: it was not sent.
     pub async fn admit(&self, entry: Entry) -> Result<Verdict, StoreError> {
+        self.ask(entry, Purpose::Admit).await
+    }
+
+    /// Asks for what is on record under the act's key, and admits nothing: `Replay`, `Conflict`, or `Stale` where nothing is.
+    ///
+    /// # Errors
+    /// As for an admission; nothing was admitted in any case.
+    pub async fn recall(&self, entry: Entry) -> Result<Verdict, StoreError> {
+        self.ask(entry, Purpose::Recall).await
+    }
+
+    async fn ask(&self, entry: Entry, purpose: Purpose) -> Result<Verdict, StoreError> {
         if !entry.permit.is_live(&self.clock) {
             return Ok(Verdict::Stale);
         }
         let (answer, verdict) = oneshot::channel();
-        let waiting = Waiting::new(entry, self.clock.since_boot(), answer);
+        let waiting = Waiting::new(entry, purpose, self.clock.since_boot(), answer);
         self.admissions.try_send(waiting).map_err(|_| StoreError::Busy)?;
         verdict.await.map_err(|_| StoreError::Busy)?
     }

@@ -42,10 +42,11 @@ pub mod schema;
 pub mod snapshot;
 pub mod tally;
 mod tenant;
+pub mod trust;
 mod tuple;
 pub mod workspace;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, AddressError, Transport, Way};
 pub use context::{ContextKey, Pads};
 pub use error::StoreError;
 pub use ledger::Ledger;

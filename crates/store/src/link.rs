@@ -102,7 +102,7 @@ pub async fn follow(
 /// Ties the link to the connection that came of it. `code` is what the back end will redeem; a renewed consent has none.
 ///
 /// # Errors
-/// `NotFound` where the link was not called back.
+/// `NotFound` where the link was not called back, or was closed since ([`close`]).
 pub async fn attach(
     tenant: &mut Tenant<ReceiveCredential>,
     connection: ConnectionId,
@@ -111,7 +111,7 @@ pub async fn attach(
     let (workspace, link) = (tenant.workspace().uuid(), link_of(tenant)?);
     let changed = sqlx::query!(
         "update connect_links set connection_id = $3, code_hash = $4, verifier = null, verifier_key = null \
-         where workspace_id = $1 and id = $2 and called_back_at is not null and connection_id is null",
+         where workspace_id = $1 and id = $2 and called_back_at is not null and connection_id is null and verifier is not null",
         workspace,
         link.uuid(),
         connection.uuid(),
@@ -120,6 +120,24 @@ pub async fn attach(
     .execute(tenant.sql())
     .await?;
     if changed.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+}
+
+/// Ends the callback of the link: whether a connection came of it. Where none did, none will: [`attach`] needs the verifier, which goes
+/// here, and one that is about to commit is waited for.
+///
+/// # Errors
+/// `NotFound` where the link was not called back, or is gone with its workspace.
+pub async fn close(tenant: &mut Tenant<FollowLink>) -> Result<bool, StoreError> {
+    let (workspace, link) = (tenant.workspace().uuid(), link_of(tenant)?);
+    let tied = sqlx::query_scalar!(
+        "update connect_links set verifier = null, verifier_key = null \
+         where workspace_id = $1 and id = $2 and called_back_at is not null returning connection_id is not null as \"tied!\"",
+        workspace,
+        link.uuid(),
+    )
+    .fetch_one(tenant.sql())
+    .await?;
+    Ok(tied)
 }
 
 /// Spends the one-time code, within ten minutes of the callback: the connection that it stands for.

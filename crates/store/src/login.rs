@@ -23,7 +23,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     Lookup, Store, StoreError, Urls,
     error::LOGIN_REFUSED,
-    gate::{self, Expectation},
+    gate::{self, Expectation, Transported},
     migrate::GROUPS,
     pool,
 };
@@ -208,7 +208,7 @@ impl Store {
             let trial = trial.connect_lazy_with(pool::with_limits(address.0.clone()));
             let checked = check_trial(&trial, expected, group, &mut faults).await;
             trial.close().await;
-            let database = checked?;
+            let Some(database) = checked? else { continue };
             if *led_to.get_or_insert_with(|| database.clone()) != database {
                 faults.push(format!("the {group} login leads to another database than the logins before it"));
             }
@@ -262,7 +262,8 @@ impl Store {
         let Ok(ages) = self.login_ages().await else { return };
         for login in ages {
             if let Some(age) = login.days(now) {
-                metrics::gauge!("keyholder_login_age_days", "group" => login.group).set(to_f64(age));
+                metrics::gauge!("keyholder_login_age_days", "group" => login.group)
+                    .set(i32::try_from(age).unwrap_or(i32::MAX));
             }
             if login.is_overdue(now, days) {
                 tracing::warn!(login = login.name, days, "a database login is overdue for its rotation");
@@ -274,13 +275,20 @@ impl Store {
 /// Which database of which server a login leads to.
 type Database = (String, OffsetDateTime);
 
-/// Whether a new login is one of its group, and leads to a database that would pass at the start.
+/// Whether a new login is one of its group, and leads to a database that would pass at the start. `None` where it was not sent to whoever
+/// answered.
 async fn check_trial(
     trial: &PgPool,
     expected: &Expectation<'_>,
     group: &str,
     faults: &mut Vec<String>,
-) -> Result<Database, StoreError> {
+) -> Result<Option<Database>, StoreError> {
+    let transport = gate::check_transport(trial, group).await?;
+    let sent = !matches!(transport, Transported::NotAtAll(_));
+    faults.extend(transport.fault());
+    if !sent {
+        return Ok(None);
+    }
     gate::check_role(trial, expected.installation, group, faults).await?;
     gate::check_server(trial, faults).await?;
     if group == GROUP_OF_LOOKUPS {
@@ -289,7 +297,7 @@ async fn check_trial(
     let row = sqlx::query!("select current_database()::text as \"name!\", pg_postmaster_start_time() as \"started!\"")
         .fetch_one(trial)
         .await?;
-    Ok((row.name, row.started))
+    Ok(Some((row.name, row.started)))
 }
 
 /// The time in the comment that `migrate` put on a login.
@@ -303,12 +311,6 @@ fn digests(urls: &Urls) -> [[u8; 32]; 4] {
 
 fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A gauge's value; past 2^53 its last digits are of no interest.
-#[expect(clippy::cast_precision_loss, reason = "a gauge of days")]
-fn to_f64(days: i64) -> f64 {
-    days as f64
 }
 
 #[cfg(test)]

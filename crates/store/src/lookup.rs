@@ -32,6 +32,17 @@ pub struct Installation {
     pub schema_version: i64,
 }
 
+/// What an operator watches of the database.
+#[derive(Debug, Clone, Copy)]
+pub struct Watched {
+    /// Its hour.
+    pub now: OffsetDateTime,
+    /// How long the oldest deletion has been under way, in seconds; 0 where none is.
+    pub oldest_deletion_s: f64,
+    /// How many transactions ago the oldest snapshot was taken that anybody holds.
+    pub oldest_snapshot: i64,
+}
+
 /// A connect link, as the browser that opened it may see it.
 #[derive(Debug)]
 pub struct OpenedLink {
@@ -98,6 +109,20 @@ impl Lookup {
     pub async fn compatible_from(&self) -> Result<i64, StoreError> {
         let from = sqlx::query_scalar!("select lookup_compatible_from() as \"from!\"").fetch_one(&self.pool).await?;
         Ok(from)
+    }
+
+    /// What an operator watches.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn watch(&self) -> Result<Watched, StoreError> {
+        Ok(sqlx::query_as!(
+            Watched,
+            "select now as \"now!\", oldest_deletion_s as \"oldest_deletion_s!\", oldest_snapshot as \"oldest_snapshot!\" \
+             from lookup_watch()"
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 
     /// Whose key this is. Whether it is still good, its workspace's snapshot says.

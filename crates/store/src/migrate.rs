@@ -5,10 +5,15 @@
 
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use domain::{environment::Environment, random};
+use domain::{
+    environment::Environment,
+    id::{Id, NodeId},
+    random,
+};
 use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr,
     migrate::{Migration, MigrationType, Migrator},
+    postgres::types::PgInterval,
 };
 use std::collections::BTreeSet;
 use time::format_description::well_known::Rfc3339;
@@ -18,12 +23,19 @@ pub use crate::schema::newest;
 use crate::{
     Address, ContextKey,
     login::MADE,
-    schema::{MIGRATIONS, kept_word},
+    schema::{self, MIGRATIONS, kept_word},
+    trust::Distrust,
 };
 
 /// The groups that hold the privileges of the logins that serve.
 pub const GROUPS: [&str; 4] = ["app", "ledger", "lookup", "loader"];
 
+/// The first schema in which nodes report themselves.
+const NODES_REPORT: i64 = 5;
+/// A node that was seen within so long runs.
+const REPORTING: PgInterval = PgInterval { months: 0, days: 0, microseconds: 30_000_000 };
+/// How long a step waits for a lock.
+const LOCK_WITHIN: &str = "10s";
 /// The iterations of SCRAM-SHA-256 that PostgreSQL itself uses (RFC 7677 asks for at least as many).
 const SCRAM_ITERATIONS: u32 = 4096;
 
@@ -51,12 +63,25 @@ pub enum MigrateError {
         /// This binary's.
         newest: i64,
     },
+    /// A step that these nodes would not survive.
+    #[error(
+        "nodes are running that the new schema would not let run: it wants binaries of at least {wanted}; stop them first, or wait half a minute after they have died: {nodes}"
+    )]
+    NodesTooOld {
+        /// The oldest schema version whose binaries the new schema lets run.
+        wanted: i64,
+        /// The nodes, each with the schema version that it knows.
+        nodes: String,
+    },
     /// The database holds an installation of another environment or root key.
     #[error("the database belongs to another installation: {0}")]
     Foreign(&'static str),
     /// Two generations of logins are alive: the older must go before there is a third.
     #[error("two generations of logins are alive already ({0}): retire the older one first")]
     TwoAlive(String),
+    /// Whoever answers at the owner's address is not taken for the database.
+    #[error("the owner's login is not sent: {0}")]
+    Untrusted(Distrust),
     /// The database does not answer, or a statement failed.
     #[error("the database could not be prepared")]
     Database(#[source] sqlx::Error),
@@ -64,6 +89,9 @@ pub enum MigrateError {
 
 impl From<sqlx::Error> for MigrateError {
     fn from(error: sqlx::Error) -> Self {
+        if let Some(distrust) = Distrust::of(&error) {
+            return Self::Untrusted(distrust);
+        }
         // 42501: insufficient_privilege.
         match &error {
             sqlx::Error::Database(cause) if cause.code().as_deref() == Some("42501") => Self::Rights(error),
@@ -97,7 +125,7 @@ pub struct Login {
 /// Brings the schema to this binary's version. Returns the versions before and after.
 ///
 /// # Errors
-/// `Newer` where a newer binary was here, and nothing is changed. `Rights`, `Foreign`, `Migration`: nothing of the failed migration stays.
+/// `Newer` where a newer binary was here, `NodesTooOld` where a node runs that would not survive: nothing is changed. `Rights`, `Foreign`, `Migration`: nothing of the failed migration stays.
 pub async fn migrate(owner: &Address, installation: &Installation<'_>) -> Result<(i64, i64), MigrateError> {
     let name = checked(installation.name)?;
     let mut sql = PgConnection::connect_with(&owner.0).await?;
@@ -115,11 +143,49 @@ pub async fn migrate(owner: &Address, installation: &Installation<'_>) -> Result
     if before > newest() {
         return Err(MigrateError::Newer { found: before, newest: newest() });
     }
+    spare_running_nodes(&mut sql, before).await?;
+    // A step waits for no long statement, behind which everybody else would queue up in turn.
+    run(&mut sql, format!("set lock_timeout = '{LOCK_WITHIN}'")).await?;
     Migrator::with_migrations(rendered(name)).run(&mut sql).await.map_err(MigrateError::Migration)?;
     record(&mut sql, installation).await?;
     let after = version(&mut sql).await?;
     sql.close().await?;
     Ok((before, after))
+}
+
+/// Refuses a contract step while nodes report themselves whose binaries may not run on the schema that it makes.
+async fn spare_running_nodes(sql: &mut PgConnection, before: i64) -> Result<(), MigrateError> {
+    let wanted = schema::lets_run_from();
+    if before < NODES_REPORT || before >= wanted {
+        return Ok(());
+    }
+    // Before nodes stated what they know, none could run on a schema older than its own.
+    let stated = if before < schema::NODES_STATE_THEIRS {
+        sqlx::query!(
+            "select node_id, $2::bigint as \"schema!\" from nodes where seen_at > clock_timestamp() - $1::interval",
+            REPORTING,
+            before
+        )
+        .map(|row| (row.node_id, row.schema))
+        .fetch_all(sql)
+        .await?
+    } else {
+        sqlx::query!(
+            "select node_id, coalesce(schema_version, $2::bigint) as \"schema!\" from nodes \
+             where seen_at > clock_timestamp() - $1::interval",
+            REPORTING,
+            schema::NODES_STATE_THEIRS - 1
+        )
+        .map(|row| (row.node_id, row.schema))
+        .fetch_all(sql)
+        .await?
+    };
+    let older: Vec<_> = stated
+        .into_iter()
+        .filter(|(_, schema)| *schema < wanted)
+        .map(|(node, schema)| format!("{} (of {schema})", NodeId::from_uuid(node)))
+        .collect();
+    if older.is_empty() { Ok(()) } else { Err(MigrateError::NodesTooOld { wanted, nodes: older.join(", ") }) }
 }
 
 fn rendered(name: &str) -> Vec<Migration> {

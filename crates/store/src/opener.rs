@@ -155,7 +155,7 @@ impl Opener {
         let rows = sqlx::query!(
             "select ord as \"ord!\", connection_id as \"connection_id!\", provider as \"provider!\", state as \"state!\", \
              revoked as \"revoked!\", sealed as \"sealed!\", version as \"version!\", expires_at, key_id as \"key_id!\", \
-             key_epoch as \"key_epoch!\", key_wrapped as \"key_wrapped!\" from credentials_for_acts($1, $2, $3, $4)",
+             key_epoch as \"key_epoch!\", key_wrapped as \"key_wrapped!\" from sealed_for_acts($1, $2, $3, $4)",
             &contexts,
             &from,
             &to,

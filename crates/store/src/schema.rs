@@ -17,13 +17,17 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     (5, "key life", include_str!("../migrations/0005_key_life.sql")),
     (6, "provider files", include_str!("../migrations/0006_provider_files.sql")),
     (7, "schema versions", include_str!("../migrations/0007_schema_versions.sql")),
+    (8, "operating", include_str!("../migrations/0008_operating.sql")),
 ];
 
 /// The oldest schema that this binary runs on: the first that has all that its statements name.
-pub const OLDEST: i64 = 7;
+pub const OLDEST: i64 = 8;
 
 /// The first migration that says who may run beside it, and that has a place where this is kept. No binary from before it would ask.
 const FIRST_TO_SAY: i64 = 7;
+
+/// The first schema on which nodes state the version that they know.
+pub(crate) const NODES_STATE_THEIRS: i64 = 8;
 
 /// How a migration's first line begins.
 const HEADER: &str = "-- keyholder: compatible-from ";
@@ -37,6 +41,11 @@ pub fn newest() -> i64 {
 pub(crate) fn compatible_from((version, _, text): &Migration) -> i64 {
     let said = text.lines().next().and_then(|line| line.strip_prefix(HEADER));
     said.and_then(|number| number.trim().parse().ok()).unwrap_or(*version)
+}
+
+/// The oldest schema version whose binaries may run on this binary's schema.
+pub fn lets_run_from() -> i64 {
+    MIGRATIONS.iter().map(compatible_from).max().unwrap_or(0)
 }
 
 /// The statement that keeps a migration's word in the schema. It is part of the migration, and so of its transaction.

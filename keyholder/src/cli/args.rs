@@ -85,6 +85,27 @@ pub(super) enum Command {
         after_help = "Example:\n  keyholder ledger raise-epochs --config /etc/keyholder/keyholder.toml"
     )]
     Ledger(LedgerCommand),
+    /// Print the completions of a shell, for it to read.
+    #[command(
+        after_help = "Example:\n  keyholder completions bash > /usr/share/bash-completion/completions/keyholder\n  \
+        keyholder completions zsh > /usr/share/zsh/vendor-completions/_keyholder\n  \
+        keyholder completions fish > ~/.config/fish/completions/keyholder.fish"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual: one page for each command.
+    #[command(after_help = "Example:\n  keyholder man --out /usr/local/share/man/man1\n  man keyholder-serve")]
+    Man(ManArgs),
+}
+
+/// `man`
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// The folder that the pages are written into, made where it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
 }
 
 /// The flags that are settings. Each overrides the environment, which overrides the file.

@@ -17,6 +17,7 @@ use serde::Serialize;
 use store::{
     ContextKey,
     migrate::{self, GROUPS, Installation, Login},
+    schema,
 };
 use tempfile::NamedTempFile;
 
@@ -37,6 +38,8 @@ use crate::{
 struct Migrated<'m> {
     schema_before: i64,
     schema: i64,
+    /// The oldest schema version whose binaries may go on beside this one.
+    compatible_from: i64,
     keyring: &'m Path,
     keyring_made: bool,
     logins: Vec<MadeLogin>,
@@ -78,8 +81,14 @@ pub(super) async fn run(args: &MigrateArgs, voice: Voice) -> Result<ExitCode, Fa
         None => Vec::new(),
     };
     progress.end();
-    let outcome =
-        Migrated { schema_before: before, schema: after, keyring: &config.keyring, keyring_made: made, logins };
+    let outcome = Migrated {
+        schema_before: before,
+        schema: after,
+        compatible_from: schema::lets_run_from(),
+        keyring: &config.keyring,
+        keyring_made: made,
+        logins,
+    };
     voice.say(&outcome, &in_words(&outcome));
     Ok(Exit::Done.into())
 }
@@ -214,10 +223,13 @@ fn write_addresses(
 }
 
 fn in_words(outcome: &Migrated<'_>) -> String {
-    let Migrated { schema_before: before, schema, keyring, keyring_made, logins } = outcome;
+    let Migrated { schema_before: before, schema, compatible_from, keyring, keyring_made, logins } = outcome;
     let mut words = match before {
         before if before == schema => format!("The database has schema {schema} already."),
-        before => format!("The database went from schema {before} to {schema}."),
+        0 => format!("The database has schema {schema}."),
+        before => format!(
+            "The database went from schema {before} to {schema}; binaries of schema {compatible_from} and newer run on it."
+        ),
     };
     if *keyring_made {
         let care = "Keep a copy of it with the root key, and never in the database's backups.";

@@ -1,19 +1,21 @@
 //! `serve`: from the configuration to a process that runs until it is told to stop.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{net::Ipv4Addr, process::ExitCode, sync::Arc};
 
 use domain::clock::Clock;
 use serde::Serialize;
+use server::Listen;
 use service::step::Hook;
 use store::Urls;
 
 use super::{
     args::ConfigArgs,
     failure::{Exit, Failure},
-    observe,
+    notify, observe,
     output::Voice,
     signal::{Hangups, Signals},
     sources,
+    surroundings::Surroundings,
 };
 use crate::{
     Instance, InstanceOptions,
@@ -33,6 +35,7 @@ struct Ready<'r> {
 pub(super) async fn run(args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
     let (mut options, environment, sources) = options(args)?;
     options.reread_logins = Some(Arc::new(move || logins_again(&sources)));
+    let manager = Surroundings::read().manager();
     let mut hangups = Hangups::listen()?;
     let mut signals = Signals::listen()?;
     let instance = Instance::start(options).await?;
@@ -40,13 +43,18 @@ pub(super) async fn run(args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Fai
     let ready = Ready { url, metrics_url, environment, pid: std::process::id() };
     tracing::info!(url, metrics_url, environment, "ready");
     voice.say(&ready, &format!("Keyholder serves at {url} (metrics at {metrics_url})"));
+    manager.tell(notify::READY);
     loop {
         tokio::select! {
             () = signals.next() => break,
-            () = hangups.next() => instance.reread_logins(),
+            () = hangups.next() => {
+                instance.reread_logins();
+                instance.reread_certificate();
+            }
         }
     }
-    tracing::info!("stopping: no new requests are taken");
+    tracing::info!("stopping: this node is not ready any more, and takes no new requests after drain.delay_s");
+    manager.tell(notify::STOPPING);
     let drained = signals.unless_again(instance.stop()).await;
     tracing::info!(drained, "stopped");
     Ok(if drained { Exit::Done } else { Exit::Other }.into())
@@ -56,9 +64,23 @@ pub(super) async fn run(args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Fai
 fn options(args: &ConfigArgs) -> Result<(InstanceOptions, &'static str, Sources), Failure> {
     let sources = sources(args)?;
     let (mut config, urls) = Config::for_serving(&sources)?;
-    let (_, render_metrics) = observe(config.log.clone(), &std::mem::take(&mut config.secrets), Writer::Stderr)?;
+    let (telemetry, render_metrics) =
+        observe(config.log.clone(), &std::mem::take(&mut config.secrets), Writer::Stderr)?;
     let environment = config.environment.as_str();
-    Ok((config.into_options(urls, Hook::default(), Clock::system(), render_metrics), environment, sources))
+    let exporter = config.otlp.take().map(|otlp| telemetry.export_spans(otlp, about(environment))).transpose();
+    let exporter = exporter.map_err(|error| Failure::because(Exit::Other, "traces cannot be sent", error))?.flatten();
+    let mut options = config.into_options(urls, Hook::default(), Clock::system(), render_metrics);
+    options.exporter = exporter;
+    Ok((options, environment, sources))
+}
+
+/// What a trace says of the process that it is of (OpenTelemetry's conventions of resources).
+fn about(environment: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("service.name", "keyholder".to_owned()),
+        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("deployment.environment.name", environment.to_owned()),
+    ]
 }
 
 /// The logins as the sources have them now. What is wrong with them is told in the log; those in use stay.
@@ -75,8 +97,8 @@ fn logins_again(sources: &Sources) -> Option<Urls> {
 /// server beside it.
 pub(super) async fn for_a_moment(args: &ConfigArgs) -> Result<(Instance, String), Failure> {
     let (mut options, ..) = options(args)?;
-    options.listen.set_port(0);
-    options.metrics_listen.set_port(0);
+    let anywhere_here = Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into());
+    (options.listen, options.metrics_listen, options.tls) = (anywhere_here.clone(), anywhere_here, None);
     let operator = options.operator.clone();
     Ok((Instance::start(options).await?, operator))
 }

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::notify::Manager;
 use crate::{
     cluster::UsualFolders,
     config::{ConfigFaults, SourceFile, Sources},
@@ -38,6 +39,11 @@ impl Surroundings {
     pub(super) fn folders(&self) -> UsualFolders {
         let path = |name| self.variable(name).map(Path::new);
         UsualFolders::of_user(path("HOME"), path("XDG_DATA_HOME"), path("XDG_CACHE_HOME"))
+    }
+
+    /// Where the service manager wants to hear how this process stands (`NOTIFY_SOCKET`, `sd_notify(3)`).
+    pub(super) fn manager(&self) -> Manager {
+        Manager::at(self.variable("NOTIFY_SOCKET"))
     }
 
     /// Where programs are looked for.

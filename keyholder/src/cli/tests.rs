@@ -1,13 +1,13 @@
 //! The command line's face: help, exit codes, and what is said in which form.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use clap::{CommandFactory, Parser};
 use serde_json::json;
 
 use super::{
     args::{Cli, Command},
-    doctor, provider,
+    doctor, provider, reference,
 };
 use crate::config::{Config, Sources};
 
@@ -59,6 +59,8 @@ fn every_command_has_an_example_and_the_whole_has_the_exit_codes() {
         "import fernet",
         "ledger",
         "ledger raise-epochs",
+        "completions",
+        "man",
     ];
     assert_eq!(paths, wanted);
     for (path, help) in &found {
@@ -67,6 +69,24 @@ fn every_command_has_an_example_and_the_whole_has_the_exit_codes() {
         assert!(help.contains("--json"), "{path}\n{help}");
     }
     Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_has_its_page_of_the_manual_with_its_example() {
+    let mut command = Cli::command();
+    command.build();
+    let mut found = Vec::new();
+    helps(&mut command, "", &mut found);
+    let pages: BTreeMap<_, _> = reference::pages().unwrap().into_iter().collect();
+    assert_eq!(pages.len(), found.len(), "{:?}", pages.keys());
+    for (path, _) in found {
+        let name = format!("keyholder {path}").trim().replace(' ', "-");
+        let page = pages.get(&format!("{name}.1")).unwrap_or_else(|| panic!("{name} has no page"));
+        let page = String::from_utf8(page.clone()).unwrap();
+        assert!(page.contains(&format!(".TH {} 1", name.to_uppercase())), "{name}\n{page}");
+        let promise = if path.is_empty() { "Exit codes:" } else { "Example:" };
+        assert!(page.contains(promise) && page.contains(".SH DESCRIPTION"), "{name}\n{page}");
+    }
 }
 
 #[test]

@@ -3,22 +3,25 @@
 //! A database driver takes what an address leaves out from variables of its own (`PGHOST`, `PGUSER`); an address that
 //! names host, user and database leaves it nothing to guess. Never repeats any part of an address: it holds a password.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fs::File, io::Read, path::Path, sync::Arc};
 
-use store::Address;
+use store::{Address, AddressError, Transport, trust};
 use url::Url;
 
-use super::secret::Secret;
+use super::secret::{Secret, reason};
 
 /// What an address may say after its question mark.
 const PARAMETERS: [&str; 10] =
     ["sslmode", "sslrootcert", "sslcert", "sslkey", "host", "port", "user", "password", "dbname", "application_name"];
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
+/// The longest file with authorities, in bytes: all the public ones together take half of it.
+const ROOTS_BYTES_MAX: u64 = 512 * 1024;
+
 const FORM: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE";
 
-/// Where the address leads, and the password in it.
-pub(super) fn parse(text: &str) -> Result<(Option<Secret>, Address), String> {
+/// Where the address leads, and the password in it. How it may travel is the store's rule.
+pub(super) fn parse(text: &str, transport: &Transport) -> Result<(Option<Secret>, Address), String> {
     let url = Url::parse(text).map_err(|_| format!("is not an address of the form {FORM}"))?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return Err(format!("is not an address of the form {FORM}"));
@@ -48,8 +51,24 @@ pub(super) fn parse(text: &str) -> Result<(Option<Secret>, Address), String> {
     }
     let password = url.password().map(percent_decoded);
     let password = password.or_else(|| parameters.get("password").map(ToString::to_string));
-    let login = text.parse().map_err(|_| format!("is not an address of the form {FORM}"))?;
+    let login = Address::parse(text, transport).map_err(|wrong| match wrong {
+        AddressError::Form => format!("is not an address of the form {FORM}"),
+        refused => refused.to_string(),
+    })?;
     Ok((password.map(Secret::new), login))
+}
+
+/// The authorities that may have signed the certificate of the database's server.
+pub(super) fn roots(path: &Path) -> Result<Arc<[u8]>, String> {
+    let shown = path.display();
+    let mut pem = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(ROOTS_BYTES_MAX + 1).read_to_end(&mut pem));
+    read.map_err(|error| format!("{shown} cannot be read: {}", reason(&error)))?;
+    if pem.len() as u64 > ROOTS_BYTES_MAX {
+        return Err(format!("{shown} is longer than {ROOTS_BYTES_MAX} bytes"));
+    }
+    trust::count_authorities(&pem).map_err(|wrong| format!("{shown} {wrong}"))?;
+    Ok(pem.into())
 }
 
 /// The text behind percent-escapes; what does not decode stays as it is, since it is only looked for, never used.

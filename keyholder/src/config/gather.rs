@@ -32,6 +32,8 @@ const FILE_BYTES_MAX: usize = 256 * 1024;
 enum Form {
     Text,
     Number,
+    /// `true` or `false`.
+    Switch,
     Path,
     /// A secret: as a variable, or in a file that `NAME_file` names. Never in the configuration file itself.
     Secret,
@@ -39,13 +41,19 @@ enum Form {
 
 /// Every setting by its name in the file. The variable is `KEYHOLDER_` and the name in capitals, the flag `--` and the name
 /// with hyphens.
-const SETTINGS: [(&str, Form); 28] = [
+const SETTINGS: &[(&str, Form)] = &[
     ("environment", Form::Text),
     ("installation", Form::Text),
     ("operator", Form::Text),
     ("listen", Form::Text),
     ("metrics_listen", Form::Text),
+    ("tls.certificate", Form::Path),
+    ("tls.key", Form::Path),
     ("public_url", Form::Text),
+    ("origins", Form::Text),
+    ("hosts", Form::Text),
+    ("proxies", Form::Text),
+    ("forwarded_header", Form::Text),
     ("encryption_key", Form::Secret),
     ("credential_form", Form::Text),
     ("keyring", Form::Path),
@@ -59,10 +67,19 @@ const SETTINGS: [(&str, Form); 28] = [
     ("database.owner_url", Form::Secret),
     ("database.connections", Form::Number),
     ("database.login_days", Form::Number),
+    ("database.loopback_plaintext", Form::Switch),
+    ("database.tls_roots", Form::Path),
+    ("limits.connections", Form::Number),
+    ("limits.network_connections", Form::Number),
     ("limits.network_per_minute", Form::Number),
     ("limits.principal_per_minute", Form::Number),
     ("limits.failures_per_minute", Form::Number),
     ("limits.links_per_minute", Form::Number),
+    ("drain.delay_s", Form::Number),
+    ("otlp.endpoint", Form::Text),
+    ("otlp.headers", Form::Secret),
+    ("otlp.one_in", Form::Number),
+    ("otlp.tls_roots", Form::Path),
     ("log.format", Form::Text),
     ("log.filter", Form::Text),
     // Not settings of their own: the two parts of each client, under the client's name.
@@ -161,7 +178,9 @@ pub(super) fn gather(sources: &Sources) -> Gathered {
     for (name, value) in &sources.flags {
         let origin = Origin::Flag(name.replace(['_', '.'], "-"));
         match (form(name), name.strip_suffix("_file")) {
-            (Some(Form::Text | Form::Number | Form::Path), _) => gathered.put(name, origin, Value::Text(value.clone())),
+            (Some(Form::Text | Form::Number | Form::Switch | Form::Path), _) => {
+                gathered.put(name, origin, Value::Text(value.clone()));
+            }
             (None, Some(secret)) if form(secret) == Some(Form::Secret) => {
                 gathered.put(secret, origin, Value::SecretFile(value.into()));
             }
@@ -187,7 +206,7 @@ fn from_environment(environment: &[(OsString, OsString)], gathered: &mut Gathere
     for (variable, value) in &set {
         let origin = Origin::Variable(variable.clone());
         match meaning(variable) {
-            Some((name, Form::Text | Form::Number | Form::Path, _)) => {
+            Some((name, Form::Text | Form::Number | Form::Switch | Form::Path, _)) => {
                 gathered.put(&name, origin, Value::Text(value.clone()));
             }
             Some((name, Form::Secret, true)) => gathered.put(&name, origin, Value::SecretFile(value.into())),
@@ -264,10 +283,12 @@ impl FileReader<'_> {
             match (name.as_str(), value.get_ref()) {
                 ("budgets", DeValue::Array(entries)) => self.budgets(entries.iter(), gathered),
                 ("budgets", _) => gathered.fault(place, "must be a list of tables: [[budgets]]"),
-                ("database" | "limits" | "log" | "clients", DeValue::Table(members)) => {
+                ("database" | "limits" | "drain" | "otlp" | "log" | "tls" | "clients", DeValue::Table(members)) => {
                     self.table(&name, members, gathered);
                 }
-                ("database" | "limits" | "log" | "clients", _) => gathered.fault(place, "must be a table"),
+                ("database" | "limits" | "drain" | "otlp" | "log" | "tls" | "clients", _) => {
+                    gathered.fault(place, "must be a table");
+                }
                 (_, DeValue::Table(members)) if prefix == "clients" => {
                     if is_client_name(key.get_ref()) {
                         self.table(&name, members, gathered);
@@ -298,6 +319,7 @@ impl FileReader<'_> {
                 let text = i64::from_str_radix(number.as_str(), number.radix()).map(|number| number.to_string());
                 gathered.put(name, origin, Value::Text(text.unwrap_or_else(|_| number.as_str().to_owned())));
             }
+            (Some(Form::Switch), _, DeValue::Boolean(on)) => gathered.put(name, origin, Value::Text(on.to_string())),
             (Some(Form::Secret), ..) => {
                 let what = "a secret does not belong into this file: name the file that holds it in";
                 gathered.fault(place, format!("{what} `{name}_file`"));
@@ -308,6 +330,7 @@ impl FileReader<'_> {
                 gathered.put(name, origin, Value::SecretFile(path));
             }
             (Some(Form::Number), ..) => gathered.fault(place, "must be a whole number"),
+            (Some(Form::Switch), ..) => gathered.fault(place, "must be true or false"),
             (Some(_), ..) | (None, Some(_), _) => gathered.fault(place, "must be text"),
             (None, None, _) => gathered.fault(place, "is not a setting"),
         }

@@ -4,7 +4,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
     str::FromStr,
@@ -17,7 +16,7 @@ use domain::{
 };
 use seal::{Form, RootKey};
 use service::{Client, LimitOptions};
-use store::Address;
+use store::{Address, Transport};
 use url::Url;
 
 use super::{
@@ -45,7 +44,7 @@ impl Resolver {
         self.gathered.slots.get(name)
     }
 
-    fn text(&self, name: &str) -> Option<(Origin, String)> {
+    pub(super) fn text(&self, name: &str) -> Option<(Origin, String)> {
         match self.slot(name) {
             Some(Slot { origin, value: Value::Text(text) }) => Some((origin.clone(), text.clone())),
             _ => None,
@@ -59,7 +58,7 @@ impl Resolver {
     }
 
     /// A value that parses and keeps to its rule; `None` where it is not set, or is a fault.
-    fn parsed<T: FromStr>(&mut self, name: &str, wanted: &str, rule: impl FnOnce(&T) -> bool) -> Option<T> {
+    pub(super) fn parsed<T: FromStr>(&mut self, name: &str, wanted: &str, rule: impl FnOnce(&T) -> bool) -> Option<T> {
         let (origin, text) = self.text(name)?;
         let value = text.parse().ok().filter(rule);
         if value.is_none() {
@@ -95,23 +94,6 @@ impl Resolver {
         self.parsed("operator", wanted, rule).or(usual.map(str::to_owned)).unwrap_or_default()
     }
 
-    pub(super) fn listen(&mut self, name: &str, usual: SocketAddr) -> SocketAddr {
-        let address = self.parsed(name, "an address with a port, such as 127.0.0.1:8080", |_: &SocketAddr| true);
-        if let (Some(address), Some((origin, _))) = (address, self.text(name))
-            && !address.ip().is_loopback()
-        {
-            let why = "this version serves plain HTTP, and that to this machine alone; put what ends TLS before it";
-            self.gathered.fault(origin, format!("{address} is not a loopback address: {why}"));
-        }
-        address.unwrap_or(usual)
-    }
-
-    pub(super) fn listens_differ(&mut self, listen: SocketAddr, metrics: SocketAddr) {
-        if listen == metrics && listen.port() != 0 {
-            self.gathered.fault("metrics_listen", format!("{metrics} is what `listen` is, too"));
-        }
-    }
-
     pub(super) fn public_url(&mut self, environment: Option<Environment>) -> Option<Url> {
         if self.slot("public_url").is_none() && environment.is_some_and(|it| it != Environment::Local) {
             self.missing("public_url", ": it is the https address at which browsers reach Keyholder");
@@ -130,7 +112,7 @@ impl Resolver {
     }
 
     /// The secret of a slot, read from its file where it has one.
-    fn secret(&mut self, name: &str, kind: Kind) -> Option<(Origin, Secret)> {
+    pub(super) fn secret(&mut self, name: &str, kind: Kind) -> Option<(Origin, Secret)> {
         let (origin, read) = match self.slot(name)? {
             Slot { origin, value: Value::Secret(secret) } => {
                 let fits = secret.expose().len() <= secret::BYTES_MAX;
@@ -197,10 +179,20 @@ impl Resolver {
         form.unwrap_or_default()
     }
 
+    /// How the logins may travel to the database. Where the authorities cannot be read, that is told, and the public ones are left.
+    pub(super) fn transport(&mut self) -> Transport {
+        let loopback_plaintext = self.parsed("database.loopback_plaintext", "true or false", |_: &bool| true);
+        let roots = self.text("database.tls_roots").and_then(|(origin, path)| {
+            let read = database::roots(Path::new(&path));
+            read.map_err(|wrong| self.gathered.fault(origin, wrong)).ok()
+        });
+        Transport { loopback_plaintext: loopback_plaintext.unwrap_or(false), roots }
+    }
+
     /// The address of one login, checked. `None` where it is not set, or is a fault.
-    pub(super) fn database(&mut self, name: &str) -> Option<(Secret, Address)> {
+    pub(super) fn database(&mut self, name: &str, transport: &Transport) -> Option<(Secret, Address)> {
         let (origin, text) = self.secret(name, Kind::Setting)?;
-        match database::parse(text.expose()) {
+        match database::parse(text.expose(), transport) {
             Ok((password, login)) => {
                 self.secrets.extend(password);
                 Some((text, login))

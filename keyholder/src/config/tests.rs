@@ -105,7 +105,7 @@ fn each_layer_lies_over_the_one_before() {
         .config();
     assert_eq!(config.installation, "file", "over the base");
     assert_eq!(config.operator, "environment", "over the file");
-    assert_eq!(config.listen.port(), 3, "over the environment");
+    assert_eq!(config.listen.to_string(), "127.0.0.1:3", "over the environment");
     assert_eq!(config.log.format, Format::Json);
 }
 
@@ -171,8 +171,11 @@ fn each_fault_by_its_name() {
         ("KEYHOLDER_INSTALLATION", "My-Shop", "KEYHOLDER_INSTALLATION: \"My-Shop\" is not a name of 1 to 24"),
         ("KEYHOLDER_OPERATOR", " ", "KEYHOLDER_OPERATOR: \" \" is not a name of 1 to 200"),
         ("KEYHOLDER_LISTEN", "8080", "KEYHOLDER_LISTEN: \"8080\" is not an address with a port"),
-        ("KEYHOLDER_LISTEN", "0.0.0.0:8080", "KEYHOLDER_LISTEN: 0.0.0.0:8080 is not a loopback address: this version"),
-        ("KEYHOLDER_METRICS_LISTEN", "10.0.0.1:9464", "KEYHOLDER_METRICS_LISTEN: 10.0.0.1:9464 is not a loopback"),
+        ("KEYHOLDER_LISTEN", "0.0.0.0:8080", "KEYHOLDER_LISTEN: 0.0.0.0:8080 can be reached from other machines"),
+        ("KEYHOLDER_METRICS_LISTEN", "10.0.0.1:9464", "KEYHOLDER_METRICS_LISTEN: 10.0.0.1:9464 can be reached"),
+        ("KEYHOLDER_LISTEN", "unix:api.sock", "KEYHOLDER_LISTEN: \"unix:api.sock\" is not an address with a port"),
+        ("KEYHOLDER_TLS_KEY", "/none/tls.key", "KEYHOLDER_TLS_KEY: is set, and `tls.certificate` is not"),
+        ("KEYHOLDER_LIMITS_CONNECTIONS", "0", "KEYHOLDER_LIMITS_CONNECTIONS: \"0\" is not a number from 1 to 60000"),
         ("KEYHOLDER_METRICS_LISTEN", "127.0.0.1:8080", "metrics_listen: 127.0.0.1:8080 is what `listen` is"),
         (
             "KEYHOLDER_PUBLIC_URL",
@@ -437,4 +440,113 @@ fn local_commands_overlook_a_servers_settings_and_refuse_unknown_ones() {
 #[test]
 fn a_secret_prints_as_a_mark() {
     assert_eq!(format!("{:?}", super::Secret::new("swordfish".to_owned())), "[secret]");
+}
+
+#[test]
+fn the_edges_lists_are_told_entry_by_entry() {
+    let lists = [
+        ("KEYHOLDER_ORIGINS", "https://app.acme.dev, http://localhost:3000"),
+        ("KEYHOLDER_HOSTS", "keys.internal,10.0.0.7"),
+        ("KEYHOLDER_PROXIES", "127.0.0.1, 10.0.3.0/28, unix"),
+        ("KEYHOLDER_FORWARDED_HEADER", "forwarded"),
+    ];
+    let edge = least_and(&lists).config().edge;
+    assert_eq!((edge.origins.len(), edge.hosts.len(), edge.proxies.len()), (2, 2, 3));
+    assert_eq!(edge.forwarded_header, server::ForwardedHeader::Forwarded);
+    let none = least_and(&[]).config().edge;
+    assert!(none.origins.is_empty() && none.hosts.is_empty() && none.proxies.is_empty());
+
+    let wrong = "origins = \"*, null, https://a.dev/, http://a.dev, https://b.dev, https://b.dev\"\nhosts = \"a:80\"\n\
+                 proxies = \"loopback, 0.0.0.0/0\"\nforwarded_header = \"x-real-ip\"";
+    let told = lines(&least_and(&[]).file(wrong).faults());
+    let begins = |start: &str| told.iter().filter(|line| line.starts_with(start)).count();
+    assert_eq!(begins("keyholder.toml:1: origins: "), 5, "{told:?}");
+    assert_eq!(begins("keyholder.toml:2: hosts: \"a:80\" is not the name"), 1, "{told:?}");
+    assert_eq!(begins("keyholder.toml:3: proxies: "), 2, "{told:?}");
+    assert_eq!(
+        begins("keyholder.toml:4: forwarded_header: \"x-real-ip\" is not x-forwarded-for or forwarded"),
+        1,
+        "{told:?}"
+    );
+}
+
+#[test]
+fn an_origin_in_the_clear_is_for_developers() {
+    let more = [
+        ("KEYHOLDER_ENVIRONMENT", "production"),
+        ("KEYHOLDER_OPERATOR", "Acme"),
+        ("KEYHOLDER_PUBLIC_URL", "https://keys.acme.dev"),
+        ("KEYHOLDER_ORIGINS", "https://app.acme.dev,http://localhost:3000"),
+    ];
+    let told = lines(&least_and(&more).faults());
+    assert_eq!(told, ["KEYHOLDER_ORIGINS: an http origin is for the environment local"]);
+}
+
+/// Settings, and what is told of each.
+type Row<'r> = (&'r [(&'r str, &'r str)], &'r [&'r str]);
+
+#[test]
+fn a_login_that_would_travel_in_the_clear_is_refused_by_the_setting_that_says_so() {
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (empty, words) = (write("empty.pem", ""), write("words.pem", "not a certificate"));
+    let missing = folder.path().join("missing.pem").to_str().unwrap().to_owned();
+    let loopback = "postgres://kh_app_1:x@127.0.0.1/keyholder?sslmode=disable";
+    let table: [Row<'_>; 9] = [
+        (
+            &[("KEYHOLDER_DATABASE_APP_URL", loopback)],
+            &["KEYHOLDER_DATABASE_APP_URL: sslmode=disable sends the password in the clear"],
+        ),
+        (&[("KEYHOLDER_DATABASE_APP_URL", loopback), ("KEYHOLDER_DATABASE_LOOPBACK_PLAINTEXT", "true")], &[]),
+        (
+            &[
+                ("KEYHOLDER_DATABASE_APP_URL", "postgres://a:b@db.internal/d?sslmode=disable"),
+                ("KEYHOLDER_DATABASE_LOOPBACK_PLAINTEXT", "true"),
+            ],
+            &["KEYHOLDER_DATABASE_APP_URL: sslmode=disable is for nothing but 127.0.0.1"],
+        ),
+        (
+            &[("KEYHOLDER_DATABASE_LOADER_URL", "postgres://a:b@db.internal/d?sslmode=require")],
+            &["KEYHOLDER_DATABASE_LOADER_URL: sslmode=require does not check the server's certificate"],
+        ),
+        (
+            &[
+                ("KEYHOLDER_DATABASE_LEDGER_URL", "postgres://a:b@c/d?sslmode=prefer"),
+                ("KEYHOLDER_DATABASE_LOOKUP_URL", "postgres://a:b@c/d?sslmode=allow"),
+            ],
+            &["KEYHOLDER_DATABASE_LEDGER_URL: sslmode=prefer", "KEYHOLDER_DATABASE_LOOKUP_URL: sslmode=allow"],
+        ),
+        (
+            &[("KEYHOLDER_DATABASE_LOOPBACK_PLAINTEXT", "yes")],
+            &["KEYHOLDER_DATABASE_LOOPBACK_PLAINTEXT: \"yes\" is not true or false"],
+        ),
+        (&[("KEYHOLDER_DATABASE_TLS_ROOTS", &missing)], &["missing.pem cannot be read: it does not exist"]),
+        (&[("KEYHOLDER_DATABASE_TLS_ROOTS", &empty)], &["empty.pem holds no certificate"]),
+        (&[("KEYHOLDER_DATABASE_TLS_ROOTS", &words)], &["words.pem holds no certificate"]),
+    ];
+    for (settings, wanted) in table {
+        let told =
+            Config::for_serving(&least_and(settings).sources()).err().map(|faults| lines(&faults)).unwrap_or_default();
+        assert_eq!(told.len(), wanted.len(), "{settings:?}: {told:?}");
+        for (line, word) in told.iter().zip(wanted) {
+            assert!(line.contains(word) && !line.contains("a:b") && !line.contains(":x@"), "{line}");
+        }
+    }
+    // The owner's way, and logins that are read again, go by the same rule.
+    let owner = [("KEYHOLDER_DATABASE_OWNER_URL", "postgres://a:b@db.internal/d?sslmode=require")];
+    let cleared = ["APP", "LEDGER", "LOOKUP", "LOADER"].map(|group| format!("KEYHOLDER_DATABASE_{group}_URL"));
+    let cleared = cleared.iter().map(|name| (name.as_str(), ""));
+    let faults = Config::for_migration(&least_and(&owner.into_iter().chain(cleared).collect::<Vec<_>>()).sources());
+    assert!(faults.err().unwrap().to_string().contains("KEYHOLDER_DATABASE_OWNER_URL: sslmode=require"));
+    let again = [("KEYHOLDER_DATABASE_APP_URL", "postgres://a:b@db.internal/d?sslmode=require")];
+    assert!(Config::logins_again(&least_and(&again).sources()).is_err());
+    let file = "[database]\nloopback_plaintext = \"true\"\n";
+    let told = lines(&least_and(&[]).file(file).faults());
+    assert_eq!(told, ["keyholder.toml:2: database.loopback_plaintext: must be true or false"]);
+    let file = "[database]\nloopback_plaintext = true\n";
+    least_and(&[("KEYHOLDER_DATABASE_APP_URL", loopback)]).file(file).config();
 }

@@ -1,4 +1,4 @@
-//! The layer that turns events into lines.
+//! The layer that turns events into lines, and hands spans on to whoever collects traces.
 //!
 //! Owns what a span's fields become: they are cleaned once, when they are recorded, and every line within the span shows
 //! them. Holds no lock while it formats: a `Display` that logs must not wait for itself.
@@ -17,6 +17,7 @@ use super::{
     Format,
     line::{Collector, Fields, Washing, render},
     outlet::Outlets,
+    span::Spans,
 };
 
 pub(super) struct LogLayer {
@@ -24,17 +25,18 @@ pub(super) struct LogLayer {
     format: Format,
     clock: Clock,
     outlets: Arc<Outlets>,
+    spans: Spans,
 }
 
 impl LogLayer {
-    pub(super) fn new(cleaner: Cleaner, format: Format, clock: Clock, outlets: Arc<Outlets>) -> Self {
-        Self { washing: Washing::Clean(cleaner), format, clock, outlets }
+    pub(super) fn new(cleaner: Cleaner, format: Format, clock: Clock, outlets: Arc<Outlets>, spans: Spans) -> Self {
+        Self { washing: Washing::Clean(cleaner), format, clock, outlets, spans }
     }
 
     /// The same layer without its cleaner, to see what the cleaner keeps out.
     #[cfg(test)]
     pub(super) fn unwashed(format: Format, clock: Clock, outlets: Arc<Outlets>) -> Self {
-        Self { washing: Washing::Off, format, clock, outlets }
+        Self { washing: Washing::Off, format, clock, outlets, spans: Spans::default() }
     }
 }
 
@@ -47,16 +49,18 @@ where
         attributes.record(&mut Collector { washing: &self.washing, fields: &mut fields });
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(fields);
+            self.spans.begins(&span);
         }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let mut more = Fields::default();
         values.record(&mut Collector { washing: &self.washing, fields: &mut more });
-        if let Some(span) = context.span(id)
-            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
-        {
-            fields.extend(&more);
+        if let Some(span) = context.span(id) {
+            if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
+                fields.extend(&more);
+            }
+            self.spans.records(&span, &more);
         }
     }
 
@@ -70,7 +74,14 @@ where
             }
         }
         let metadata = event.metadata();
+        self.spans.hears(context.event_span(event), metadata, &fields);
         let line = render(self.format, self.clock.now(), *metadata.level(), metadata.target(), fields, &around);
         self.outlets.write(&line);
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(&id) {
+            self.spans.ends(&span);
+        }
     }
 }

@@ -61,6 +61,14 @@ impl Fields {
         more.0.iter().for_each(|(name, value)| self.set(name, value.clone()));
     }
 
+    pub(super) fn get(&self, name: &str) -> Option<&Shown> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, Shown)> + '_ {
+        self.0.iter().cloned()
+    }
+
     fn take(&mut self, name: &str) -> Option<Shown> {
         let index = self.0.iter().position(|(known, _)| *known == name)?;
         Some(self.0.remove(index).1)

@@ -14,6 +14,7 @@ use super::{
     line::{LINE_LIMIT, VALUE_LIMIT},
     log_panic, metrics,
     outlet::Outlets,
+    span::Spans,
 };
 
 const BODY: &str = "q7Wm2Zk4Xn8Rt3Vb6Jh9Lp5Sd1Fg0CyA";
@@ -127,7 +128,16 @@ fn washed(format: Format) -> (Dispatch, Capture) {
     let (outlets, capture) = outlets();
     let redactor = Arc::new(Redactor::with_values([KNOWN]).expect("the patterns compile"));
     let cleaner = Cleaner::new(redactor, Masker::new(Addresses::MaskPublic).expect("the pattern compiles"));
-    (Dispatch::new(tracing_subscriber::registry().with(LogLayer::new(cleaner, format, clock(), outlets))), capture)
+    (
+        Dispatch::new(tracing_subscriber::registry().with(LogLayer::new(
+            cleaner,
+            format,
+            clock(),
+            outlets,
+            Spans::default(),
+        ))),
+        capture,
+    )
 }
 
 fn only_line(capture: &Capture) -> String {

@@ -378,7 +378,8 @@ async fn an_act_that_is_held_up_past_its_time_is_not_sent_and_may_be_tried_again
 
 #[tokio::test]
 async fn whatever_the_platform_answers_is_passed_on_and_kept() {
-    let app = TestApp::start().await;
+    let clock = Clock::set(Clock::system().now());
+    let app = TestApp::start_with(|options| options.clock = clock.clone()).await;
     let platform = app.sandbox.platform().clone();
     let entrusted = app.entrust(&ALL, json!([])).await;
     let status = |code| Quirk::Status { code, retry_after_s: (code == 429).then_some(7) };
@@ -411,6 +412,8 @@ async fn whatever_the_platform_answers_is_passed_on_and_kept() {
         let again = entrusted.act("post.create", &input, Some(&key)).await;
         assert_eq!((again.header("idempotency-replayed"), again.json()), ("true", said));
         assert_eq!(platform.calls(Call::CreatePost), round, "{status}");
+        // For as long as the platform has asked for, it is left alone.
+        clock.advance(std::time::Duration::from_secs(62));
     }
     assert_eq!(platform.calls(Call::ReadProfile), reads, "a redirect is not followed");
     app.stop().await;

@@ -13,11 +13,12 @@ use keyholder::{
 use sandbox::{Call, Quirk, Route, Scope};
 use serde_json::{Value, json};
 use service::step::{Hook, Step};
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 use crate::{
+    acts::Door,
     harness::{ACCOUNT, Entrusted, TestApp, catalogue_with, eventually, ok, problem, text},
-    refresh::renew_consent,
+    refresh::{lease, renew_consent},
 };
 
 fn path(entrusted: &Entrusted) -> String {
@@ -435,6 +436,33 @@ async fn a_refresh_on_its_way_does_not_bring_a_disconnected_account_back() {
     assert_eq!(said(&certificate), (true, "dead"));
     assert!(platform.tokens(ACCOUNT).iter().all(|token| !token.live), "the late token lives");
     assert_gone(&app, &entrusted, &certificate).await;
+    app.stop().await;
+}
+
+/// The lease's row comes first and the credentials after it, for everybody who changes them: whoever seals them anew meanwhile is waited for
+/// before any of them is touched, so that neither waits for the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disconnection_waits_for_a_reseal_before_it_holds_what_that_needs() {
+    let (door, hook) = Door::new(Step::DisconnectDelete, || ());
+    let app = TestApp::start_with(|options| options.hook = hook).await;
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    lease(&app, &entrusted, 1, "-1 second").await;
+    door.set_shut(true);
+    let path = path(&entrusted);
+    let reseal = async {
+        door.reached().await;
+        let mut owner = app.owner().await;
+        let mut reseal = owner.begin().await.unwrap();
+        sqlx::query("select from keyholder.refreshes for update").execute(&mut *reseal).await.unwrap();
+        door.set_shut(false);
+        door.let_go();
+        app.lock_is_waited_for(1).await;
+        let fields = "select from keyholder.credentials for update nowait";
+        assert_eq!(sqlx::query(fields).execute(&mut *reseal).await.unwrap().rows_affected(), 2);
+        reseal.commit().await.unwrap();
+    };
+    let (certificate, ()) = tokio::join!(app.admin.delete(&path), reseal);
+    assert_gone(&app, &entrusted, &ok(certificate.unwrap(), 200)).await;
     app.stop().await;
 }
 

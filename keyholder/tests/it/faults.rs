@@ -94,6 +94,9 @@ impl Cell {
             (Work::Connect, Fault::KillNode, _) => &[End::NothingLeft],
             (Work::Connect, Fault::KillDatabase, _) => &[End::NothingLeft, End::Connected],
             (Work::Connect, Fault::StopNode, _) => &[End::Connected],
+            (Work::Reconnect, Fault::KillNode, _) => &[End::Unchanged],
+            (Work::Reconnect, Fault::KillDatabase, _) => &[End::Unchanged, End::Renewed],
+            (Work::Reconnect, Fault::StopNode, _) => &[End::Renewed],
             (Work::Disconnect, ..) => &[End::Certified],
         }
     }

@@ -327,13 +327,20 @@ async fn an_import_takes_nothing_from_an_owner_that_he_decided_here() {
     let Ok(Imported::New(id)) = scene.try_line(&narrow).await else { panic!("not imported") };
     let mut owner = scene.app.owner().await;
     sqlx::raw_sql(
-        "set session_replication_role = replica; update keyholder.connections set state = 'reconnect_required'",
+        "set session_replication_role = replica; update keyholder.connections set state = 'reconnect_required', \
+         reconnect_reason = 'refused', reconnect_since = clock_timestamp()",
     )
     .execute(&mut owner)
     .await
     .unwrap();
     let wide = scene.line(ACCOUNT, &["post.create", "post.delete"]);
     assert_eq!(scene.try_line(&wide).await.unwrap(), Imported::Renewed(id));
+    let why: (String, Option<String>, Option<time::OffsetDateTime>) =
+        sqlx::query_as("select state, reconnect_reason, reconnect_since from keyholder.connections")
+            .fetch_one(&mut owner)
+            .await
+            .unwrap();
+    assert_eq!(why, ("active".to_owned(), None, None), "nothing is left of what it waited for");
     let ceiling: Vec<String> =
         sqlx::query_scalar("select subject from keyholder.tuples where relation = 'ceiling' and object = $1")
             .bind(format!("connection:{id}"))

@@ -165,7 +165,7 @@ async fn a_port_that_is_taken_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let secret = Zeroizing::new("unused".to_owned());
     let mut options = Place { database: &database, port: 0 }.options(home().keys(), None, &secret).unwrap();
-    options.listen = taken.local_addr().unwrap();
+    options.listen = taken.local_addr().unwrap().into();
     let Err(error) = Instance::start(options).await else { panic!("started on a port that is taken") };
     assert!(error.to_string().contains(&taken.local_addr().unwrap().to_string()), "{error}");
     assert_eq!(error.exit_code(), 6);

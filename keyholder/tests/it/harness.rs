@@ -12,7 +12,7 @@ use std::{
 use domain::{clock::Clock, id::Id};
 use http::Method;
 use keyholder::{
-    Instance, InstanceOptions,
+    Instance, InstanceOptions, StartError,
     caller::{Caller, Reply, Witness},
     cluster::{Binaries, ClusterOptions, Download, UsualFolders},
     home::{Home, INSTALLATION, Keys},
@@ -141,7 +141,7 @@ impl TestApp {
             .unwrap();
         options.connections = 8;
         change(&mut options);
-        let instance = Instance::start(options).await.unwrap();
+        let instance = Box::pin(Instance::start(options)).await.unwrap();
         local::register(&sandbox, &instance, &secret).unwrap();
         let first = local::create_workspace(instance.app(), "Acme <b>Incorporated</b>").await.unwrap();
         let witness = Witness::default();
@@ -159,11 +159,19 @@ impl TestApp {
 
     /// Another server, whose options the test has changed first.
     pub(crate) async fn second_node_with(&self, change: impl FnOnce(&mut InstanceOptions)) -> Instance {
+        self.try_node_with(change).await.unwrap()
+    }
+
+    /// The same, where it may not start.
+    pub(crate) async fn try_node_with(
+        &self,
+        change: impl FnOnce(&mut InstanceOptions),
+    ) -> Result<Instance, StartError> {
         let place = Place { database: &self.database, port: 0 };
         let mut options = place.options(&self.ground.keys, Some(local::route(&self.sandbox)), &self.secret).unwrap();
         options.connections = 8;
         change(&mut options);
-        Instance::start(options).await.unwrap()
+        Instance::start(options).await
     }
 
     /// A connection to this test's database as its owner, for whom no policy holds.
@@ -247,6 +255,31 @@ impl TestApp {
         };
         let first = writer().await;
         eventually("the lease is asked for by another", async || writer().await != first).await;
+    }
+
+    /// Waits until so many sessions of this test's database wait for a lock.
+    pub(crate) async fn lock_is_waited_for(&self, by: i64) {
+        let owner = Mutex::new(self.owner().await);
+        eventually(&format!("{by} wait for a lock"), async || {
+            let waiting =
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&mut *owner.lock().await).await.unwrap();
+            waiting >= by
+        })
+        .await;
+    }
+
+    /// Has the next statements that insert into a table lose a race, so many of them, with this SQLSTATE.
+    pub(crate) async fn lose_races(&self, table: &str, sqlstate: &str, times: u32) {
+        let lose = format!(
+            "drop function if exists keyholder.lose cascade; drop sequence if exists keyholder.lost; \
+             create sequence keyholder.lost; \
+             create function keyholder.lose() returns trigger language plpgsql security definer as $$ begin \
+               if nextval('keyholder.lost') <= {times} then raise exception 'lost' using errcode = '{sqlstate}'; end if; \
+               return null; end $$; \
+             create trigger lose before insert on keyholder.{table} for each statement execute function keyholder.lose()"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(lose)).execute(&mut self.owner().await).await.unwrap();
     }
 
     /// Stops the server, and sees that it leaves no work behind.

@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+mod origins;
+mod proxies;
+mod table;
 mod wire;
 
 /// Headers without which nothing leaves the application.
@@ -111,7 +114,7 @@ async fn a_bad_body_is_a_problem_at_every_row_that_takes_one() {
         ("a text", &["text/plain"], b"{}".to_vec(), 415, "unsupported-media-type"),
         ("a form", &["application/x-www-form-urlencoded"], b"a=1".to_vec(), 415, "unsupported-media-type"),
         ("another charset", &["application/json; charset=utf-16"], b"{}".to_vec(), 415, "unsupported-media-type"),
-        ("two content types", &[JSON, "text/plain"], b"{}".to_vec(), 415, "unsupported-media-type"),
+        ("two content types", &[JSON, "text/plain"], b"{}".to_vec(), 400, "malformed-request"),
     ];
     let mut walked = 0;
     // At the proxy, where a body may be.
@@ -144,7 +147,10 @@ async fn a_body_where_none_is_taken_or_in_a_coding_is_refused() {
         walked += 1;
         let takes = !matches!(route.sample.body, SampleBody::Nothing) || route.method == Verb::Any;
         let reply = if takes {
-            send(&app.admin, route, &values, &[("content-encoding", "gzip"), ("content-type", JSON)]).await
+            // The sample of a row that takes a body says its type; the proxy's has none.
+            let more = [("content-encoding", "gzip"), ("content-type", JSON)];
+            let more = if route.method == Verb::Any { &more[..] } else { &more[..1] };
+            send(&app.admin, route, &values, more).await
         } else {
             with_body(&app.admin, route, &values, &[JSON], b"{}".to_vec()).await
         };

@@ -9,6 +9,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, types::Uuid};
 
 use crate::harness::{TestApp, home};
 
+/// The functions that read sealed credentials for acts: the one that binaries from before call, and the present one.
+const OPENS: [&str; 2] = ["credentials_for_acts", "sealed_for_acts"];
+
 /// The context of a workspace for a backend, signed as the application signs it.
 pub(crate) fn context(kind: &str, subject: Uuid, backend: i32, life_ms: i128) -> String {
     let root = RootKey::from_text(home().keys().root_key()).unwrap();
@@ -145,6 +148,49 @@ async fn every_tenant_table_is_closed_to_everybody_else() {
         }
     }
     assert_eq!(closed, ["idempotency"]);
+    finish(app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_is_read_for_an_act_under_its_own_workspaces_context_alone() {
+    let app = TestApp::start().await;
+    let (mine, other) = two_workspaces(&app).await;
+    let mandate: Uuid = sqlx::query_scalar("select id from keyholder.mandates where workspace_id = $1")
+        .bind(mine)
+        .fetch_one(&mut app.owner().await)
+        .await
+        .unwrap();
+    let mut sql = app.login("app").await;
+    let pid = backend(&mut sql).await;
+    let own = context("workspace", mine, pid, 20_000);
+    let foreign = context("workspace", other, pid, 20_000);
+    let moved = own.replace(&mine.to_string(), &other.to_string());
+    let tries = [
+        ("its own", vec![own.clone()], vec![1]),
+        ("another's", vec![foreign.clone()], vec![]),
+        ("another's, then its own", vec![foreign.clone(), own.clone()], vec![2]),
+        ("its own, then another's", vec![own.clone(), foreign], vec![1]),
+        ("its own, then none", vec![own.clone(), String::new()], vec![1]),
+        ("another backend's", vec![context("workspace", mine, pid + 1, 20_000)], vec![]),
+        ("one that is over", vec![context("workspace", mine, pid, -1_000)], vec![]),
+        ("an account's", vec![context("account", mine, pid, 20_000)], vec![]),
+        ("one for another with its own signature", vec![moved], vec![]),
+        ("none", vec![String::new()], vec![]),
+    ];
+    for function in OPENS {
+        for (whose, contexts, expected) in &tries {
+            let places: Vec<i32> = (1..).take(contexts.len()).collect();
+            let read = format!("select ord from keyholder.{function}($1, $2, $2, $3)");
+            let found: Vec<i32> = sqlx::query_scalar(AssertSqlSafe(read))
+                .bind(contexts)
+                .bind(&places)
+                .bind(vec![mandate; contexts.len()])
+                .fetch_all(&mut sql)
+                .await
+                .unwrap();
+            assert_eq!(&found, expected, "{function} under {whose}");
+        }
+    }
     finish(app).await;
 }
 
@@ -305,7 +351,7 @@ async fn each_login_can_do_its_own_work_and_no_other() {
         if prefix.is_empty() {
             let reads = ["context_subject", "current_account", "current_installation", "current_workspace", "enter"];
             let (opens, others): (Vec<_>, Vec<_>) =
-                functions.iter().map(String::as_str).partition(|name| *name == "credentials_for_acts");
+                functions.iter().map(String::as_str).partition(|name| OPENS.contains(name));
             // What looks across workspaces, or ends one, and asks for a signed context of its own first.
             let keys = [
                 "begin_shredding",
@@ -320,7 +366,11 @@ async fn each_login_can_do_its_own_work_and_no_other() {
             let (across, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|name| keys.contains(name));
             assert_eq!(across.len(), if group == "app" { keys.len() } else { 0 }, "{group}: {across:?}");
             assert_eq!(others, reads);
-            assert_eq!(opens.len(), usize::from(group == "app"), "the application alone opens credentials");
+            assert_eq!(
+                opens.len(),
+                if group == "app" { OPENS.len() } else { 0 },
+                "the application alone opens credentials"
+            );
         }
     }
     app.stop().await;

@@ -3,6 +3,7 @@
 //! Each test has a keyring of its own: an epoch that is made or destroyed here is nobody else's.
 
 mod shred;
+mod stale_keyring;
 
 use std::{
     path::{Path, PathBuf},

@@ -1,12 +1,9 @@
 //! The ledger under faults: heads that are held, acts that the database refuses, outcomes that cannot be written, stops, promotions,
 //! jobs that hang or fail, and a storm of everything at once.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use futures_util::{
@@ -21,9 +18,11 @@ use sandbox::{Call, Quirk, Route, Scope};
 use serde_json::{Value, json};
 use service::step::{Hook, Step};
 use sqlx::{Connection, PgConnection};
+use time::OffsetDateTime;
+use tokio::sync::Mutex;
 
 use crate::{
-    acts::{ALL, arrived},
+    acts::{ALL, arrived, used},
     harness::{ACCOUNT, Entrusted, RETURN, TestApp, catalogue_with, eventually, ok, problem, text},
 };
 
@@ -42,6 +41,20 @@ async fn states(sql: &mut PgConnection) -> Vec<(String, i64)> {
         .fetch_all(sql)
         .await
         .unwrap()
+}
+
+/// Waits until a call waits for a lock that was begun so long after now. With a call's own patience for it: whoever waits at this moment
+/// has been told to come again by then.
+async fn a_later_call_waits(sql: &mut PgConnection, after: &str) {
+    let now: OffsetDateTime = sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut *sql).await.unwrap();
+    let sql = Mutex::new(sql);
+    eventually("a later call waits", async || {
+        let waits = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' \
+             and query_start > $1 + $2::text::interval)";
+        let mut sql = sql.lock().await;
+        sqlx::query_scalar(waits).bind(now).bind(after).fetch_one(&mut **sql).await.unwrap()
+    })
+    .await;
 }
 
 /// Another workspace of the same server, with an entrusted connection in it.
@@ -70,14 +83,21 @@ async fn a_workspace_whose_head_is_held_keeps_no_other_waiting_and_is_admitted_w
             .execute(&mut *lock)
             .await
             .unwrap();
-        let waiting = join_all((0..20).map(|number| post(&held, name("held", number))));
+        let answered = AtomicUsize::new(0);
+        let waiting = join_all((0..20).map(|number| {
+            let (name, answered, held) = (name("held", number), &answered, &held);
+            async move {
+                let reply = post(held, name).await;
+                answered.fetch_add(1, Ordering::SeqCst);
+                reply
+            }
+        }));
         let meanwhile = async {
             for number in 0..20 {
                 ok(post(&free, name("free", number)).await, 200);
             }
             if past_patience {
-                // Until those who wait have been told, five seconds later: nothing but the free one has anything to do.
-                tokio::time::sleep(domain::act::SEND_WITHIN + Duration::from_millis(800)).await;
+                eventually("those who wait are told", async || answered.load(Ordering::SeqCst) == 20).await;
             }
             lock.rollback().await.unwrap();
         };
@@ -129,8 +149,8 @@ async fn one_act_that_the_database_refuses_does_not_refuse_its_neighbours() {
     let all = join_all((0..64).map(|number| post(if number == 31 { &bad } else { &good }, number)));
     let release = async {
         eventually("all of them wait", async || asked.load(Ordering::SeqCst) >= 65).await;
-        // They have been asked for, and are skipped; a moment later all of them wait for the lock.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // They are skipped first; the call that waits for the lock after one has given up has all of them.
+        a_later_call_waits(&mut app.owner().await, "250 milliseconds").await;
         lock.rollback().await.unwrap();
     };
     let (replies, ()) = join(all, release).await;
@@ -142,6 +162,24 @@ async fn one_act_that_the_database_refuses_does_not_refuse_its_neighbours() {
         }
     }
     assert_eq!(app.sandbox.platform().posts_written_by(ACCOUNT), 64);
+    app.stop().await;
+}
+
+/// The server undoes a batch for the sake of another, which is over by then: that is worth one more turn, and no more than one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_act_whose_admission_lost_a_race_is_asked_for_once_more() {
+    let app = TestApp::start().await;
+    let entrusted = app.entrust(&ALL, json!([{ "unit": "posts", "per": "month", "cap": 1000 }])).await;
+    for (sqlstate, times) in [("40001", 1), ("40P01", 1), ("40P01", 2)] {
+        app.lose_races("acts", sqlstate, times).await;
+        let reply = post(&entrusted, format!("{sqlstate}-{times}")).await;
+        if times == 1 {
+            assert_eq!(ok(reply, 200)["durable"], true, "{sqlstate}");
+        } else {
+            assert_eq!(problem(&reply), (503, "unavailable".to_owned()));
+        }
+    }
+    assert_eq!((app.sandbox.platform().posts_written_by(ACCOUNT), used(&app, "mandate").await), (2, 2));
     app.stop().await;
 }
 
@@ -225,7 +263,7 @@ async fn a_stop_leaves_nothing_unsettled_that_was_admitted() {
                 }
                 platform.clear();
                 if locked {
-                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    a_later_call_waits(&mut watcher, "2 seconds").await;
                     assert_eq!(stopped.load(Ordering::SeqCst), 0, "outcomes wait to be written");
                 }
                 lock.rollback().await.unwrap();

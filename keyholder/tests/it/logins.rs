@@ -51,11 +51,15 @@ impl Ground {
 
     /// The addresses of the logins that were made last.
     fn urls(&self) -> Urls {
+        self.urls_into(|_| self.name)
+    }
+
+    /// The same, each into a database of its group's own.
+    fn urls_into(&self, database: impl Fn(&str) -> &'static str) -> Urls {
         let logins = self.logins.lock().unwrap();
-        let owner = home().owner_url(self.name);
         let url = |group: &str| {
             let login = logins.iter().rfind(|login| login.group == group).unwrap();
-            let mut url = owner.to_string();
+            let mut url = home().owner_url(database(group)).to_string();
             let user = format!("{}:{}", login.name, *login.password);
             let (scheme, rest) = url.split_once("://").unwrap();
             url = match rest.split_once('@') {
@@ -191,6 +195,16 @@ async fn a_login_that_the_gate_would_refuse_is_not_adopted() {
     let faults = store.log_in_anew(&ground.urls(), &foreign).await.unwrap();
     assert!(faults.contains(&"the database was made under another root key".to_owned()), "{faults:?}");
     assert!(ground.only(1).await, "those in use stay");
+    // One that gets in, and into another database than the others: acts would be counted where nobody looks.
+    sqlx::raw_sql("alter role refusing_app_2 nocreaterole").execute(&mut sql).await.unwrap();
+    home().create_database("refusing_elsewhere", None).await.unwrap();
+    for astray in ["ledger", "loader"] {
+        let urls = ground.urls_into(|group| if group == astray { "refusing_elsewhere" } else { ground.name });
+        let faults = store.log_in_anew(&urls, &expected).await.unwrap();
+        assert_eq!(faults, [format!("the {astray} login leads to another database than the logins before it")]);
+        assert!(ground.only(1).await, "those in use stay");
+    }
+    sqlx::raw_sql("alter role refusing_app_2 createrole").execute(&mut sql).await.unwrap();
     let faults = store.log_in_anew(&ground.urls(), &expected).await.unwrap();
     assert_eq!(faults, ["the app login `refusing_app_2` has CREATEROLE"]);
     assert!(ground.only(1).await, "those in use stay");

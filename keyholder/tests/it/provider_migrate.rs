@@ -14,7 +14,7 @@ use service::{
 };
 
 use crate::{
-    harness::{Entrusted, RETURN, TestApp, catalogue_with, eventually, problem},
+    harness::{Entrusted, RETURN, TestApp, catalogue_with, eventually, in_the_end, problem},
     serve::{Operator, said},
 };
 
@@ -145,6 +145,41 @@ async fn every_endpoint_counts_an_interrupted_migration_goes_on_and_what_does_no
     app.stop().await;
 }
 
+/// Where the approvals cannot be read, one may have been written that this process has not heard of: after ten seconds nothing goes out,
+/// and what cannot be revoked then is not deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_cannot_read_the_approvals_sends_nothing_and_deletes_nothing() {
+    let app = TestApp::start().await;
+    let platform = app.sandbox.platform().clone();
+    let kept = app.entrust(&["profile.read"], json!([])).await;
+    let gone = app.entrust(&["profile.read"], json!([])).await;
+    let reads = async || kept.act("profile.read", &json!({}), None).await;
+    let mut owner = app.owner().await;
+    sqlx::query("revoke select on keyholder.provider_files from keyholder_app").execute(&mut owner).await.unwrap();
+    in_the_end("nothing goes out", async || reads().await.status != 200).await;
+    let calls = platform.requests().len();
+    assert_eq!(problem(&reads().await), (503, "unavailable".to_owned()));
+    let path = format!("/v1/connections/{}", gone.connection);
+    assert_eq!(problem(&app.admin.delete(&path).await.unwrap()), (503, "unavailable".to_owned()));
+    assert_eq!(platform.requests().len(), calls, "nothing is sent");
+    let credentials: i64 =
+        sqlx::query_scalar("select count(*) from keyholder.credentials").fetch_one(&mut owner).await.unwrap();
+    assert_eq!(credentials, 4, "the credential waits");
+
+    sqlx::query("grant select on keyholder.provider_files to keyholder_app").execute(&mut owner).await.unwrap();
+    eventually("acts pass again", async || reads().await.status == 200).await;
+    sqlx::query("update keyholder.jobs set run_at = clock_timestamp()").execute(&mut owner).await.unwrap();
+    let path = format!("{path}/certificate");
+    eventually("the disconnection ends", async || app.admin.get(&path).await.unwrap().status == 200).await;
+    let certificate = app.admin.get(&path).await.unwrap().json();
+    assert_eq!(
+        (&certificate["revoked_at_provider"], &certificate["old_token"]),
+        (&json!(true), &json!("dead")),
+        "{certificate}"
+    );
+    app.stop().await;
+}
+
 fn acme(host: &str) -> String {
     format!(
         r#"
@@ -271,4 +306,27 @@ async fn the_operator_sees_what_changes_and_types_the_name() {
 #[track_caller]
 fn ok_or_say(output: &Output) {
     assert!(output.status.success(), "{}", said(output));
+}
+
+/// What waited for a stopped provider goes on with it, however long its job would have rested.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disconnection_that_waited_goes_on_with_its_provider() {
+    let app = TestApp::start().await;
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    let other = node_with(&app, "api.x.com/2/oauth2/revoke", "x.com/2/oauth2/revoke").await;
+    migrate(&other).await.unwrap();
+    other.stop().await;
+    let path = format!("/v1/connections/{}", entrusted.connection);
+    eventually("the node with the former file stops", async || {
+        entrusted.act("profile.read", &json!({}), None).await.status == 503
+    })
+    .await;
+    assert_eq!(problem(&app.admin.delete(&path).await.unwrap()), (503, "provider-not-migrated".to_owned()));
+    let rests = "update keyholder.jobs set run_at = clock_timestamp() + interval '1 hour' where kind = 'disconnect'";
+    assert_eq!(sqlx::query(rests).execute(&mut app.owner().await).await.unwrap().rows_affected(), 1);
+    migrate(&app.instance).await.unwrap();
+    let certificate = format!("{path}/certificate");
+    in_the_end("it is taken apart", async || app.admin.get(&certificate).await.unwrap().status == 200).await;
+    assert!(app.sandbox.platform().tokens(crate::harness::ACCOUNT).iter().all(|token| !token.live));
+    app.stop().await;
 }

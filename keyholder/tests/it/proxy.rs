@@ -1,6 +1,7 @@
 //! The proxy: a client that was written for the platform's own API, and what of its requests reaches the platform.
 
 use bytes::Bytes;
+use domain::clock::Clock;
 use http::Method;
 use keyholder::caller::Reply;
 use sandbox::{Call, EchoForm, EchoPlace, Quirk, Recorded, Route, Scope};
@@ -92,7 +93,8 @@ async fn a_retry_is_recognised_by_either_door() {
 
 #[tokio::test]
 async fn what_the_platform_answers_is_passed_on() {
-    let app = TestApp::start().await;
+    let clock = Clock::set(Clock::system().now());
+    let app = TestApp::start_with(|options| options.clock = clock.clone()).await;
     let platform = app.sandbox.platform().clone();
     let entrusted = app.entrust(&ALL, json!([])).await;
     let location = "https://api.x.com/2/users/me".to_owned();
@@ -117,6 +119,7 @@ async fn what_the_platform_answers_is_passed_on() {
             (again.status, again.header("idempotency-replayed"), seen(&app)),
             (reply.status, "true", before + 1)
         );
+        clock.advance(std::time::Duration::from_secs(8));
     }
     platform.switch(Quirk::LoseAnswer, Scope::once(Route::Only(Call::CreatePost))).unwrap();
     let body = json!({ "text": "lost" });

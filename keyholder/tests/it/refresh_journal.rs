@@ -1,6 +1,8 @@
 //! The journal of a refresh: an answer that was received whole is not lost, whatever ends in that moment, and one that nobody wants is
 //! given back.
 
+mod consent;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -242,6 +244,40 @@ async fn an_answer_survives_a_database_and_a_disk_that_are_away_when_it_comes() 
     eventually("acts pass again", async || entrusted.act("profile.read", &json!({}), None).await.status == 200).await;
     assert_eq!(version(&mut app.owner().await).await, 2);
     assert_eq!((app.sandbox.platform().refreshes(), app.sandbox.platform().replays_punished()), (1, 0));
+    app.stop().await;
+}
+
+/// What is in memory only has one more chance when its process stops.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_only_memory_holds_is_stored_when_its_process_stops() {
+    let block = |state: &Path, entrusted: &Entrusted| {
+        fs::create_dir(state.join("spill/0").join(format!("{}.1.new", entrusted.connection))).unwrap();
+    };
+    let (app, _, state) = answered_without_a_database(block).await;
+    close(&app, false).await;
+    let mut owner = app.owner().await;
+    let TestApp { instance, sandbox, .. } = app;
+    instance.stop().await;
+    assert!(files(state.path()).iter().all(|path| path.is_dir()), "the answer is on no disk");
+    assert_eq!((version(&mut owner).await, sandbox.platform().refreshes()), (2, 1));
+    sandbox.shutdown().await;
+}
+
+/// The server undoes a transaction for the sake of another, which is over by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_whose_transaction_lost_a_race_is_stored_at_once() {
+    let app = TestApp::start().await;
+    let entrusted = expired(&app).await;
+    for (times, sqlstate) in [(1_i64, "40001"), (2, "40P01")] {
+        app.age("-1 second").await;
+        app.lose_races("credentials", sqlstate, 1).await;
+        // A node that has not looked at the credential yet.
+        let node = app.second_node().await;
+        assert_eq!(read(&agent_at(&node, &entrusted), &entrusted).await, 200, "{sqlstate}");
+        let platform = app.sandbox.platform();
+        assert_eq!((version(&mut app.owner().await).await, platform.refreshes()), (times + 1, times.unsigned_abs()));
+        node.stop().await;
+    }
     app.stop().await;
 }
 

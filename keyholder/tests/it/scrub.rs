@@ -5,6 +5,7 @@ use http::Method;
 use keyholder::caller::Reply;
 use sandbox::{EchoForm, EchoPlace, Quirk, Route, Scope};
 use serde_json::{Value, json};
+use service::HealthOptions;
 
 use crate::{
     acts::{ALL, parent, reply_to},
@@ -37,7 +38,8 @@ fn status(place: EchoPlace) -> u16 {
 
 #[tokio::test]
 async fn a_reply_shows_no_credential_wherever_and_however_it_is_echoed() {
-    let app = TestApp::start().await;
+    // Dozens of error pages in a row are the matter here.
+    let app = TestApp::start_with(|options| options.health = HealthOptions::never_opening()).await;
     let parent = parent(&app);
     let entrusted = app.entrust(&ALL, json!([])).await;
     let (platform, seeker) = (app.sandbox.platform(), seeker(&app));

@@ -30,7 +30,9 @@ impl Operator {
             "create role {name}_dba login createrole password 'dba'; alter database {name} owner to {name}_dba"
         );
         sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut sql).await.unwrap();
-        let operator = Self { folder: TempDir::new().unwrap(), name: name.to_owned() };
+        let private = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o700);
+        let folder = tempfile::Builder::new().permissions(private).tempdir().unwrap();
+        let operator = Self { folder, name: name.to_owned() };
         let url = home().owner_url(name);
         let (_, place) = url.split_once('@').unwrap();
         operator.write("owner.url", &format!("postgres://{name}_dba:dba@{place}"));
@@ -187,7 +189,7 @@ async fn each_thing_that_is_wrong_has_its_message_and_its_exit_code() {
         ("KEYHOLDER_ENCRYPTION_KEY_FILE", short.as_str(), 0, "32"),
         ("KEYHOLDER_ENCRYPTION_KEY_FILE", missing.as_str(), 0, "missing.key"),
         ("KEYHOLDER_NO_SUCH_SETTING", "1", 3, "KEYHOLDER_NO_SUCH_SETTING"),
-        ("KEYHOLDER_LISTEN", "192.0.2.1:80", 3, "loopback"),
+        ("KEYHOLDER_LISTEN", "192.0.2.1:80", 3, "not answered in the clear"),
         ("KEYHOLDER_DATABASE_OWNER_URL_FILE", app.as_str(), 3, "OWNER"),
     ];
     for (name, value, code, word) in cases {
@@ -202,7 +204,7 @@ async fn each_thing_that_is_wrong_has_its_message_and_its_exit_code() {
 }
 
 /// A command that is to end by itself; one that does not is a failure, not a hang.
-fn output_within(command: &mut Command) -> Output {
+pub(crate) fn output_within(command: &mut Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = Pid::from_child(&child);
     let (sender, receiver) = std::sync::mpsc::channel();

@@ -280,6 +280,11 @@ const CASES: &str = r#"
 + timeout_ms = 0
 ! 23:1: limits.timeout_ms: must be from 100 to 60000
 
+- timeout_ms = 1000
++ timeout_ms = 1000
++ reset_header = "X-Reset: 1"
+! 24:1: limits.reset_header: must be a header's name: 1 to 64 of a-z, 0-9 and -
+
 - request_bytes = 1000
 + request_bytes = 99999999999
 ! 21:1: limits.request_bytes: must be from 64 to 1048576

@@ -87,7 +87,8 @@ fn whole(table: &Table, faults: &mut Faults<'_>) -> Option<Provider> {
     let hosts = root.required("hosts", faults).and_then(|entry| hosts(&entry, template != Some(false), faults));
     let limits = root.required("limits", faults).and_then(|entry| limits(&entry, faults));
     let auth_entry = root.required("auth", faults);
-    let mut declared = Declared { hosts, scopes: None, request_bytes: limits.map_or(0, |limits| limits.request_bytes) };
+    let mut declared =
+        Declared { hosts, scopes: None, request_bytes: limits.as_ref().map_or(0, |limits| limits.request_bytes) };
     let auth = auth_entry.and_then(|entry| auth(&entry, &mut declared, faults));
     let account_entry = root.required("account", faults);
     let actions_entry = root.required("actions", faults);
@@ -170,12 +171,28 @@ fn limits(entry: &Entry<'_>, faults: &mut Faults<'_>) -> Option<RequestLimits> {
     let request = section.required("request_bytes", faults).and_then(|e| e.count(faults, 64..=1_048_576));
     let response = section.required("response_bytes", faults).and_then(|e| e.count(faults, 64..=8_388_608));
     let timeout = section.required("timeout_ms", faults).and_then(|e| e.integer(faults, 100..=60_000));
+    let reset = section.optional("reset_header").map(|e| header_name(&e, faults));
     section.finish(faults);
     Some(RequestLimits {
         request_bytes: request?,
         response_bytes: response?,
         timeout_ms: u64::try_from(timeout?).ok()?,
+        reset_header: match reset {
+            Some(name) => Some(name?),
+            None => None,
+        },
     })
+}
+
+/// A header's name (RFC 9110 §5.1), in lower case and of the characters that such names are made of in practice.
+fn header_name(entry: &Entry<'_>, faults: &mut Faults<'_>) -> Option<String> {
+    let name = entry.text(faults)?;
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) {
+        entry.fault(faults, "must be a header's name: 1 to 64 of a-z, 0-9 and -");
+        return None;
+    }
+    Some(name.to_owned())
 }
 
 fn auth(entry: &Entry<'_>, declared: &mut Declared, faults: &mut Faults<'_>) -> Option<Auth> {

@@ -5,6 +5,8 @@
 //! units of several lengths, a step reaches forward to the place where its unit ends, in a ring of [`REACH`] places.
 //! The time is linear in the text, whatever the text and the needle are.
 
+use std::sync::OnceLock;
+
 use zeroize::Zeroizing;
 
 use super::{
@@ -23,48 +25,76 @@ pub(super) enum Fold {
     Base64,
 }
 
+/// What may stand without counting between two characters of a base64 text.
+const SKIPPED: &[u8] = b"\r\n \t";
+
+/// How many characters are compared before an automaton is begun. Any number would do; few texts have this many by chance.
+const AHEAD: usize = 8;
+const _: () = assert!(AHEAD <= REACH, "a stream reads a place when so much of the text behind it is there");
+
 /// One form of a secret, ready to be searched for.
 pub(super) struct Needle {
     pattern: Zeroizing<Vec<u8>>,
     fold: Fold,
-    /// Words per set of states. There is one state more than the pattern has bytes.
+    /// Made when something first looks like the pattern's beginning, which in most answers nothing does.
+    rows: OnceLock<Rows>,
+}
+
+/// Which places of a pattern each byte of a text may stand for.
+struct Rows {
+    /// For every byte of text, where its row begins in `bits`; the row's bit `j` says that it is the pattern's byte `j`.
+    at: Zeroizing<Vec<usize>>,
+    bits: Zeroizing<Vec<u64>>,
     words: usize,
-    /// For every byte of text, where its row begins in `rows`; the row's bit `j` says that it is the pattern's byte `j`.
-    row_at: Zeroizing<Vec<usize>>,
-    rows: Zeroizing<Vec<u64>>,
+}
+
+impl Rows {
+    fn new(pattern: &[u8], fold: Fold, words: usize) -> Self {
+        // The first row is that of the bytes which are nowhere in the pattern, so that this costs no more than the pattern is long.
+        let mut row_at = Zeroizing::new(vec![0; 256]);
+        let mut next = words;
+        for byte in pattern.iter().flat_map(|own| counting_as(*own, fold)) {
+            if let Some(at) = row_at.get_mut(usize::from(byte)).filter(|at| **at == 0) {
+                *at = next;
+                next += words;
+            }
+        }
+        let mut bits = Zeroizing::new(vec![0; next]);
+        for (place, own) in pattern.iter().enumerate() {
+            for byte in counting_as(*own, fold) {
+                let at = row_at.get(usize::from(byte)).map(|at| at + place / 64);
+                if let Some(word) = at.and_then(|at| bits.get_mut(at)) {
+                    *word |= 1_u64 << (place % 64);
+                }
+            }
+        }
+        Self { at: row_at, bits, words }
+    }
+
+    fn of(&self, byte: u8) -> &[u64] {
+        let at = self.at.get(usize::from(byte)).copied().unwrap_or(0);
+        self.bits.get(at..at + self.words).unwrap_or_default()
+    }
 }
 
 impl Needle {
     /// `None` for an empty pattern, which is everywhere.
     pub(super) fn new(pattern: Zeroizing<Vec<u8>>, fold: Fold) -> Option<Self> {
-        if pattern.is_empty() {
-            return None;
-        }
-        let words = pattern.len() / 64 + 1;
-        // The first row is that of the bytes which are nowhere in the pattern.
-        let distinct = (0..=u8::MAX).filter(|byte| pattern.iter().any(|own| counts_as(*byte, *own, fold))).count();
-        let mut rows = Zeroizing::new(vec![0; words * (distinct + 1)]);
-        let mut row_at = Zeroizing::new(vec![0; 256]);
-        let mut next = words;
-        for (byte, at) in (0..=u8::MAX).zip(row_at.iter_mut()) {
-            if !pattern.iter().any(|own| counts_as(byte, *own, fold)) {
-                continue;
-            }
-            let row = rows.get_mut(next..next + words)?;
-            for (place, own) in pattern.iter().enumerate() {
-                if let Some(word) = row.get_mut(place / 64).filter(|_| counts_as(byte, *own, fold)) {
-                    *word |= 1 << (place % 64);
-                }
-            }
-            *at = next;
-            next += words;
-        }
-        Some(Self { pattern, fold, words, row_at, rows })
+        (!pattern.is_empty()).then(|| Self { pattern, fold, rows: OnceLock::new() })
     }
 
     /// The length of the pattern, in bytes.
     pub(super) fn len(&self) -> usize {
         self.pattern.len()
+    }
+
+    /// Words per set of states. There is one state more than the pattern has bytes.
+    fn words(&self) -> usize {
+        self.len() / 64 + 1
+    }
+
+    fn rows(&self) -> &Rows {
+        self.rows.get_or_init(|| Rows::new(&self.pattern, self.fold, self.words()))
     }
 
     /// Whether the same is searched for.
@@ -74,17 +104,39 @@ impl Needle {
 
     /// Whether an occurrence may begin with this character.
     pub(super) fn may_begin_with(&self, byte: u8) -> bool {
-        self.pattern.first().is_some_and(|first| counts_as(byte, *first, self.fold))
+        self.pattern.first().is_some_and(|first| counting_as(*first, self.fold).any(|text| text == byte))
     }
 
-    fn row(&self, byte: u8) -> &[u64] {
-        let at = self.row_at.get(usize::from(byte)).copied().unwrap_or(0);
-        self.rows.get(at..at + self.words).unwrap_or_default()
+    /// The bytes as which an occurrence's first character may be written, and those that may follow it when it is written as it is.
+    pub(super) fn beginnings(&self) -> (impl Iterator<Item = u8>, impl Iterator<Item = u8>) {
+        let fold = self.fold;
+        let own = move |place| self.pattern.get(place).into_iter().flat_map(move |own| counting_as(*own, fold));
+        let anything = (self.len() == 1).then_some(0..=u8::MAX).into_iter().flatten();
+        let skipped = SKIPPED.iter().copied().filter(move |_| fold == Fold::Base64);
+        (own(0), own(1).chain(anything).chain(skipped))
+    }
+
+    /// Whether an occurrence may begin where the text does, with a character that is written as it is.
+    ///
+    /// The pattern must follow, written as it is, up to something that can be read in more than one way or is passed over. A text shorter
+    /// than [`AHEAD`] is taken to be at its end.
+    pub(super) fn may_begin(&self, text: &[u8]) -> bool {
+        for (place, own) in self.pattern.iter().take(AHEAD).enumerate() {
+            work::count(1);
+            let Some(byte) = text.get(place).copied() else { return false };
+            if unit::is_introducer(byte) || place > 0 && self.fold == Fold::Base64 && SKIPPED.contains(&byte) {
+                return true;
+            }
+            if !counting_as(*own, self.fold).any(|text| text == byte) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Whether the unit may stand between two characters of the pattern without counting.
     fn skips(&self, unit: &Unit) -> bool {
-        self.fold == Fold::Base64 && matches!(unit.meaning(), b"\r" | b"\n" | b" " | b"\t")
+        self.fold == Fold::Base64 && matches!(unit.meaning(), [byte] if SKIPPED.contains(byte))
     }
 
     /// Where the occurrence that ends at `end` begins: of all readings from `floor` on, the one that begins first.
@@ -92,10 +144,11 @@ impl Needle {
     /// The automaton of [`Run`], run backwards over the same units: bit `j` set at a place means that the needle's first `j`
     /// characters are still to be found before it. Each place is read once, so that this too is linear.
     pub(super) fn begin_of(&self, text: &[u8], floor: usize, end: usize) -> Option<usize> {
-        let mut ring = Zeroizing::new(vec![0_u64; self.words * (REACH + 1)]);
-        let mut here = Zeroizing::new(vec![0_u64; self.words]);
-        let mut there = Zeroizing::new(vec![0_u64; self.words]);
-        let slot = |place: usize| place % (REACH + 1) * self.words;
+        let words = self.words();
+        let mut ring = Zeroizing::new(vec![0_u64; words * (REACH + 1)]);
+        let mut here = Zeroizing::new(vec![0_u64; words]);
+        let mut there = Zeroizing::new(vec![0_u64; words]);
+        let slot = |place: usize| place % (REACH + 1) * words;
         if let Some(word) = ring.get_mut(slot(end) + self.len() / 64) {
             *word = 1 << (self.len() % 64);
         }
@@ -107,9 +160,9 @@ impl Needle {
             here.fill(0);
             let rest = text.get(from..).unwrap_or_default();
             let mut read = |unit: Unit| {
-                work::count(self.words);
+                work::count(words);
                 let to = slot(from + unit.len);
-                let set = ring.get(to..to + self.words).filter(|_| from + unit.len <= end).unwrap_or_default();
+                let set = ring.get(to..to + words).filter(|_| from + unit.len <= end).unwrap_or_default();
                 if set.iter().any(|word| *word != 0) {
                     there.copy_from_slice(set);
                     self.retreat(&unit, &mut there, &mut here);
@@ -127,7 +180,7 @@ impl Needle {
             if here.iter().any(|word| *word != 0) {
                 lowest = from;
             }
-            ring.get_mut(slot(from)..slot(from) + self.words).unwrap_or_default().copy_from_slice(&here);
+            ring.get_mut(slot(from)..slot(from) + words).unwrap_or_default().copy_from_slice(&here);
         }
         begin
     }
@@ -141,9 +194,10 @@ impl Needle {
                 *here |= *there & !whole;
             }
         }
+        let rows = self.rows();
         for byte in unit.meaning().iter().rev() {
             let mut carry = 0;
-            for (word, row) in there.iter_mut().zip(self.row(*byte)).rev() {
+            for (word, row) in there.iter_mut().zip(rows.of(*byte)).rev() {
                 let lowest = *word & 1;
                 *word = (*word >> 1 | carry) & row;
                 carry = lowest << 63;
@@ -155,17 +209,23 @@ impl Needle {
     }
 }
 
-fn counts_as(byte: u8, own: u8, fold: Fold) -> bool {
-    match fold {
-        Fold::Exact => byte == own || (own == b' ' && byte == b'+'),
-        Fold::Hex => byte.eq_ignore_ascii_case(&own),
-        Fold::Base64 => byte == own || matches!((own, byte), (b'+', b'-') | (b'/', b'_')),
-    }
+/// The characters of a text that count as one of the pattern's.
+fn counting_as(own: u8, fold: Fold) -> impl Iterator<Item = u8> {
+    let other = match (fold, own) {
+        (Fold::Exact, b' ') => Some(b'+'),
+        (Fold::Hex, _) if own.is_ascii_lowercase() => Some(own.to_ascii_uppercase()),
+        (Fold::Hex, _) if own.is_ascii_uppercase() => Some(own.to_ascii_lowercase()),
+        (Fold::Base64, b'+') => Some(b'-'),
+        (Fold::Base64, b'/') => Some(b'_'),
+        _ => None,
+    };
+    std::iter::once(own).chain(other)
 }
 
 /// The states of one needle's automaton while it runs over a text.
+#[derive(Default)]
 pub(super) struct Run {
-    /// A set of states for each of the next `REACH` places and this one.
+    /// A set of states for each of the next `REACH` places and this one. Empty, like the rest, until an occurrence may begin.
     ring: Zeroizing<Vec<u64>>,
     /// How many words of each set may have a bit.
     used: Vec<usize>,
@@ -178,15 +238,23 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new(needle: &Needle) -> Self {
-        let set = || Zeroizing::new(vec![0; needle.words]);
-        Self {
-            ring: Zeroizing::new(vec![0; needle.words * (REACH + 1)]),
-            used: vec![0; REACH + 1],
-            from: set(),
-            to: set(),
-            busy_to: 0,
-            busy_since: 0,
+    /// Begins anew, at the first place of another text.
+    pub(super) fn reset(&mut self) {
+        if self.busy_to > 0 {
+            self.ring.fill(0);
+            self.used.fill(0);
+            self.busy_to = 0;
+        }
+        self.busy_since = 0;
+    }
+
+    fn make_room(&mut self, needle: &Needle) {
+        if self.ring.is_empty() {
+            let words = needle.words();
+            self.ring = Zeroizing::new(vec![0; words * (REACH + 1)]);
+            self.used = vec![0; REACH + 1];
+            self.from = Zeroizing::new(vec![0; words]);
+            self.to = Zeroizing::new(vec![0; words]);
         }
     }
 
@@ -196,9 +264,9 @@ impl Run {
         if self.busy_to >= place { self.busy_since } else { place }
     }
 
-    /// Whether some occurrence may be under way at this place.
-    pub(super) fn is_busy(&self, place: usize) -> bool {
-        self.busy_to >= place
+    /// The last place at which some occurrence may be under way.
+    pub(super) fn busy_to(&self) -> usize {
+        self.busy_to
     }
 
     /// Reads the units at a place. Returns where an occurrence ends, if one does; the automaton then begins anew.
@@ -206,13 +274,16 @@ impl Run {
     /// Places are read in order; one may be left out only where nothing is under way and no unit may begin an occurrence.
     pub(super) fn step(&mut self, needle: &Needle, place: usize, units: &[Unit]) -> Option<usize> {
         let slot = place % (REACH + 1);
-        let busy = self.is_busy(place);
+        let busy = self.busy_to >= place;
         let used = self.used.get_mut(slot).map_or(0, std::mem::take);
-        let begins = units.iter().any(|unit| unit.meaning().first().is_some_and(|first| needle.may_begin_with(*first)));
-        if used == 0 && !begins {
+        let begins =
+            || units.iter().any(|unit| unit.meaning().first().is_some_and(|first| needle.may_begin_with(*first)));
+        if used == 0 && !begins() {
             return None;
         }
-        let set = slot * needle.words..slot * needle.words + used;
+        self.make_room(needle);
+        let words = needle.words();
+        let set = slot * words..slot * words + used;
         for (from, here) in self.from.iter_mut().zip(self.ring.get_mut(set).unwrap_or_default()) {
             *from = std::mem::take(here);
         }
@@ -242,6 +313,7 @@ impl Run {
     /// Computes in `to` the states after a unit; gives back how many words of it may have a bit.
     fn advance(&mut self, needle: &Needle, used: usize, unit: &Unit) -> usize {
         let skips = needle.skips(unit);
+        let (rows, words) = (needle.rows(), needle.words());
         let mut length = used;
         self.to.fill(0);
         for (to, from) in self.to.iter_mut().zip(self.from.iter()).take(used) {
@@ -253,8 +325,8 @@ impl Run {
         }
         for byte in unit.meaning() {
             let mut carry = 0;
-            length = (length + 1).min(needle.words);
-            for (to, row) in self.to.iter_mut().zip(needle.row(*byte)).take(length) {
+            length = (length + 1).min(words);
+            for (to, row) in self.to.iter_mut().zip(rows.of(*byte)).take(length) {
                 let matched = *to & row;
                 *to = matched << 1 | carry;
                 carry = matched >> 63;
@@ -271,7 +343,7 @@ impl Run {
 
     fn arrive(&mut self, needle: &Needle, end: usize, length: usize) {
         let slot = end % (REACH + 1);
-        let set = slot * needle.words..slot * needle.words + length;
+        let set = slot * needle.words()..slot * needle.words() + length;
         for (there, to) in self.ring.get_mut(set).unwrap_or_default().iter_mut().zip(self.to.iter()) {
             *there |= to;
         }

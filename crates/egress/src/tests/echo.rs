@@ -73,6 +73,7 @@ async fn send(peer: &Peer) -> Result<crate::RawAnswer, SendError> {
         timeout: Duration::from_secs(20),
         max_response_bytes: 1000,
         send_by: None,
+        account: None,
         also_secret: Vec::new(),
     };
     egress.send(call, Auth::Bearer(Plain::new(TOKEN.as_bytes().to_vec())), &hosts).await

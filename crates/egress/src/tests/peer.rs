@@ -30,10 +30,14 @@ use crate::SandboxRoute;
 pub(super) enum Script {
     /// Answers every request with these bytes.
     Answer(Vec<u8>),
+    /// Answers every request with these bytes, after a while.
+    AnswerSlowly(Vec<u8>),
     /// Answers one request with these bytes, then closes.
     AnswerOnce(Vec<u8>),
     /// Reads a request, and never answers.
     Silence,
+    /// Proves its name, and reads nothing.
+    NeverReads,
     /// Reads a request, and closes.
     Close,
     /// Closes before TLS.
@@ -113,10 +117,18 @@ impl Peer {
                         _ => {}
                     }
                     let Ok(mut stream) = acceptor.accept(socket).await else { return };
+                    if matches!(script, Script::NeverReads) {
+                        go.notified().await;
+                    }
                     while let Some(request) = read_request(&mut stream).await {
                         requests.lock().unwrap().push(request);
                         match &script {
                             Script::Answer(answer) | Script::AnswerWhenTold(answer) => {
+                                drop(stream.write_all(answer).await);
+                                drop(stream.flush().await);
+                            }
+                            Script::AnswerSlowly(answer) => {
+                                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                                 drop(stream.write_all(answer).await);
                                 drop(stream.flush().await);
                             }

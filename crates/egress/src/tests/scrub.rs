@@ -1,6 +1,7 @@
 //! The scrub finds a secret however it is written and wherever the text is cut, and touches nothing else.
 
 use base64::{Engine, engine::general_purpose};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use proptest::prelude::*;
 
@@ -13,7 +14,7 @@ fn scrubber() -> Scrubber {
 }
 
 fn scrub(text: &[u8]) -> (Vec<u8>, usize) {
-    let clean = scrubber().clean(StatusCode::OK, &HeaderMap::new(), text);
+    let clean = scrubber().clean(StatusCode::OK, &HeaderMap::new(), &Bytes::copy_from_slice(text));
     (clean.body().to_vec(), clean.hits())
 }
 
@@ -92,6 +93,7 @@ fn base64_is_found_at_each_alignment_in_both_alphabets() {
                     encoded.clone(),
                     encoded.replace('+', "%2B").replace('/', "%2f").replace('=', "%3D"),
                     encoded.replace('/', "\\/"),
+                    encoded.chars().flat_map(|letter| [letter, ' ']).collect(),
                     encoded
                         .as_bytes()
                         .chunks(7)
@@ -131,6 +133,9 @@ fn what_is_no_secret_is_left_alone() {
 #[test]
 fn secrets_may_repeat_overlap_and_be_anything() {
     for (secret, text, expected) in [
+        ("a", "xa a", "x[redacted] [redacted]"),
+        ("+", "+ %2b", "[redacted] [redacted]"),
+        ("ab", "aab", "a[redacted]"),
         ("abab", "abababab", "[redacted][redacted]"),
         ("abab", "ababab", "[redacted]ab"),
         ("aab", "aaab", "a[redacted]"),
@@ -163,8 +168,40 @@ fn json_stays_json() {
         serde_json::from_slice::<serde_json::Value>(&clean).unwrap();
     }
     let number = Scrubber::new([b"1234567890".as_slice()]);
-    let clean = number.clean(StatusCode::OK, &HeaderMap::new(), br#"{"id":1234567890}"#);
+    let clean = number.clean(StatusCode::OK, &HeaderMap::new(), &Bytes::from_static(br#"{"id":1234567890}"#));
     assert_eq!((&clean.body()[..], clean.hits()), (&b"\"[redacted]\""[..], 1));
+}
+
+#[test]
+fn headers_and_body_are_searched_apart_from_each_other() {
+    let (first, second) = SECRET.split_at(SECRET.len() / 2);
+    // The second half stands where it would have to, were the first one in the text before this one.
+    let ahead = ".".repeat(first.len() - 3);
+    let body = Bytes::from(format!("%5a{ahead}{second}{first}"));
+    let mut headers = HeaderMap::new();
+    headers.insert("etag", HeaderValue::from_str(first).unwrap());
+    headers.append("retry-after", HeaderValue::from_str(second).unwrap());
+    let clean = scrubber().clean(StatusCode::OK, &headers, &body);
+    assert_eq!((clean.headers(), clean.body(), clean.hits()), (&headers, &body, 0));
+    assert_eq!(clean.body().as_ptr(), body.as_ptr(), "what is clean is not copied");
+
+    headers.append("etag", HeaderValue::from_str(SECRET).unwrap());
+    let body = Bytes::from(format!("{second}{SECRET}{first}"));
+    let clean = scrubber().clean(StatusCode::OK, &headers, &body);
+    assert_eq!((&clean.body()[..], clean.hits()), (format!("{second}[redacted]{first}").as_bytes(), 2));
+}
+
+#[test]
+fn each_of_many_secrets_is_found() {
+    let secrets: Vec<String> = (0..40).map(|number| format!("{number:02}-{SECRET}-{}", 99 - number)).collect();
+    let scrubber = Scrubber::new(secrets.iter().map(String::as_bytes));
+    for (number, secret) in secrets.iter().enumerate() {
+        let form: String = secret.bytes().map(|byte| write(byte, number % FORMS)).collect();
+        for echo in [secret, &form, &hex::encode(secret), &general_purpose::STANDARD_NO_PAD.encode(secret)] {
+            let (clean, hits) = scrub_in_pieces(&scrubber, &[format!("{{\"a\":\"{echo}\"}}").as_bytes()]);
+            assert!(hits == 1 && clean.len() <= 24, "{echo}: {}", String::from_utf8_lossy(&clean));
+        }
+    }
 }
 
 #[test]
@@ -185,14 +222,14 @@ fn only_listed_headers_pass_and_none_with_a_secret() {
     for name in ["set-cookie", "location", "server", "x-echo", "www-authenticate"] {
         headers.insert(name, HeaderValue::from_static("something"));
     }
-    let clean = scrubber().clean(StatusCode::OK, &headers, b"");
+    let clean = scrubber().clean(StatusCode::OK, &headers, &Bytes::new());
     assert_eq!((clean.headers(), clean.hits()), (&passed, 0));
     for form in 0..FORMS {
         let echo: String = SECRET.bytes().map(|byte| write(byte, form)).collect();
         let mut headers = passed.clone();
         headers.insert("etag", HeaderValue::from_str(&format!("\"{echo}\"")).unwrap());
         headers.insert("x-echo", HeaderValue::from_str(&echo).unwrap());
-        let clean = scrubber().clean(StatusCode::OK, &headers, b"");
+        let clean = scrubber().clean(StatusCode::OK, &headers, &Bytes::new());
         assert_eq!((clean.headers().get("etag"), clean.headers().len(), clean.hits()), (None, passed.len() - 1, 2));
     }
 }
@@ -230,7 +267,7 @@ proptest! {
         let quote = |text: &str| serde_json::to_string(text).unwrap().trim_matches('"').to_owned();
         let mixed = format!("\"{}{encoded}{}\"", quote(&before.replace('"', "")), quote(&after.replace('"', "")));
         for text in [plain, mixed] {
-            let clean = Scrubber::new([secret.as_bytes()]).clean(StatusCode::OK, &HeaderMap::new(), text.as_bytes());
+            let clean = Scrubber::new([secret.as_bytes()]).clean(StatusCode::OK, &HeaderMap::new(), &Bytes::from(text.clone()));
             prop_assert!(clean.hits() > 0, "{}", text);
             prop_assert!(serde_json::from_slice::<String>(clean.body()).is_ok(), "{}", text);
         }

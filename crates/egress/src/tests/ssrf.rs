@@ -22,7 +22,7 @@ use http::Method;
 use seal::Plain;
 use url::Url;
 
-use crate::{Auth, Egress, Host, HostSet, OutboundCall, Policy, Resolver, SendError};
+use crate::{Auth, Egress, Host, HostSet, OutboundCall, Phases, Policy, Resolver, SendError};
 
 /// Counts who connects. `settle` returns the count once everything before it has been counted.
 struct Canary {
@@ -95,6 +95,7 @@ fn call(host: &str) -> OutboundCall {
         timeout: Duration::from_secs(20),
         max_response_bytes: 1000,
         send_by: None,
+        account: None,
         also_secret: Vec::new(),
     }
 }
@@ -191,8 +192,7 @@ async fn of_a_mixed_answer_only_the_public_addresses_are_tried() {
     let public = ["2606:4700::1111".parse().unwrap(), "1.1.1.1".parse().unwrap(), "::ffff:9.9.9.9".parse().unwrap()];
     let table = HashMap::from([("api.example".to_owned(), [&inside[..], &public[..]].concat())]);
     let connector =
-        crate::connector::Connector::new(Resolver::Fixed(table), None, Clock::system(), Duration::from_secs(1))
-            .unwrap();
+        crate::connector::Connector::new(Resolver::Fixed(table), None, Clock::system(), Phases::default()).unwrap();
     let tried = connector.addresses(names.first().unwrap()).await.unwrap();
     let tried: Vec<_> = tried.iter().map(ToString::to_string).collect();
     assert_eq!(tried, ["[2606:4700::1111]:443", "1.1.1.1:443", "9.9.9.9:443"]);

@@ -5,13 +5,16 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use domain::{clock::Clock, environment::Environment};
+use domain::{clock::Clock, environment::Environment, id::ConnectionId};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use seal::Plain;
 use time::OffsetDateTime;
 
 use super::peer::{Peer, Script, authority};
-use crate::{Auth, Egress, EgressError, HostSet, OutboundCall, Policy, RawAnswer, SandboxRoute, SendError, Stage};
+use crate::{
+    Auth, Egress, EgressError, Fault, HostSet, OutboundCall, Phases, Policy, RawAnswer, Resolver, SandboxRoute,
+    SendError, Stage,
+};
 
 const TOKEN: &str = "Zq3-vT8_kQ.9x~W/1+b==";
 
@@ -37,6 +40,7 @@ fn call(host: &str) -> OutboundCall {
         timeout: Duration::from_secs(20),
         max_response_bytes: 1000,
         send_by: None,
+        account: None,
         also_secret: Vec::new(),
     }
 }
@@ -313,6 +317,111 @@ async fn calls_beyond_the_limit_wait_for_their_turn_within_their_time() {
     assert!(matches!(error, Some(SendError::NotSent { stage: Stage::Turn, .. })), "{error:?}");
     first.abort();
     assert_eq!(peer.count().0, 1);
+}
+
+/// One account's calls that are never answered take its own turns, and no more of the host's.
+#[tokio::test]
+async fn an_account_whose_calls_hang_leaves_turns_for_the_others() {
+    let peer = Peer::start(Script::Silence).await;
+    let policy = Policy { max_in_flight_per_host: 4, max_in_flight_per_account: 2, ..policy() };
+    let egress = Arc::new(Egress::new(policy, Environment::Local, Clock::system(), Some(peer.route.clone())).unwrap());
+    let [greedy, modest] = [0, 1].map(|_| Some(ConnectionId::new(&Clock::system())));
+    let begin = |account| {
+        let (egress, call) = (Arc::clone(&egress), OutboundCall { account, ..call("api.example") });
+        tokio::spawn(async move { send(&egress, call).await })
+    };
+    let arrived = async |count| {
+        while peer.count().1 < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    let hanging: Vec<_> = (0..64).map(|_| begin(greedy)).collect();
+    arrived(2).await;
+    let others = [begin(modest), begin(None)];
+    arrived(4).await;
+    assert_eq!((peer.count(), egress.accounts()), ((4, 4), 2), "two of the greedy one, and everybody else's");
+    let waiting = OutboundCall { account: greedy, timeout: Duration::from_millis(50), ..call("api.example") };
+    let error = send(&egress, waiting).await.err();
+    assert!(matches!(error, Some(SendError::NotSent { stage: Stage::Turn, .. })), "{error:?}");
+    let tasks: Vec<_> = hanging.into_iter().chain(others).collect();
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    for task in tasks {
+        drop(task.await);
+    }
+    assert_eq!(egress.accounts(), 0, "nothing is remembered of either");
+}
+
+#[tokio::test]
+async fn each_phase_has_a_bound_of_its_own_and_says_its_name() {
+    let hasty = |change: fn(&mut Phases)| {
+        let mut policy = policy();
+        change(&mut policy.phases);
+        policy
+    };
+    let soon = Duration::from_millis(50);
+    let large = || OutboundCall { body: Some(Bytes::from(vec![0; 64 * 1024 * 1024])), ..call("api.example") };
+    let cases = [
+        (
+            Script::StallBeforeTls,
+            hasty(|phases| phases.tls = Duration::from_millis(50)),
+            call("api.example"),
+            Stage::Tls,
+        ),
+        (Script::NeverReads, hasty(|phases| phases.request = Duration::from_millis(50)), large(), Stage::Request),
+        (
+            Script::Silence,
+            hasty(|phases| {
+                (phases.request, phases.first_byte) = (Duration::from_millis(50), Duration::from_millis(50));
+            }),
+            call("api.example"),
+            Stage::FirstByte,
+        ),
+    ];
+    for (script, policy, call, stage) in cases {
+        let peer = Peer::start(script).await;
+        let egress = Egress::new(policy, Environment::Local, Clock::system(), Some(peer.route.clone())).unwrap();
+        let error = send(&egress, call).await.err().unwrap();
+        assert_eq!((error.stage(), error.is_surely_unsent()), (Some(stage), stage == Stage::Tls), "{error:?}");
+    }
+    let script = Arc::new(crate::connector::Script::default());
+    let dead = HostSet::parse(["dead.example"]).unwrap();
+    let mut policy = Policy { resolver: Resolver::Scripted(script), ..Policy::new(dead.clone()) };
+    policy.phases.resolve = soon;
+    let egress = Egress::new(policy, Environment::Local, Clock::system(), None).unwrap();
+    let error = egress.send(call("dead.example"), bearer(), &dead).await.err().unwrap();
+    assert_eq!((error.stage(), error.is_surely_unsent()), (Some(Stage::Resolve), true), "{error:?}");
+    let error = SendError::NotSent { stage: Stage::Resolve, source: Fault::TimedOut };
+    assert_eq!(error.to_string(), "not sent: it failed at resolving the host's name");
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_longer_than_writing_may_is_waited_for() {
+    let peer = Peer::start(Script::AnswerSlowly(answer("200 OK", b"{}"))).await;
+    let mut policy = policy();
+    policy.phases.request = Duration::from_millis(1);
+    let egress = Egress::new(policy, Environment::Local, Clock::system(), Some(peer.route.clone())).unwrap();
+    assert!(send(&egress, call("api.example")).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_a_peer_asks_for_is_told_as_a_span() {
+    let date = "date: Sun, 22 Nov 2026 06:00:00 GMT\r\n";
+    let cases = [
+        ("", None, None),
+        ("retry-after: 7\r\n", None, Some(7)),
+        ("retry-after: Sun, 22 Nov 2026 06:01:00 GMT\r\n", None, Some(60)),
+        ("retry-after: soon\r\n", Some("x-rate-limit-reset"), None),
+        ("x-rate-limit-reset: 1795327230\r\n", Some("x-rate-limit-reset"), Some(30)),
+        ("x-rate-limit-reset: 1795327230\r\n", None, None),
+        ("retry-after: 7\r\nx-rate-limit-reset: 1795327230\r\n", Some("x-rate-limit-reset"), Some(7)),
+    ];
+    for (headers, reset, expected) in cases {
+        let head = format!("429 Too Many Requests\r\n{date}{}", headers.trim_end());
+        let peer = Peer::start(Script::Answer(answer(head.trim_end(), b"{}"))).await;
+        let raw = send(&egress(&peer.route), call("api.example")).await.unwrap();
+        let asked = raw.asks_to_wait(reset, OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(asked, expected.map(Duration::from_secs), "{headers}");
+    }
 }
 
 #[tokio::test]

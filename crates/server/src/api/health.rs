@@ -20,8 +20,12 @@ pub(crate) async fn live(_app: Arc<App>, _visit: Visit<()>) -> Result<Response, 
     answer::ok(&Health { status: "live" })
 }
 
-/// Ready: the database answers. The keyring needs no asking: there is no [`App`] without one.
+/// Ready: the database answers, and the process is not about to stop: whoever spreads requests over nodes looks here. The keyring needs no
+/// asking: there is no [`App`] without one.
 pub(crate) async fn ready(app: Arc<App>, _visit: Visit<()>) -> Result<Response, Problem> {
+    if app.is_leaving() {
+        return Err(Refusal::Unavailable(None).into());
+    }
     app.store.ping().await.map_err(|error| Refusal::Unavailable(Some(error)))?;
     answer::ok(&Health { status: "ready" })
 }

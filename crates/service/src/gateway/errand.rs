@@ -15,7 +15,12 @@ use serde_json::Value;
 use store::snapshot::Snapshot;
 
 use super::{ActError, Request, Wish};
-use crate::{App, Refusal, providers::Reachable, step::Step};
+use crate::{
+    App, Refusal,
+    health::{Leave, LeftAlone},
+    providers::Reachable,
+    step::Step,
+};
 
 /// An act as it was understood: what is to be done, by whose leave, and what it takes.
 pub(super) struct Errand<'a> {
@@ -29,7 +34,7 @@ pub(super) struct Errand<'a> {
     pub(super) limits: Vec<Budget>,
 }
 
-impl Errand<'_> {
+impl<'a> Errand<'a> {
     pub(super) fn action(&self) -> &Action {
         self.input.action()
     }
@@ -48,6 +53,11 @@ impl Errand<'_> {
         }
         let of = |budget: &Budget| used.iter().find(|(unit, _)| *unit == budget.limit.unit);
         self.limits.iter().filter_map(|budget| Some((budget.id, of(budget)?.1))).collect()
+    }
+
+    /// The leave to call the platform, or why it is left alone. Asked before anything is taken.
+    pub(super) fn enter_platform(&self, app: &'a App) -> Result<Leave<'a>, LeftAlone> {
+        app.health.enter(&self.to.provider.name, self.mandate.connection, &self.action().name)
     }
 
     /// Whether the ledger must know of it: whatever has an effect, a key, or a budget.

@@ -5,16 +5,24 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use domain::id::ConnectionId;
+use domain::id::{ConnectionId, WorkspaceId};
+use store::StoreError;
+
+use crate::{App, gauge::count};
+
+/// How often it is asked whether the connections of undecided calls are still there.
+const EVERY: Duration = Duration::from_mins(1);
 
 /// The refreshes of one process.
 #[derive(Default)]
 pub(crate) struct Calls(Mutex<HashMap<ConnectionId, Mark>>);
 
 struct Mark {
+    workspace: WorkspaceId,
     busy: bool,
     /// A call was made whose end is not on record.
     undecided: bool,
@@ -22,7 +30,7 @@ struct Mark {
 
 impl Calls {
     /// Begins with a connection's refresh. Nothing where this process is at it already.
-    pub(super) fn begin(&self, connection: ConnectionId) -> Option<Call<'_>> {
+    pub(super) fn begin(&self, workspace: WorkspaceId, connection: ConnectionId) -> Option<Call<'_>> {
         let mut marks = self.marks();
         let undecided = match marks.entry(connection) {
             Entry::Occupied(entry) if entry.get().busy => return None,
@@ -31,11 +39,11 @@ impl Calls {
                 entry.get().undecided
             }
             Entry::Vacant(entry) => {
-                entry.insert(Mark { busy: true, undecided: false });
+                entry.insert(Mark { workspace, busy: true, undecided: false });
                 false
             }
         };
-        Some(Call { calls: self, connection, undecided })
+        Some(Call { calls: self, workspace, connection, undecided })
     }
 
     /// Forgets a connection that is gone: its lease went with it.
@@ -47,14 +55,47 @@ impl Calls {
         }
     }
 
+    /// The calls whose end is not on record, and which nobody is at.
+    fn undecided(&self) -> Vec<(WorkspaceId, ConnectionId)> {
+        let marks = self.marks();
+        let idle = marks.iter().filter(|(_, mark)| mark.undecided && !mark.busy);
+        idle.map(|(connection, mark)| (mark.workspace, *connection)).collect()
+    }
+
     fn marks(&self) -> MutexGuard<'_, HashMap<ConnectionId, Mark>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets the calls of connections that are gone, for as long as the process lives: whoever took one apart may have been another process,
+/// which told nobody here.
+pub(crate) async fn forget_gone(app: Arc<App>) {
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        for (workspace, connection) in app.calls.undecided() {
+            if is_gone(&app, workspace, connection).await {
+                app.calls.forget(connection);
+            }
+        }
+        metrics::gauge!("keyholder_undecided_refreshes").set(count(app.calls.undecided().len()));
+    }
+}
+
+/// Whether the workspace no longer has the connection. One that is gone does not come back.
+async fn is_gone(app: &App, workspace: WorkspaceId, connection: ConnectionId) -> bool {
+    match app.store.snapshots.get(workspace).await {
+        Ok(snapshot) => snapshot.connections.iter().all(|known| known.id != connection),
+        Err(StoreError::NotFound) => true,
+        Err(_) => false,
     }
 }
 
 /// One refresh, from before its lease is asked for until all that is to be known of it is on record.
 pub(super) struct Call<'a> {
     calls: &'a Calls,
+    workspace: WorkspaceId,
     connection: ConnectionId,
     undecided: bool,
 }
@@ -80,7 +121,7 @@ impl Drop for Call<'_> {
     fn drop(&mut self) {
         let mut marks = self.calls.marks();
         if self.undecided {
-            marks.insert(self.connection, Mark { busy: false, undecided: true });
+            marks.insert(self.connection, Mark { workspace: self.workspace, busy: false, undecided: true });
         } else {
             marks.remove(&self.connection);
         }
@@ -94,27 +135,31 @@ mod tests {
 
     #[test]
     fn a_call_without_an_end_is_remembered_and_nothing_else() {
-        let (calls, connection) = (Calls::default(), ConnectionId::new(&Clock::system()));
-        let first = calls.begin(connection).unwrap();
+        let (calls, clock) = (Calls::default(), Clock::system());
+        let (workspace, connection) = (WorkspaceId::new(&clock), ConnectionId::new(&clock));
+        let begin = || calls.begin(workspace, connection);
+        let first = begin().unwrap();
         assert!(first.own_lease_is_unused());
-        assert!(calls.begin(connection).is_none(), "one at a time");
+        assert!(begin().is_none(), "one at a time");
         drop(first);
-        let mut second = calls.begin(connection).unwrap();
+        let mut second = begin().unwrap();
         second.is_made();
         drop(second);
-        let mut third = calls.begin(connection).unwrap();
+        assert_eq!(calls.undecided(), [(workspace, connection)]);
+        let mut third = begin().unwrap();
+        assert_eq!(calls.undecided(), [], "somebody is at it");
         assert!(!third.own_lease_is_unused());
         drop(third);
-        third = calls.begin(connection).unwrap();
+        third = begin().unwrap();
         assert!(!third.own_lease_is_unused(), "who only looked at it decides nothing");
         third.is_decided();
         drop(third);
-        assert!(calls.begin(connection).unwrap().own_lease_is_unused());
+        assert!(begin().unwrap().own_lease_is_unused());
         assert!(calls.marks().is_empty());
-        let mut last = calls.begin(connection).unwrap();
+        let mut last = begin().unwrap();
         last.is_made();
         calls.forget(connection);
-        assert!(calls.begin(connection).is_none(), "who is at it is not forgotten");
+        assert!(begin().is_none(), "who is at it is not forgotten");
         drop(last);
         calls.forget(connection);
         assert!(calls.marks().is_empty());

@@ -154,7 +154,8 @@ async fn keep(
         after_refusal: slot.was_refused(stored.version),
         new: NewCredential { access, refresh, issued_at, expires_at: Some(issued_at + life) },
     };
-    let spilled = Arc::new(Spilled { workspace: job.workspace, provider: stored.provider.clone(), renewed });
+    let spilled =
+        Arc::new(Spilled { workspace: job.workspace, provider: stored.provider.clone(), link: None, renewed });
     recover::keep(app, &spilled).await;
     app.step(Step::RefreshStore);
     let settled = recover::settle(app, &spilled, "credential.refreshed").await?;

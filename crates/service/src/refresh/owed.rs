@@ -1,8 +1,8 @@
 //! What this process must remember of answers that are not settled, and what no disk could tell it: answers that the state folder did not
-//! take, and when a provider is asked again to take one back. Never asks anybody.
+//! take, when a provider is asked again to take one back, and which are a callback's that still runs. Never asks anybody.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -10,6 +10,7 @@ use std::{
 use domain::id::ConnectionId;
 
 use super::spill::{Name, Spilled};
+use crate::gauge::count;
 
 /// After a provider has not taken an answer back, it is left alone for so long; each further time doubles it.
 const BACKOFF: Duration = Duration::from_secs(2);
@@ -17,8 +18,8 @@ const BACKOFF_MOST: Duration = Duration::from_mins(5);
 
 /// The unsettled answers of one process, as far as they are not on its disk or are in vain so far.
 ///
-/// It holds no more than one answer a connection in memory: nobody of this process refreshes while one waits. What is offered in vain is
-/// a file or such an answer each.
+/// It holds no more than one answer a connection in memory, and one a callback: nobody of this process refreshes while one waits. What is
+/// offered in vain is a file or such an answer each.
 #[derive(Default)]
 pub(crate) struct Owed(Mutex<Memory>);
 
@@ -26,6 +27,7 @@ pub(crate) struct Owed(Mutex<Memory>);
 struct Memory {
     unwritten: HashMap<Name, Arc<Spilled>>,
     offers: HashMap<Name, Rest>,
+    callbacks: HashSet<Name>,
 }
 
 /// Until when an answer is not offered again, on the boot-time clock, and how often it was in vain.
@@ -34,7 +36,30 @@ struct Rest {
     times: u32,
 }
 
+/// A callback that runs in this process, for as long as this is held: its answer is nobody else's to settle.
+pub(super) struct Callback<'a> {
+    owed: &'a Owed,
+    name: Name,
+}
+
+impl Drop for Callback<'_> {
+    fn drop(&mut self) {
+        self.owed.memory().callbacks.remove(&self.name);
+    }
+}
+
 impl Owed {
+    /// A callback begins with its answer.
+    pub(super) fn called_back(&self, name: Name) -> Callback<'_> {
+        self.memory().callbacks.insert(name.clone());
+        Callback { owed: self, name }
+    }
+
+    /// Whether the answer is a callback's that still runs here.
+    pub(super) fn is_called_back(&self, name: &Name) -> bool {
+        self.memory().callbacks.contains(name)
+    }
+
     /// Holds an answer that the state folder did not take.
     pub(super) fn hold(&self, answer: Arc<Spilled>) {
         let mut memory = self.memory();
@@ -88,8 +113,7 @@ impl Owed {
 }
 
 fn gauge(memory: &Memory) {
-    let number = u32::try_from(memory.unwritten.len()).unwrap_or(u32::MAX);
-    metrics::gauge!("keyholder_answers_in_memory_only").set(f64::from(number));
+    metrics::gauge!("keyholder_answers_in_memory_only").set(count(memory.unwritten.len()));
 }
 
 #[cfg(test)]
@@ -101,7 +125,7 @@ mod tests {
     #[test]
     fn what_is_offered_in_vain_rests_for_longer_each_time() {
         let owed = Owed::default();
-        let name = Name::new(ConnectionId::new(&Clock::system()), 1);
+        let name = Name::of_lease(ConnectionId::new(&Clock::system()), 1);
         let mut now = Duration::from_secs(100);
         assert!(!owed.rests(&name, now));
         for seconds in [2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {

@@ -14,20 +14,24 @@ use seal::Field;
 use serde_json::json;
 use store::{
     StoreError, Tenant,
-    credential::{self, Brought, NewCredential, Renewed, Stored},
+    credential::{self, Brought, Stored},
 };
 
 use super::{
-    forget, slot,
+    consent, forget, slot,
     slot::Fresh,
     spill::{Name, Spilled, Spills},
 };
-use crate::{App, Refusal, custody::KeyError, oauth};
+use crate::{App, Refusal, custody::KeyError, gauge::count, oauth};
 
 /// How often the state folder is looked through.
 const EVERY: Duration = Duration::from_secs(2);
 /// For how long a provider is asked to take back what was not kept.
 const OFFER: Duration = Duration::from_hours(24 * 7);
+
+/// How often, and after which pause, a process that stops tries to settle what only its memory holds.
+const LAST_TRIES: u32 = 20;
+const LAST_PAUSE: Duration = Duration::from_millis(250);
 
 /// What became of an answer.
 pub(super) enum Settled {
@@ -66,15 +70,20 @@ pub(super) async fn clear(app: &App, spilled: &Spilled) {
     }
 }
 
-/// Puts an answer in place, or gives it back.
+/// Puts an answer in place, or gives it back. What an owner's consent brought is put in place by its own callback alone, and is given back
+/// if that is over and has not done so.
 ///
 /// # Errors
 /// Whatever keeps an answer that may still be wanted from being stored now: it stays where it was kept.
 pub(super) async fn settle(app: &App, spilled: &Spilled, event: &'static str) -> Result<Settled, Refusal> {
     let principal = Principal::system(Cause::Refresh(spilled.renewed.connection), app.clock.now());
-    let mut brought = bring_in(app, &principal, spilled, event).await;
+    let once = async || match spilled.link {
+        Some(link) => consent::close(app, spilled, link).await,
+        None => bring_in(app, &principal, spilled, event).await,
+    };
+    let mut brought = once().await;
     if brought.as_ref().is_err_and(lost_a_race) {
-        brought = bring_in(app, &principal, spilled, event).await;
+        brought = once().await;
     }
     match brought? {
         Brought::Stored => Ok(Settled::Stored(Fresh::of_renewed(&spilled.renewed))),
@@ -142,8 +151,11 @@ async fn give_back(app: &App, principal: &Principal, spilled: &Spilled, brought:
         Err(Refusal::Unavailable(None)) => return Ok(()),
         Err(stopped) => return Err(stopped),
     };
-    let ends_the_new_one = brought == Brought::Replaced && to.provider.auth.revoke_ends == RevokeEnds::Account;
-    if to.provider.auth.revoke_url.is_none() || ends_the_new_one {
+    let ends_another = brought == Brought::Replaced && to.provider.auth.revoke_ends == RevokeEnds::Account;
+    if to.provider.auth.revoke_url.is_none() || ends_another {
+        let why = if ends_another { "ends_another" } else { "no_endpoint" };
+        metrics::counter!("keyholder_grants_left_total", "reason" => why).increment(1);
+        tracing::warn!(%connection, provider = to.provider.name, reason = why, "a grant that nobody holds is left to its provider");
         return Ok(());
     }
     let field = if renewed.new.refresh.is_some() { Field::Refresh } else { Field::Access };
@@ -154,7 +166,7 @@ async fn give_back(app: &App, principal: &Principal, spilled: &Spilled, brought:
     tenant.finish().await?;
     let opened = app.custody.open_credential(&key, &stored, field);
     let opened = opened.map_err(|error| Refusal::internal("an answer that is to be given back", error))?;
-    tracing::warn!(%connection, "a refreshed credential could not be kept and is given back");
+    tracing::warn!(%connection, "an answer that was not kept is given back");
     metrics::counter!("keyholder_credentials_given_back_total").increment(1);
     if oauth::give_back(to, opened, field).await || app.clock.now() - renewed.new.issued_at > OFFER {
         return Ok(());
@@ -168,48 +180,15 @@ async fn give_back(app: &App, principal: &Principal, spilled: &Spilled, brought:
 /// There may be an answer that is still wanted, and it cannot be stored now. What only waits to be given back is no error.
 pub(super) async fn pending(app: &App, workspace: WorkspaceId, connection: ConnectionId) -> Result<(), Refusal> {
     for answer in app.owed.of_connection(connection) {
-        settle_unwritten(app, &answer).await?;
+        if !app.owed.is_called_back(&answer.name()) {
+            settle_unwritten(app, &answer).await?;
+        }
     }
     let names = on_disk(app, move |spills| spills.of_connection(connection)).await.map_err(|error| unusable(&error))?;
-    for name in names {
+    for name in names.into_iter().filter(|name| !app.owed.is_called_back(name)) {
         settle_file(app, name, Some(workspace)).await?;
     }
     Ok(())
-}
-
-/// The grant of a connection that is not stored yet, in the state folder: what a node that dies now would leave at the platform for ever.
-pub(crate) struct First(Arc<Spilled>);
-
-/// Keeps what a code was exchanged for until its connection is stored.
-///
-/// Found by another node, it is no connection's, and is given back; or its connection is stored, and it is superseded.
-pub(crate) async fn keep_first(
-    app: &App,
-    (workspace, connection): (WorkspaceId, ConnectionId),
-    provider: &str,
-    new: &NewCredential,
-) -> First {
-    // It takes the place of no version, and nobody refreshed for it: what the first consent of a connection stores is version 1.
-    let NewCredential { access, refresh, issued_at, expires_at } = new;
-    let (issued_at, expires_at) = (*issued_at, *expires_at);
-    let new = NewCredential { access: access.clone(), refresh: refresh.clone(), issued_at, expires_at };
-    let renewed = Renewed { connection, fence: 0, version: 0, consent: 1, after_refusal: false, new };
-    let spilled = Arc::new(Spilled { workspace, provider: provider.to_owned(), renewed });
-    keep(app, &spilled).await;
-    First(spilled)
-}
-
-/// Removes the grant from the state folder if its connection is stored, and gives it back if not. What cannot be settled now stays there,
-/// and is settled when it can be.
-pub(crate) async fn settle_first(app: &App, First(spilled): First) {
-    let connection = spilled.renewed.connection;
-    match settle(app, &spilled, "credential.recovered").await {
-        Ok(Settled::Owed) => {}
-        Ok(_) => clear(app, &spilled).await,
-        Err(error) => {
-            tracing::warn!(%connection, %error, "a new grant waits until it can be settled");
-        }
-    }
 }
 
 /// Settles what this node holds of a connection that is being taken apart: it is given back, and its files go, with those that nobody can
@@ -224,8 +203,8 @@ pub(crate) async fn purge(app: &App, workspace: WorkspaceId, connection: Connect
     app.calls.forget(connection);
 }
 
-/// Settles whatever waits, for as long as the process lives: its own, and what dead processes have left. What only its memory holds has
-/// one more chance when it stops.
+/// Settles whatever waits, for as long as the process lives: its own, and what dead processes have left. What only its memory holds is
+/// tried for some seconds more when it stops.
 pub(crate) async fn watch(app: Arc<App>) {
     let rounds = async {
         let mut tick = tokio::time::interval(EVERY);
@@ -242,7 +221,14 @@ pub(crate) async fn watch(app: Arc<App>) {
         () = rounds => {}
         () = app.tasks.stopping() => {}
     }
-    settle_memory(&app).await;
+    // The first connections that are taken may have died in the very outage that left the answer here.
+    for _ in 0..LAST_TRIES {
+        settle_memory(&app).await;
+        if app.owed.unwritten().is_empty() {
+            break;
+        }
+        tokio::time::sleep(LAST_PAUSE).await;
+    }
     for answer in app.owed.unwritten() {
         let connection = answer.renewed.connection;
         tracing::error!(%connection, "an answer that neither the state folder nor the database took ends with this process");
@@ -253,6 +239,9 @@ pub(crate) async fn watch(app: Arc<App>) {
 async fn settle_memory(app: &App) {
     for answer in app.owed.unwritten() {
         let connection = answer.renewed.connection;
+        if app.owed.is_called_back(&answer.name()) {
+            continue;
+        }
         let slot = slot(app, connection).await;
         let Some(_turn) = slot.try_turn() else { continue };
         match settle_unwritten(app, &answer).await {
@@ -270,7 +259,7 @@ async fn round(app: &App) -> io::Result<()> {
     metrics::gauge!("keyholder_spills_unreadable").set(count(unreadable));
     for name in names {
         let connection = name.connection();
-        if app.owed.rests(&name, app.clock.since_boot()) {
+        if app.owed.is_called_back(&name) || app.owed.rests(&name, app.clock.since_boot()) {
             continue;
         }
         let slot = slot(app, connection).await;
@@ -383,9 +372,4 @@ async fn on_disk<T: Send + 'static>(
 ) -> io::Result<T> {
     let spills = Arc::clone(&app.spills);
     tokio::task::spawn_blocking(move || work(&spills)).await.map_err(io::Error::other)?
-}
-
-/// A gauge's value.
-fn count(number: usize) -> f64 {
-    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use domain::id::{ConnectionId, DataKeyId, WorkspaceId};
+use domain::id::{ConnectionId, DataKeyId, LinkId, WorkspaceId};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use store::credential::{NewCredential, Renewed, SealedField, Stored};
@@ -36,30 +36,52 @@ pub(super) struct Spilled {
     pub(super) workspace: WorkspaceId,
     /// The provider file's name, to which the seal is bound.
     pub(super) provider: String,
+    /// The link whose code was exchanged for it. Such an answer is stored by its own callback or by nobody.
+    pub(super) link: Option<LinkId>,
     pub(super) renewed: Renewed,
 }
 
-/// A file's name: the connection, and the fence under which the answer came.
+/// A file's name: the connection, and the right by which the answer came.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Name {
     connection: ConnectionId,
-    fence: i64,
+    right: Right,
+}
+
+/// By what a provider was asked: each asks once, so that no two answers of a connection have one name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Right {
+    /// A refresh, under the lease with this fence.
+    Lease(i64),
+    /// An owner's consent, by this link.
+    Consent(LinkId),
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.connection, self.fence)
+        match self.right {
+            Right::Lease(fence) => write!(f, "{}.{fence}", self.connection),
+            Right::Consent(link) => write!(f, "{}.{link}", self.connection),
+        }
     }
 }
 
 impl Name {
-    pub(super) fn new(connection: ConnectionId, fence: i64) -> Self {
-        Self { connection, fence }
+    pub(super) fn of_lease(connection: ConnectionId, fence: i64) -> Self {
+        Self { connection, right: Right::Lease(fence) }
+    }
+
+    pub(super) fn of_consent(connection: ConnectionId, link: LinkId) -> Self {
+        Self { connection, right: Right::Consent(link) }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (connection, fence) = text.split_once('.')?;
-        Some(Self { connection: connection.parse().ok()?, fence: fence.parse().ok()? })
+        let (connection, right) = text.split_once('.')?;
+        let right = match right.parse() {
+            Ok(fence) => Right::Lease(fence),
+            Err(_) => Right::Consent(right.parse().ok()?),
+        };
+        Some(Self { connection: connection.parse().ok()?, right })
     }
 
     pub(super) fn connection(&self) -> ConnectionId {
@@ -74,6 +96,8 @@ struct Document {
     workspace: WorkspaceId,
     connection: ConnectionId,
     provider: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    link: Option<LinkId>,
     fence: i64,
     version: i64,
     consent: i64,
@@ -105,7 +129,9 @@ impl Token {
 
 impl Spilled {
     pub(super) fn name(&self) -> Name {
-        Name::new(self.renewed.connection, self.renewed.fence)
+        let connection = self.renewed.connection;
+        self.link
+            .map_or_else(|| Name::of_lease(connection, self.renewed.fence), |link| Name::of_consent(connection, link))
     }
 
     /// The pair as custody opens it.
@@ -130,6 +156,7 @@ impl Spilled {
             workspace: self.workspace,
             connection: renewed.connection,
             provider: self.provider.clone(),
+            link: self.link,
             fence: renewed.fence,
             version: renewed.version,
             consent: renewed.consent,
@@ -173,7 +200,7 @@ impl Spilled {
             after_refusal: document.after_refusal,
             new,
         };
-        Some(Self { workspace: document.workspace, provider: document.provider, renewed })
+        Some(Self { workspace: document.workspace, provider: document.provider, link: document.link, renewed })
     }
 }
 
@@ -208,6 +235,26 @@ impl Spills {
             }
         }
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "too many processes share the state folder"))
+    }
+
+    /// What the processes that share a state folder keep there: how many files wait, and how many are kept aside. For whoever looks from
+    /// outside: it takes no lock and changes nothing.
+    ///
+    /// # Errors
+    /// The folder cannot be read. One that is not there holds nothing.
+    pub fn census(state_dir: &Path) -> io::Result<(usize, usize)> {
+        let root = state_dir.join("spill");
+        let (mut waiting, mut aside) = (0, 0);
+        if !root.try_exists()? {
+            return Ok((waiting, aside));
+        }
+        for slot in names(&root)?.iter().filter(|slot| slot.parse::<u32>().is_ok()) {
+            for name in names(&root.join(slot))? {
+                waiting += usize::from(Name::parse(&name).is_some());
+                aside += usize::from(name.ends_with(UNREADABLE));
+            }
+        }
+        Ok((waiting, aside))
     }
 
     /// Writes a file, durable when this returns.
@@ -351,13 +398,12 @@ fn lock(folder: &Path) -> io::Result<Option<File>> {
 
 #[cfg(test)]
 mod tests {
-    use domain::{clock::Clock, id::Id};
+    use domain::clock::Clock;
 
     use super::*;
 
     fn name(fence: i64) -> Name {
-        let connection = ConnectionId::from_uuid(ConnectionId::new(&Clock::system()).uuid());
-        Name { connection, fence }
+        Name::of_lease(ConnectionId::new(&Clock::system()), fence)
     }
 
     #[test]

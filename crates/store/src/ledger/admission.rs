@@ -20,9 +20,19 @@ const SKIPS: u8 = 3;
 /// How long past its call's own time limit an act may be unsettled before anybody may call it ambiguous.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// What the ledger is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To admit the act.
+    Admit,
+    /// To say what is on record under its key.
+    Recall,
+}
+
 /// An act that waits to be admitted.
 pub(super) struct Waiting {
     entry: Entry,
+    purpose: Purpose,
     since: Duration,
     skips: u8,
     /// Whether it has lost a race, alone, before.
@@ -36,8 +46,13 @@ enum Answer {
 }
 
 impl Waiting {
-    pub(super) fn new(entry: Entry, since: Duration, answer: oneshot::Sender<Result<Verdict, StoreError>>) -> Self {
-        Self { entry, since, skips: 0, lost: false, answer }
+    pub(super) fn new(
+        entry: Entry,
+        purpose: Purpose,
+        since: Duration,
+        answer: oneshot::Sender<Result<Verdict, StoreError>>,
+    ) -> Self {
+        Self { entry, purpose, since, skips: 0, lost: false, answer }
     }
 }
 
@@ -147,7 +162,9 @@ impl Ledger {
         }
         tracing::warn!(acts = refused.len(), %error, "a batch was not admitted");
         for waiting in refused {
-            self.disown(&waiting.entry);
+            if waiting.purpose == Purpose::Admit {
+                self.disown(&waiting.entry);
+            }
             drop(waiting.answer.send(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed))));
         }
     }
@@ -164,7 +181,7 @@ impl Ledger {
     async fn call_admit(&self, batch: &[Waiting], wait: bool) -> Result<Vec<Answer>, StoreError> {
         // The time limit counts from before the call: however long the call takes, an act is not sent after it.
         let send_by = self.clock.since_boot() + SEND_WITHIN;
-        let acts = Acts::of(batch.iter().map(|waiting| &waiting.entry), SEND_WITHIN + GRACE);
+        let acts = Acts::of(batch.iter().map(|waiting| (&waiting.entry, waiting.purpose)), SEND_WITHIN + GRACE);
         let rows = sqlx::query!(
             "select ord as \"ord!\", verdict as \"verdict!\", prior, budget, remaining, resets_at from \
              ledger_admit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",

@@ -5,7 +5,10 @@ use std::time::Duration;
 use domain::{act::State, id::Id};
 use uuid::Uuid;
 
-use super::{Entry, Outcome, Ticket};
+use super::{Entry, Outcome, Ticket, admission::Purpose};
+
+/// No workspace's epoch: who names it is told what is on record under his key, and is never admitted.
+const NO_EPOCH: i64 = -1;
 
 #[derive(Default)]
 pub(super) struct Acts {
@@ -29,12 +32,12 @@ pub(super) struct Acts {
 
 impl Acts {
     /// `beyond` is added to each act's own time limit before anybody may give it up.
-    pub(super) fn of<'a>(entries: impl Iterator<Item = &'a Entry>, beyond: Duration) -> Self {
+    pub(super) fn of<'a>(entries: impl Iterator<Item = (&'a Entry, Purpose)>, beyond: Duration) -> Self {
         let mut columns = Self::default();
-        for (ordinal, entry) in (1..).zip(entries) {
+        for (ordinal, (entry, purpose)) in (1..).zip(entries) {
             let (epoch, revision) = entry.permit.at();
             columns.workspace.push(entry.permit.workspace().uuid());
-            columns.epoch.push(epoch);
+            columns.epoch.push(if purpose == Purpose::Admit { epoch } else { NO_EPOCH });
             columns.revision.push(revision);
             columns.installation.push(entry.permit.installation_revision());
             columns.principal.push(entry.permit.principal().reference());

@@ -219,6 +219,25 @@ fn page_of(rows: Vec<(Uuid, SealedValue)>, most: i64) -> Page {
     Page { values: rows.into_iter().map(|(_, value)| value).collect(), more_after }
 }
 
+/// A field of a credential, or of a retired one, with the provider that its seal is bound to.
+struct CredentialRow {
+    connection_id: Uuid,
+    provider: String,
+    field: String,
+    data_key_id: Uuid,
+    sealed: Vec<u8>,
+    version: i64,
+}
+
+impl CredentialRow {
+    /// The value, beside the id by which its page is ordered.
+    fn found(self, retired: bool) -> (Uuid, SealedValue) {
+        let Self { connection_id: id, provider, field, data_key_id, sealed, version } = self;
+        let found = Found::Credential { connection: ConnectionId::from_uuid(id), provider, field, retired };
+        (id, SealedValue { found, key: DataKeyId::from_uuid(data_key_id), sealed, version })
+    }
+}
+
 /// A connection has two rows at most; the page goes on *at* its last connection, lest its second row be passed over. What was sealed
 /// anew is not found again.
 async fn credentials(
@@ -228,7 +247,8 @@ async fn credentials(
     most: i64,
 ) -> Result<Page, StoreError> {
     let workspace = tenant.workspace().uuid();
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        CredentialRow,
         "select d.connection_id, c.provider, d.field, d.data_key_id, d.sealed, d.version \
          from credentials d join connections c on c.workspace_id = d.workspace_id and c.id = d.connection_id \
          where d.workspace_id = $1 and d.data_key_id <> $2 and ($3::uuid is null or d.connection_id >= $3) \
@@ -240,16 +260,7 @@ async fn credentials(
     )
     .fetch_all(tenant.sql())
     .await?;
-    let rows = rows.into_iter().map(|row| {
-        let found = Found::Credential {
-            connection: ConnectionId::from_uuid(row.connection_id),
-            provider: row.provider,
-            field: row.field,
-            retired: false,
-        };
-        let key = DataKeyId::from_uuid(row.data_key_id);
-        (row.connection_id, SealedValue { found, key, sealed: row.sealed, version: row.version })
-    });
+    let rows = rows.into_iter().map(|row| row.found(false));
     Ok(page_of(rows.collect(), most.max(3)))
 }
 
@@ -261,7 +272,8 @@ async fn retired(
     most: i64,
 ) -> Result<Page, StoreError> {
     let workspace = tenant.workspace().uuid();
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        CredentialRow,
         "select d.connection_id, c.provider, d.field, d.data_key_id, d.sealed, d.version \
          from retired_credentials d join connections c on c.workspace_id = d.workspace_id and c.id = d.connection_id \
          where d.workspace_id = $1 and d.data_key_id <> $2 and ($3::uuid is null or d.connection_id >= $3) \
@@ -273,16 +285,7 @@ async fn retired(
     )
     .fetch_all(tenant.sql())
     .await?;
-    let rows = rows.into_iter().map(|row| {
-        let found = Found::Credential {
-            connection: ConnectionId::from_uuid(row.connection_id),
-            provider: row.provider,
-            field: row.field,
-            retired: true,
-        };
-        let key = DataKeyId::from_uuid(row.data_key_id);
-        (row.connection_id, SealedValue { found, key, sealed: row.sealed, version: row.version })
-    });
+    let rows = rows.into_iter().map(|row| row.found(true));
     Ok(page_of(rows.collect(), most))
 }
 

@@ -1,4 +1,4 @@
-//! What is interrupted: the five pieces of work whose steps the matrix walks, each with what prepares it, what calls for it, and
+//! What is interrupted: the six pieces of work whose steps the matrix walks, each with what prepares it, what calls for it, and
 //! what drives it to its end afterwards, as a caller would who was not answered.
 
 use keyholder::{caller::Reply, local::PROVIDER};
@@ -26,6 +26,8 @@ pub(super) enum Work {
     Refresh,
     /// An owner's way back from the platform.
     Connect,
+    /// The same, by an owner who consents anew to a connection that is in use.
+    Reconnect,
     /// The end of a connection.
     Disconnect,
 }
@@ -43,6 +45,10 @@ pub(super) enum End {
     Connected,
     /// There is no connection, and no grant at the platform.
     NothingLeft,
+    /// The connection goes on with its owner's new consent.
+    Renewed,
+    /// The connection goes on with the consent that it had.
+    Unchanged,
     /// There is a certificate, and nothing that could open the account.
     Certified,
 }
@@ -62,7 +68,8 @@ pub(super) struct Said {
 }
 
 impl Work {
-    pub(super) const ALL: [Self; 5] = [Self::Act, Self::Read, Self::Refresh, Self::Connect, Self::Disconnect];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Act, Self::Read, Self::Refresh, Self::Connect, Self::Reconnect, Self::Disconnect];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -70,6 +77,7 @@ impl Work {
             Self::Read => "read",
             Self::Refresh => "refresh",
             Self::Connect => "connect",
+            Self::Reconnect => "reconnect",
             Self::Disconnect => "disconnect",
         }
     }
@@ -79,7 +87,7 @@ impl Work {
         match self {
             Self::Act | Self::Read => UseCase::Act,
             Self::Refresh => UseCase::Refresh,
-            Self::Connect => UseCase::Connect,
+            Self::Connect | Self::Reconnect => UseCase::Connect,
             Self::Disconnect => UseCase::Disconnect,
         }
     }
@@ -101,7 +109,7 @@ impl Work {
                     json!([{ "unit": "posts", "per": "month", "cap": 2 }, { "unit": "acts", "per": "day", "cap": 9 }]);
                 Some(app.entrust(&["post.create"], limits).await)
             }
-            Self::Read | Self::Disconnect => Some(app.entrust(&["profile.read"], json!([])).await),
+            Self::Read | Self::Reconnect | Self::Disconnect => Some(app.entrust(&["profile.read"], json!([])).await),
             Self::Refresh => {
                 platform.set_token_lifetime(SOON);
                 let entrusted = app.entrust(&["profile.read"], json!([])).await;
@@ -116,7 +124,8 @@ impl Work {
     /// Calls for the work, once.
     pub(super) async fn call(self, sandbox: &Sandbox, callers: &Callers, prepared: &Prepared) -> Said {
         let reply = match (self, &prepared.entrusted) {
-            (Self::Connect, _) => return connect(sandbox, callers).await,
+            (Self::Connect, _) => return connect(sandbox, callers, None).await,
+            (Self::Reconnect, Some(it)) => return connect(sandbox, callers, Some(&it.connection)).await,
             (Self::Disconnect, Some(it)) => callers.admin.delete(&format!("/v1/connections/{}", it.connection)).await,
             (_, Some(it)) => self.act(callers, it).await,
             (_, None) => panic!("{self:?} has nothing to stand on"),
@@ -151,9 +160,32 @@ impl Work {
                 end
             }
             (Self::Connect, _) => end_of_connect(stage, callers, said).await,
+            (Self::Reconnect, Some(it)) => self.end_of_reconnect(stage, callers, it, said).await,
             (Self::Disconnect, Some(it)) => end_of_disconnect(stage, callers, it).await,
             (_, None) => panic!("{self:?} has nothing to stand on"),
         }
+    }
+
+    /// The connection has the new consent or the one before, and acts pass by it. The other one is ended at the platform: what nobody here
+    /// holds, nobody would ever revoke. And the owner may try again.
+    async fn end_of_reconnect(self, stage: &Stage, callers: &Callers, it: &Entrusted, said: &Said) -> End {
+        let only_one_is_live = async || {
+            in_the_end("one grant is live at the platform, and no other", async || {
+                stage.hurry_jobs().await;
+                live(stage.sandbox.platform(), TokenKind::Refresh) == 1
+            })
+            .await;
+            assert_eq!(self.ask_until_told(callers, it).await, End::Done);
+        };
+        only_one_is_live().await;
+        let consents = stage.count("select max(consent) from keyholder.credentials").await;
+        assert!(consents == 2 || said.status != 303, "the browser was told of a renewal that is not there");
+        in_the_end("the owner can try again", async || {
+            connect(&stage.sandbox, callers, Some(&it.connection)).await.status == 303
+        })
+        .await;
+        only_one_is_live().await;
+        if consents == 2 { End::Renewed } else { End::Unchanged }
     }
 
     /// The same request with the same key, until the answer is a last one.
@@ -164,7 +196,9 @@ impl Work {
             let kind = text(&reply.json(), "/type").rsplit(':').next().unwrap_or_default().to_owned();
             end.set(match (reply.status.as_u16(), kind.as_str()) {
                 (200, _) => match (self, reply.json().pointer("/status").and_then(Value::as_u64)) {
-                    (Self::Act, Some(201)) | (Self::Read | Self::Refresh, Some(200)) => Some(End::Done),
+                    (Self::Act, Some(201)) | (Self::Read | Self::Refresh | Self::Reconnect, Some(200)) => {
+                        Some(End::Done)
+                    }
                     // Until the lease of a dead node runs out, an act tries the old token, which is dead at the platform.
                     (Self::Refresh, Some(401)) => None,
                     (_, status) => panic!("the platform answered {status:?}: {}", reply.json()),
@@ -192,8 +226,8 @@ pub(super) fn effects(platform: &Platform) -> usize {
 }
 
 /// An owner's browser, from a link to the return address: what it was answered at the platform's callback.
-async fn connect(sandbox: &Sandbox, callers: &Callers) -> Said {
-    let home = walk_home(sandbox, callers, None).await;
+async fn connect(sandbox: &Sandbox, callers: &Callers, renews: Option<&str>) -> Said {
+    let home = walk_home(sandbox, callers, renews).await;
     let code = home.as_ref().and_then(|home| query(home, "keyholder_code"));
     let failed = home.as_ref().is_some_and(|home| query(home, "keyholder_error").is_some());
     let status = match (&home, failed) {
@@ -252,7 +286,7 @@ async fn end_of_connect(stage: &Stage, callers: &Callers, said: &Said) -> End {
         End::NothingLeft
     };
     let before = live(platform, TokenKind::Refresh);
-    in_the_end("the owner can try again", async || match connect(&stage.sandbox, callers).await.code {
+    in_the_end("the owner can try again", async || match connect(&stage.sandbox, callers, None).await.code {
         Some(code) => redeem(callers, &code).await,
         None => false,
     })

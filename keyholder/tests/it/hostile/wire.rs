@@ -47,18 +47,14 @@ fn statuses(answer: &str) -> Vec<u16> {
     answer.match_indices("HTTP/1.").filter_map(|(at, _)| answer.get(at + 9..at + 12)?.parse().ok()).collect()
 }
 
-/// What the HTTP parser cannot read never becomes a request: it is told so without a word, and the connection ends.
-fn is_bare_refusal(answer: &str) -> bool {
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
-    answer.is_empty() || (body.is_empty() && [400, 413, 414, 431, 501, 505].contains(&statuses(head)[0]))
-}
-
 #[track_caller]
 fn assert_refused_on_the_wire(what: &str, answer: &str) {
     for status in statuses(answer) {
         assert!((400..500).contains(&status) || status == 501 || status == 505, "{what}: {answer}");
     }
-    assert!(is_bare_refusal(answer) || answer.contains("x-content-type-options: nosniff"), "{what}: {answer}");
+    // What is no request is told so as anything else that is refused: there is no answer of the library's own.
+    assert!(answer.is_empty() || answer.contains("x-content-type-options: nosniff"), "{what}: {answer}");
+    assert!(answer.is_empty() || answer.contains("urn:keyholder:problem:"), "{what}: {answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,14 +143,14 @@ async fn odd_but_lawful_requests_are_answered_as_what_they_are() {
     let app = TestApp::start().await;
     let live = "HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let absolute = exchange(&app, format!("GET http://evil.example/v1/workspace {live}")).await;
-    assert_eq!(statuses(&absolute), [401], "{absolute}");
+    assert_eq!(statuses(&absolute), [421], "{absolute}");
     for (request, status) in [
         (format!("GET http://evil.example/health/live {live}"), 200),
         ("GET /health/live HTTP/1.0\r\n\r\n".to_owned(), 200),
         (format!("OPTIONS * {live}"), 404),
-        (format!("CONNECT evil.example:443 {live}"), 404),
+        (format!("CONNECT evil.example:443 {live}"), 421),
         (format!("GET /health/live?%00%ff%zz=%%% {live}"), 422),
-        (format!("GET /{} {live}", "a/".repeat(10_000)), 404),
+        (format!("GET /{} {live}", "a/".repeat(10_000)), 414),
         (format!("GET /connect/{} {live}", "%F0%9F".repeat(1_000)), 404),
     ] {
         let answer = exchange(&app, request.clone()).await;
@@ -164,7 +160,7 @@ async fn odd_but_lawful_requests_are_answered_as_what_they_are() {
         assert!(answer.contains("x-content-type-options: nosniff"), "{shown}: {answer}");
     }
     // Two at once are two answers, in order, each with an id of its own.
-    let two = exchange(&app, format!("GET /health/live HTTP/1.1\r\nhost: a\r\n\r\nGET /nowhere {live}")).await;
+    let two = exchange(&app, format!("GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\nGET /nowhere {live}")).await;
     assert_eq!(statuses(&two), [200, 404], "{two}");
     let ids: Vec<_> = two.lines().filter_map(|line| line.strip_prefix("request-id: ")).collect();
     assert!(ids.len() == 2 && ids[0] != ids[1], "{two}");
@@ -180,14 +176,14 @@ async fn a_length_beside_a_chunked_body_does_not_smuggle_a_request() {
     let key = &*app.first.text;
     let body = "{\"url\":\"http://localhost:3000/smuggled\"}";
     let inner = format!(
-        "POST /v1/return-addresses HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
+        "POST /v1/return-addresses HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     );
     // Whoever counts by the length takes the second request for a part of the first one's body.
     let chunks = format!("0\r\n\r\n{inner}");
     let outer = format!(
-        "POST /v1/api-keys HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+        "POST /v1/api-keys HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
          transfer-encoding: chunked\r\n\r\n{chunks}",
         chunks.len()
     );
@@ -195,6 +191,87 @@ async fn a_length_beside_a_chunked_body_does_not_smuggle_a_request() {
     assert_eq!(statuses(&answer).first().map(|status| status / 100), Some(4), "{answer}");
     let workspace = ok(app.admin.get("/v1/workspace").await.unwrap(), 200);
     assert!(!workspace.to_string().contains("smuggled"), "a request was hidden in another's body: {answer}");
+    app.stop().await;
+}
+
+/// The kind of the last problem in what came back.
+fn kind_of(answer: &str) -> &str {
+    let kind = answer.rsplit_once("urn:keyholder:problem:").map_or("", |(_, rest)| rest);
+    kind.split('"').next().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_that_could_be_read_in_two_ways_hides_another() {
+    let app = TestApp::start().await;
+    let key = &*app.first.text;
+    let body = "{\"url\":\"http://localhost:3000/smuggled\"}";
+    let hidden = format!(
+        "POST /v1/return-addresses HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let after = |fields: &str, first: &str| {
+        format!(
+            "POST /v1/api-keys HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{fields}\r\n{first}{hidden}"
+        )
+    };
+    let chunked = |first: &str| after("transfer-encoding: chunked\r\n", first);
+    let (length, long) = (hidden.len(), "e".repeat(1_000));
+    let cases = [
+        (
+            "a length and chunks",
+            after(&format!("content-length: {length}\r\ntransfer-encoding: chunked\r\n"), "0\r\n\r\n"),
+        ),
+        (
+            "chunks and a length",
+            after(&format!("transfer-encoding: chunked\r\ncontent-length: {length}\r\n"), "0\r\n\r\n"),
+        ),
+        ("one length twice", after("content-length: 0\r\ncontent-length: 0\r\n", "")),
+        ("two lengths", after(&format!("content-length: 0\r\ncontent-length: {length}\r\n"), "")),
+        ("a list of lengths", after("content-length: 0, 0\r\n", "")),
+        ("a length with a sign", after("content-length: +0\r\n", "")),
+        ("chunked twice", after("transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n", "0\r\n\r\n")),
+        ("chunked behind another coding", after("transfer-encoding: identity, chunked\r\n", "0\r\n\r\n")),
+        ("a coding disguised", after("transfer-encoding: xchunked\r\n", "0\r\n\r\n")),
+        ("a space before the colon", after("content-length : 0\r\n", "")),
+        ("a folded length", after("content-length:\r\n 0\r\n", "")),
+        ("a folded coding", after("transfer-encoding:\r\n chunked\r\n", "0\r\n\r\n")),
+        ("a bare CR before a length", after("x-a: b\rcontent-length: 0\r\n", "")),
+        ("a bare LF before a length", after("x-a: b\ncontent-length: 0\r\n", "")),
+        ("a NUL in a name", after("content\0-length: 0\r\n", "")),
+        ("a NUL in a value", after("x-a: \0\r\n", "")),
+        ("a second host", after("host: other.example\r\ncontent-length: 0\r\n", "")),
+        ("HTTP/1.0, kept open, in chunks", {
+            let old = chunked("0\r\n\r\n").replacen("HTTP/1.1", "HTTP/1.0", 1);
+            old.replacen("\r\n", "\r\nconnection: keep-alive\r\n", 1)
+        }),
+        ("white space behind a chunk's size", chunked("0 \r\n\r\n")),
+        ("white space before a chunk's size", chunked(" 0\r\n\r\n")),
+        ("a chunk's size that ends with LF", chunked("0\n\r\n")),
+        ("a chunk extension with LF", chunked("0;a\nb\r\n\r\n")),
+        ("a chunk extension without end", chunked(&format!("0;{long}\r\n\r\n"))),
+        ("a huge chunk", chunked("fffffffffffffffff\r\n")),
+        ("a chunk's size with a prefix", chunked("0x0\r\n\r\n")),
+        ("a chunk that ends with LF", chunked("1\r\n{\n0\r\n\r\n")),
+        ("a length in the trailer", chunked("0\r\ncontent-length: 0\r\n\r\n")),
+    ];
+    let mut table = Vec::new();
+    for (what, request) in cases {
+        // It ends by the server's closing: nothing here asks for that.
+        let answer = exchange(&app, request).await;
+        let told = statuses(&answer);
+        table.push(format!("{what:<34} {told:?} {}, closed", kind_of(&answer)));
+        assert!(told.len() == 1 && (told[0] == 400 || told[0] == 401), "{what}: {answer}");
+        assert_refused_on_the_wire(what, &answer);
+    }
+    eprintln!("{}", table.join("\n"));
+    let trail = ok(app.admin.get("/v1/audit").await.unwrap(), 200);
+    assert!(!trail.to_string().contains("smuggled"), "a request was hidden in another: {trail}");
+    // The same two requests with nothing wrong are two.
+    let both =
+        exchange(&app, after("content-length: 0\r\n", "").replacen("\r\n\r\n{", "\r\nconnection: close\r\n\r\n{", 1))
+            .await;
+    assert_eq!(statuses(&both), [401, 201], "{both}");
     app.stop().await;
 }
 
@@ -212,7 +289,7 @@ async fn clients_that_dawdle_or_leave_harm_nobody() {
     for _ in 0..50 {
         let mut stream = raw(&app);
         let head = format!(
-            "POST /v1/api-keys HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{{\"label\":"
+            "POST /v1/api-keys HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{{\"label\":"
         );
         stream.write_all(head.as_bytes()).unwrap();
         slow.push(stream);
@@ -224,7 +301,7 @@ async fn clients_that_dawdle_or_leave_harm_nobody() {
         let mut stream = raw(&app);
         let body = format!("{{\"url\":\"http://localhost:3000/left/{number}\"}}");
         let head = format!(
-            "POST /v1/return-addresses HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST /v1/return-addresses HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(head.as_bytes()).unwrap();

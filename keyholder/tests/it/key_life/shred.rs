@@ -140,6 +140,20 @@ async fn of_a_shredded_workspace_nothing_is_left_and_backups_die_with_their_epoc
     scene.app.stop().await;
 }
 
+/// The first thing that a shredding takes from a data key is its wrapping: from then on the key that a node still has in memory is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_key_that_was_emptied_opens_nothing_though_nodes_have_it_in_memory() {
+    let scene = Scene::set().await;
+    let mine = scene.app.entrust(&["post.create"], json!([])).await;
+    post(&mine.agent, &mine, "before").await;
+    scene.sql("update data_keys set wrapped = ''").await;
+    let calls = scene.app.sandbox.platform().requests().len();
+    let refused = mine.agent.act(&mine.mandate, "post.create", &json!({ "text": "x" }), Some("x")).await.unwrap();
+    assert_eq!(problem(&refused), (503, "credential-unavailable".to_owned()));
+    assert_eq!(scene.app.sandbox.platform().requests().len(), calls, "nothing is sent");
+    scene.app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shredding_goes_on_where_it_was_broken_off_and_no_provider_stops_it() {
     let scene = Scene::set().await;

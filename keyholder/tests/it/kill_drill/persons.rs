@@ -105,6 +105,38 @@ async fn a_proposal_ends_nothing_and_one_approval_of_many_counts() {
     app.stop().await;
 }
 
+/// A key that is being ended at the moment of the approval, that of either person: the approval waits, and is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_waits_for_a_revocation_that_is_under_way() {
+    let app = TestApp::start().await;
+    let mut owner = app.owner().await;
+    for (number, (ended, status)) in [("approver", 401), ("proposer", 409)].into_iter().enumerate() {
+        let names = [format!("proposer{number}"), format!("approver{number}")];
+        let (first, _) = person(&app, &names[0]).await;
+        let (second, _) = person(&app, &names[1]).await;
+        let drill = proposed(&first, None).await;
+        let mut revocation = owner.begin().await.unwrap();
+        for statement in [
+            "update keyholder.heads set revision = revision + 1, raised_in = pg_current_xact_id() where kind = 'installation'",
+            &format!("update keyholder.operators set revoked_at = clock_timestamp() where name = '{ended}{number}'"),
+        ] {
+            let done = sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut *revocation).await.unwrap();
+            assert_eq!(done.rows_affected(), 1);
+        }
+        let commit = async {
+            app.lock_is_waited_for(1).await;
+            revocation.commit().await.unwrap();
+        };
+        let (reply, ()) = tokio::join!(approve(&second, &drill), commit);
+        assert_eq!(problem(&reply).0, status, "the {ended} is gone");
+    }
+    let drills: Vec<String> =
+        sqlx::query_scalar("select state from keyholder.kill_drills").fetch_all(&mut owner).await.unwrap();
+    assert_eq!(drills, ["proposed", "proposed"]);
+    assert_eq!(refusals(&app).await, ["approver_gone", "proposer_gone"]);
+    app.stop().await;
+}
+
 fn code(error: &sqlx::Error) -> String {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().to_string()
 }

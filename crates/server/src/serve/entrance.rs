@@ -1,0 +1,156 @@
+//! The entrance: a request as the application sees it, whichever HTTP it came by. It says who is at the other end, gives the body a time
+//! within which it must come, and tells the connection when the answer is finished.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{BoxError, Router, body::Body, response::Response};
+use bytes::Bytes;
+use domain::problem::Kind;
+use http::Request;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::{body::Incoming, service::Service};
+use tokio::time::{Sleep, sleep};
+use tower::ServiceExt;
+
+use super::{Site, framing::MOST_HEADERS, refusal};
+use crate::{guard::Peer, problem::Problem};
+
+/// What is held from a request's arrival to the last byte of its answer, and dropped then.
+pub(super) trait Asked: Send + 'static {
+    /// The whole answer was taken.
+    fn answered(&mut self);
+}
+
+/// The application, for one connection.
+pub(super) struct Entrance<F> {
+    pub(super) router: Router,
+    pub(super) site: Site,
+    pub(super) peer: Peer,
+    pub(super) body_within: Duration,
+    /// Called for each request.
+    pub(super) asked: F,
+}
+
+impl<F, A> Service<Request<Incoming>> for Entrance<F>
+where
+    F: Fn() -> A,
+    A: Asked + Unpin,
+{
+    type Response = Response<Answer<A>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let asked = (self.asked)();
+        let (router, peer, within) = (self.router.clone(), self.peer, self.body_within);
+        // HTTP/1 is held to it before it is parsed.
+        if request.headers().len() > MOST_HEADERS {
+            let refused = refusal::response(Problem::new(Kind::HeadTooLarge), &self.site);
+            return Box::pin(async move { Ok(refused.map(|body| Answer::new(body, asked))) });
+        }
+        Box::pin(async move {
+            let mut request =
+                request.map(|body| if body.is_end_stream() { Body::empty() } else { timed(body, within) });
+            request.extensions_mut().insert(peer);
+            let Ok(response) = router.oneshot(request).await;
+            Ok(response.map(|body| Answer::new(body, asked)))
+        })
+    }
+}
+
+/// An answer's body, with what is held until it is sent.
+pub(super) struct Answer<A> {
+    body: Body,
+    asked: A,
+}
+
+impl<A: Asked> Answer<A> {
+    fn new(body: Body, mut asked: A) -> Self {
+        if body.is_end_stream() {
+            asked.answered();
+        }
+        Self { body, asked }
+    }
+}
+
+impl<A: Asked + Unpin> HttpBody for Answer<A> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) || (frame.is_ready() && self.body.is_end_stream()) {
+            self.asked.answered();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A request's body did not come in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the body did not come in time")]
+pub(crate) struct BodyLate;
+
+/// Whether an error of reading a body is that it did not come in time.
+pub(crate) fn is_late(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<BodyLate>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// A body that must have come whole within a time, however slowly it drips.
+fn timed<B>(body: B, within: Duration) -> Body
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    Body::new(Timed { body, until: Box::pin(sleep(within)) })
+}
+
+struct Timed<B> {
+    body: B,
+    until: Pin<Box<Sleep>>,
+}
+
+impl<B> HttpBody for Timed<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.until.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(BodyLate.into())));
+        }
+        Pin::new(&mut self.body).poll_frame(cx).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
