@@ -28,7 +28,7 @@ use store::{
 use tokio::sync::Notify;
 use url::Url;
 
-use self::listening::{Listening, usual_public_url, within_descriptors};
+use self::listening::{Listening, for_metrics, usual_public_url, within_descriptors};
 use crate::{cluster::ClusterError, telemetry::otlp::Exporter};
 
 /// How long a stop waits for what is on its way.
@@ -287,13 +287,13 @@ impl Instance {
             app.tasks.background(certificates.keep_fresh(app.clock.clone(), Arc::clone(&certificate_hint)));
         }
         let server_options = ServerOptions { proxies: options.edge.proxies.clone(), ..options.server };
-        let server_options = within_descriptors(server_options);
+        let server_options = within_descriptors(server_options, options.connections);
         let door = Door { name: "api", listener, tls, router: server::router(&app, options.edge) };
         let server = Server::start(&app, door, server_options.clone())?;
         let render = options.render_metrics;
         let router = server::metrics_router(move || render(), metrics_tls.is_some());
         let door = Door { name: "metrics", listener: metrics, tls: metrics_tls, router };
-        let metrics = Server::start(&app, door, server_options)?;
+        let metrics = Server::start(&app, door, for_metrics(&server_options))?;
         let drain_delay = options.drain_delay;
         Ok(Self { app, server, metrics, url, metrics_url, hint, certificate_hint, drain_delay })
     }

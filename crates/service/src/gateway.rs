@@ -225,11 +225,16 @@ async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answ
         drop(turn.take());
         let ticket = match passage {
             Passage::Open(ticket) => ticket,
-            Passage::Replay(act) => match replay(&app, &caller, &errand, act).await? {
-                Some(answer) => return Ok(answer),
-                None => continue,
-            },
+            Passage::Replay(act) => {
+                drop(leave);
+                match replay(&app, &caller, &errand, act).await? {
+                    Some(answer) => return Ok(answer),
+                    None => continue,
+                }
+            }
             Passage::Stale => {
+                // Nothing is called for a while: a probe's slot is another's.
+                drop(leave);
                 app.store.snapshots.forget(&workspace).await;
                 overtaken += 1;
                 if overtaken >= OVERTAKEN {

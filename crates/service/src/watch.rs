@@ -1,6 +1,7 @@
 //! What an operator watches of the database and of this node's clock, as metrics.
 //!
-//! Changes nothing, and decides nothing: no expiry and no budget hangs on what is measured here.
+//! Changes nothing in the database, and no expiry and no budget hangs on what is measured here. A schema that has come to exclude this
+//! binary makes the node leave.
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,5 +41,11 @@ async fn round(app: &App) -> Result<f64, StoreError> {
     metrics::gauge!("keyholder_clock_offset_seconds").set(offset);
     metrics::gauge!("keyholder_oldest_deletion_seconds").set(seen.oldest_deletion_s);
     metrics::gauge!("keyholder_oldest_snapshot_transactions").set(crate::gauge::count(seen.oldest_snapshot));
+    if let Some(fault) = store::gate::schema_fault(&app.store).await?
+        && !app.is_leaving()
+    {
+        tracing::error!(fault, "the schema does not let this binary run any more: this node is not ready from here on");
+        app.leave();
+    }
     Ok(offset)
 }

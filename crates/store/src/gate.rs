@@ -242,7 +242,19 @@ pub(crate) async fn check_installation(
         faults.push("the database was made under another root key".to_owned());
     }
     faults.extend(check_schema(lookup, found.schema_version).await?);
+    if found.schema_version > Accepted::here().newest {
+        tracing::info!(schema = found.schema_version, "the schema is newer than this binary");
+    }
     Ok(())
+}
+
+/// Why this binary may not go on: a contract step came after it had started.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn schema_fault(store: &Store) -> Result<Option<String>, StoreError> {
+    let found = store.lookup.installation().await?.schema_version;
+    check_schema(&store.lookup, found).await
 }
 
 /// Whether this binary may run on the schema. One that is newer is asked whom it lets run.
@@ -251,13 +263,5 @@ async fn check_schema(lookup: &Lookup, found: i64) -> Result<Option<String>, Sto
     if found <= accepted.newest {
         return Ok(accepted.fault(found, found));
     }
-    let fault = accepted.fault(found, lookup.compatible_from().await?);
-    if fault.is_none() {
-        tracing::info!(
-            schema = found,
-            binary = accepted.newest,
-            "the schema is newer than this binary, and lets it run"
-        );
-    }
-    Ok(fault)
+    Ok(accepted.fault(found, lookup.compatible_from().await?))
 }

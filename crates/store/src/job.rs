@@ -63,7 +63,8 @@ pub async fn enqueue<A: Action>(
     Ok(())
 }
 
-/// Lets the jobs of a kind about a subject be due so long from now, where they would rest for longer: what they waited for has come.
+/// Lets the jobs of a kind about a subject be due so long from now, where they would rest for longer: what they waited for has come. What is
+/// due within the three minutes of a claim may be running, and is left.
 ///
 /// # Errors
 /// `Unavailable`.
@@ -77,7 +78,7 @@ pub async fn hurry<A: Action>(
     let workspace = tenant.workspace().uuid();
     sqlx::query!(
         "update jobs set run_at = least(run_at, clock_timestamp() + $4::interval) \
-         where workspace_id = $1 and kind = $2 and subject = $3",
+         where workspace_id = $1 and kind = $2 and subject = $3 and run_at > clock_timestamp() + interval '3 minutes'",
         workspace,
         kind,
         subject.uuid(),

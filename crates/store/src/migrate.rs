@@ -143,6 +143,9 @@ pub async fn migrate(owner: &Address, installation: &Installation<'_>) -> Result
     if before > newest() {
         return Err(MigrateError::Newer { found: before, newest: newest() });
     }
+    if before > 0 {
+        recognise(&mut sql, installation).await?;
+    }
     spare_running_nodes(&mut sql, before).await?;
     // A step waits for no long statement, behind which everybody else would queue up in turn.
     run(&mut sql, format!("set lock_timeout = '{LOCK_WITHIN}'")).await?;
@@ -153,7 +156,8 @@ pub async fn migrate(owner: &Address, installation: &Installation<'_>) -> Result
     Ok((before, after))
 }
 
-/// Refuses a contract step while nodes report themselves whose binaries may not run on the schema that it makes.
+/// Refuses a contract step while nodes report themselves whose binaries may not run on the schema that it makes. A server that has just
+/// started heard nobody lately, so whoever is on its list counts.
 async fn spare_running_nodes(sql: &mut PgConnection, before: i64) -> Result<(), MigrateError> {
     let wanted = schema::lets_run_from();
     if before < NODES_REPORT || before >= wanted {
@@ -162,7 +166,8 @@ async fn spare_running_nodes(sql: &mut PgConnection, before: i64) -> Result<(), 
     // Before nodes stated what they know, none could run on a schema older than its own.
     let stated = if before < schema::NODES_STATE_THEIRS {
         sqlx::query!(
-            "select node_id, $2::bigint as \"schema!\" from nodes where seen_at > clock_timestamp() - $1::interval",
+            "select node_id, $2::bigint as \"schema!\" from nodes \
+             where seen_at > clock_timestamp() - $1::interval or pg_postmaster_start_time() > clock_timestamp() - $1::interval",
             REPORTING,
             before
         )
@@ -172,7 +177,7 @@ async fn spare_running_nodes(sql: &mut PgConnection, before: i64) -> Result<(), 
     } else {
         sqlx::query!(
             "select node_id, coalesce(schema_version, $2::bigint) as \"schema!\" from nodes \
-             where seen_at > clock_timestamp() - $1::interval",
+             where seen_at > clock_timestamp() - $1::interval or pg_postmaster_start_time() > clock_timestamp() - $1::interval",
             REPORTING,
             schema::NODES_STATE_THEIRS - 1
         )
@@ -221,26 +226,30 @@ async fn version(sql: &mut PgConnection) -> Result<i64, MigrateError> {
         .unwrap_or(0))
 }
 
-/// Writes what the database is, once; after that, an installation of another kind is turned away.
-async fn record(sql: &mut PgConnection, installation: &Installation<'_>) -> Result<(), MigrateError> {
-    let found = sqlx::query!("select environment, root_check from installation").fetch_optional(&mut *sql).await?;
+/// Turns away the database of another installation, before anything in it is changed. Says whether it is anybody's yet.
+async fn recognise(sql: &mut PgConnection, installation: &Installation<'_>) -> Result<bool, MigrateError> {
+    let found = sqlx::query!("select environment, root_check from installation").fetch_optional(sql).await?;
     match found {
         Some(found) if found.environment != installation.environment.as_str() => {
-            return Err(MigrateError::Foreign("its environment is another"));
+            Err(MigrateError::Foreign("its environment is another"))
         }
         Some(found) if found.root_check != installation.root_check => {
-            return Err(MigrateError::Foreign("it was made under another root key"));
+            Err(MigrateError::Foreign("it was made under another root key"))
         }
-        Some(_) => {}
-        None => {
-            sqlx::query!(
-                "insert into installation (environment, root_check) values ($1, $2)",
-                installation.environment.as_str(),
-                installation.root_check.as_slice()
-            )
-            .execute(&mut *sql)
-            .await?;
-        }
+        found => Ok(found.is_some()),
+    }
+}
+
+/// Writes what the database is, once.
+async fn record(sql: &mut PgConnection, installation: &Installation<'_>) -> Result<(), MigrateError> {
+    if !recognise(&mut *sql, installation).await? {
+        sqlx::query!(
+            "insert into installation (environment, root_check) values ($1, $2)",
+            installation.environment.as_str(),
+            installation.root_check.as_slice()
+        )
+        .execute(&mut *sql)
+        .await?;
     }
     let pads = installation.context_key.pads();
     sqlx::query!(

@@ -9,8 +9,10 @@ use url::Url;
 
 use super::{InstanceOptions, StartError};
 
-/// File descriptors that are not for clients: the database's pools, calls to platforms, files.
+/// File descriptors that are not for clients: the smaller pools of the database, calls to platforms, files.
 const OTHER_DESCRIPTORS: u32 = 256;
+/// How many connections read metrics at a time.
+const METRICS_CONNECTIONS: u32 = 64;
 /// How many file descriptors a process has at most.
 const MOST_DESCRIPTORS: u64 = 65_536;
 
@@ -82,8 +84,8 @@ pub(super) fn usual_public_url(url: &Url) -> Url {
     if url.scheme() == "unix" { LOCALHOST.clone() } else { url.clone() }
 }
 
-/// Bounds connections by what the machine gives: more than it has descriptors for would take them from the database.
-pub(super) fn within_descriptors(mut options: ServerOptions) -> ServerOptions {
+/// Bounds connections by what the machine gives beside a pool of the database: more than it has descriptors for would take them from that.
+pub(super) fn within_descriptors(mut options: ServerOptions, pool: u32) -> ServerOptions {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(MOST_DESCRIPTORS).min(MOST_DESCRIPTORS);
     let mut descriptors = limit.current.unwrap_or(MOST_DESCRIPTORS);
@@ -91,12 +93,18 @@ pub(super) fn within_descriptors(mut options: ServerOptions) -> ServerOptions {
     {
         descriptors = most;
     }
-    let room = u32::try_from(descriptors).unwrap_or(u32::MAX).saturating_sub(OTHER_DESCRIPTORS).max(1);
+    let taken = OTHER_DESCRIPTORS.saturating_add(METRICS_CONNECTIONS).saturating_add(pool);
+    let room = u32::try_from(descriptors).unwrap_or(u32::MAX).saturating_sub(taken).max(1);
     if room < options.connections {
         tracing::warn!(room, wanted = options.connections, "the limit of open files bounds the connections");
         options.connections = room;
     }
     options
+}
+
+/// What the listener of metrics is bounded by.
+pub(super) fn for_metrics(options: &ServerOptions) -> ServerOptions {
+    ServerOptions { connections: METRICS_CONNECTIONS, network_connections: METRICS_CONNECTIONS, ..options.clone() }
 }
 
 #[expect(clippy::unwrap_used, reason = "a constant that the first test parses")]

@@ -196,7 +196,9 @@ impl Forwarding {
             ForwardedHeader::Forwarded => said_by_elements(written)?,
             ForwardedHeader::XForwardedFor => (clear_by_list(headers, !written.is_empty())?, one_host(headers)?),
         };
-        Ok(Client { peer, in_clear: clear && !peer.is_local(), hosts })
+        // Of a client whom nobody named it is not known that it is on this machine.
+        let told = written.first().is_some_and(|first| first.address.is_some());
+        Ok(Client { peer, in_clear: clear && !(told && peer.is_local()), hosts })
     }
 
     /// Who is at the chain's beginning as far as named proxies wrote it, and what they wrote.

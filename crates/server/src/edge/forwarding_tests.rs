@@ -169,3 +169,15 @@ fn the_standard_header_counts_from_the_named_alone() {
         assert_eq!(client(&forwarding, from, pairs), expected, "{from} {pairs:?}");
     }
 }
+
+#[test]
+fn a_proxy_on_this_machine_that_names_nobody_vouches_for_nobody() {
+    for from in ["127.0.0.1", "unix"] {
+        let usual = forwarding(&["127.0.0.1", "unix"], "x-forwarded-for");
+        let clear = Ok(format!("{from} in the clear"));
+        assert_eq!(client(&usual, from, &[("x-forwarded-proto", "http")]), clear);
+        assert_eq!(client(&usual, from, &[("x-forwarded-for", "unknown"), ("x-forwarded-proto", "http")]), clear);
+        let standard = forwarding(&["127.0.0.1", "unix"], "forwarded");
+        assert_eq!(client(&standard, from, &[("forwarded", "for=_hidden;proto=http")]), clear);
+    }
+}

@@ -133,6 +133,8 @@ fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
     (method == Method::GET || method == Method::HEAD)
         && only(headers, &SEC_FETCH_MODE) == Some(b"navigate")
         && only(headers, &SEC_FETCH_DEST) == Some(b"document")
+        // A page that a browser loads ahead of its user's choice.
+        && !headers.contains_key("sec-purpose")
 }
 
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {

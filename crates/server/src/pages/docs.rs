@@ -1,15 +1,18 @@
 //! The reader of the OpenAPI document: the same facts for people, rendered here, with no script and nothing from elsewhere.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use askama::Template;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use domain::problem::Kind;
-use http::StatusCode;
+use http::{HeaderValue, header};
 use serde_json::Value;
 use service::{App, Refusal};
 
-use super::html;
 use crate::{headers::PagePolicy, openapi, problem::Problem, route::Visit};
 
 /// How deep a schema is told.
@@ -54,10 +57,18 @@ struct Row {
 
 /// Answers the reader.
 pub(crate) async fn read(_app: Arc<App>, _visit: Visit<()>) -> Result<Response, Problem> {
-    let document =
-        serde_json::from_str(openapi::text()?).map_err(|error| Refusal::internal("the OpenAPI document", error))?;
-    html(StatusCode::OK, &page(&document), PagePolicy::reading())
+    let page = PAGE.clone().ok_or(Refusal::Internal("the OpenAPI document", None))?;
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    let mut response = ([(header::CONTENT_TYPE, html)], page).into_response();
+    response.extensions_mut().insert(PagePolicy::reading());
+    Ok(response)
 }
+
+/// The page, made once: whoever asks for it again and again costs no more than its bytes.
+static PAGE: LazyLock<Option<Bytes>> = LazyLock::new(|| {
+    let document = serde_json::from_str(openapi::text().ok()?).ok()?;
+    page(&document).render().ok().map(Bytes::from)
+});
 
 fn page(document: &Value) -> DocsPage {
     let mut groups: BTreeMap<String, Vec<Shown>> = BTreeMap::new();

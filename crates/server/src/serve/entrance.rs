@@ -21,6 +21,10 @@ use tower::ServiceExt;
 use super::{Site, framing::MOST_HEADERS, refusal};
 use crate::{guard::Peer, problem::Problem};
 
+/// The most of an answer that is handed over at once: HTTP/2 takes a whole piece as soon as its client takes a byte of it, and the answer
+/// is not sent before that.
+const PIECE: usize = 16 * 1024;
+
 /// What is held from a request's arrival to the last byte of its answer, and dropped then.
 pub(super) trait Asked: Send + 'static {
     /// The whole answer was taken.
@@ -50,7 +54,9 @@ where
         let asked = (self.asked)();
         let (router, peer, within) = (self.router.clone(), self.peer, self.body_within);
         // HTTP/1 is held to it before it is parsed.
-        if request.headers().len() > MOST_HEADERS {
+        // HTTP/2 may send each cookie in a field of its own (RFC 9113 §8.2.3).
+        let crumbs = request.headers().get_all(http::header::COOKIE).iter().count().saturating_sub(1);
+        if request.headers().len() - crumbs > MOST_HEADERS {
             let refused = refusal::response(Problem::new(Kind::HeadTooLarge), &self.site);
             return Box::pin(async move { Ok(refused.map(|body| Answer::new(body, asked))) });
         }
@@ -67,6 +73,8 @@ where
 /// An answer's body, with what is held until it is sent.
 pub(super) struct Answer<A> {
     body: Body,
+    /// What came of the body and was not handed over yet.
+    rest: Bytes,
     asked: A,
 }
 
@@ -75,7 +83,7 @@ impl<A: Asked> Answer<A> {
         if body.is_end_stream() {
             asked.answered();
         }
-        Self { body, asked }
+        Self { body, rest: Bytes::new(), asked }
     }
 }
 
@@ -84,19 +92,35 @@ impl<A: Asked + Unpin> HttpBody for Answer<A> {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if matches!(frame, Poll::Ready(None)) || (frame.is_ready() && self.body.is_end_stream()) {
-            self.asked.answered();
+        let me = &mut *self;
+        if me.rest.is_empty() {
+            match Pin::new(&mut me.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => me.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Poll::Ready(None) => {
+                    me.asked.answered();
+                    return Poll::Ready(None);
+                }
+                other => return other,
+            }
         }
-        frame
+        let piece = me.rest.split_to(me.rest.len().min(PIECE));
+        if me.is_end_stream() {
+            me.asked.answered();
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let hint = self.body.size_hint();
+        let held = u64::try_from(self.rest.len()).unwrap_or(u64::MAX);
+        hint.exact().map_or(hint, |left| SizeHint::with_exact(left.saturating_add(held)))
     }
 }
 
@@ -152,5 +176,42 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    struct Told(Arc<AtomicBool>);
+
+    impl Asked for Told {
+        fn answered(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_handed_over_in_pieces_and_told_with_the_last() {
+        let told = Arc::new(AtomicBool::new(false));
+        let whole = vec![7_u8; 2 * PIECE + 1];
+        let mut answer = Answer::new(Body::from(whole.clone()), Told(Arc::clone(&told)));
+        assert_eq!(answer.size_hint().exact(), Some(2 * 16 * 1024 + 1));
+        let mut came = Vec::new();
+        for piece in [PIECE, PIECE, 1] {
+            assert!(!told.load(Ordering::SeqCst) && !answer.is_end_stream());
+            let data = answer.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(data.len(), piece);
+            came.extend_from_slice(&data);
+        }
+        assert!(told.load(Ordering::SeqCst) && answer.is_end_stream());
+        assert_eq!(came, whole);
     }
 }

@@ -40,7 +40,7 @@ const SEND_BYTES: usize = 64 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_WITHIN: Duration = Duration::from_secs(10);
 /// How long a client that was told that the connection ends may take to let go of it when nothing is on its way.
-const GOODBYE: Duration = Duration::from_millis(500);
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What is on its way on a connection, and what was given up.
 #[derive(Default)]

@@ -143,7 +143,7 @@ impl Listener {
     }
 }
 
-/// Binds beside the path and moves the socket there when it has its permissions: nobody finds it with others.
+/// Binds beside the path and links the socket there when it has its permissions: nobody finds it with others.
 fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     make_room(path)?;
     let mut making = path.as_os_str().to_owned();
@@ -153,7 +153,12 @@ fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let listener = UnixListener::bind(&making)?;
     std::fs::set_permissions(&making, std::fs::Permissions::from_mode(0o660))?;
     let inode = std::fs::symlink_metadata(&making)?.ino();
-    std::fs::rename(&making, path)?;
+    // Not a renaming, which would take the place of a socket that another start has made since.
+    std::fs::hard_link(&making, path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => io::ErrorKind::AddrInUse.into(),
+        _ => error,
+    })?;
+    std::fs::remove_file(&making)?;
     Ok((listener, SocketFile { path: path.to_owned(), inode }))
 }
 

@@ -93,7 +93,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            // Nothing waits for the client any more: the next answer has a time of its own.
+            self.stall = None;
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -319,5 +324,49 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     /// Flushes, and no more: whoever drives the connection may have a last word to say.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// A socket whose writes go as they are written here; its flushes always end.
+    struct Scripted(VecDeque<Option<usize>>);
+
+    impl AsyncWrite for Scripted {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.pop_front().flatten().map_or(Poll::Pending, |bytes| Poll::Ready(Ok(bytes)))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_one_answer_waited_is_not_counted_against_the_next() {
+        let script = VecDeque::from([None, Some(10), Some(LEAST_BYTES), None, None]);
+        let mut paced = Paced::new(Scripted(script), Duration::from_secs(3600));
+        std::future::poll_fn(|cx| {
+            let mut write = |paced: &mut Paced<Scripted>| Pin::new(paced).poll_write(cx, b"x").is_pending();
+            assert!(write(&mut paced) && paced.stall.is_some(), "the client's side is full");
+            assert!(!write(&mut paced) && paced.stall.is_some(), "ten bytes are too few");
+            assert!(Pin::new(&mut paced).poll_flush(cx).is_ready() && paced.stall.is_none(), "all was taken");
+            let mut write = |paced: &mut Paced<Scripted>| Pin::new(paced).poll_write(cx, b"x").is_pending();
+            assert!(!write(&mut paced) && write(&mut paced) && paced.stall.is_some());
+            paced.within = Duration::ZERO;
+            paced.stall = None;
+            Poll::Ready(())
+        })
+        .await;
+        let late = std::future::poll_fn(|cx| Pin::new(&mut paced).poll_write(cx, b"x")).await;
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use domain::{
-    connection::State,
     id::{ConnectionId, LinkId, WorkspaceId},
     principal::{Cause, Principal},
 };
@@ -72,14 +71,14 @@ impl<'a> Consent<'a> {
 
 /// Ends the callback's try, and tells what became of it: stored, or never to be.
 ///
-/// Nobody knows whose account an unstored grant is. So it counts as another's rival as soon as the workspace has any connection at its
-/// provider that is in use: where a revocation ends all that the client holds for an account, it is not worth the risk.
+/// Nobody knows whose account an unstored grant is, and the client is the installation's. So it counts as another's rival as soon as any
+/// workspace has a connection at its provider: where a revocation ends all that the client holds for an account, it is not worth the risk.
 ///
 /// # Errors
 /// `Unavailable`: whether it is stored is not known yet.
 pub(super) async fn close(app: &App, spilled: &Spilled, link: LinkId) -> Result<Brought, Refusal> {
     let principal = Principal::system(Cause::ConnectCallback(link), app.clock.now());
-    let (mut tenant, snapshot) = app.enter::<FollowLink>(&principal, spilled.workspace, spilled.workspace).await?;
+    let (mut tenant, _) = app.enter::<FollowLink>(&principal, spilled.workspace, spilled.workspace).await?;
     let stored = match link::close(&mut tenant).await {
         // A link goes only when its workspace is taken apart, and by then there is nothing that it could have stored.
         Err(StoreError::NotFound) => false,
@@ -89,7 +88,6 @@ pub(super) async fn close(app: &App, spilled: &Spilled, link: LinkId) -> Result<
     if stored {
         return Ok(Brought::Superseded);
     }
-    let in_use = |state| matches!(state, State::Active | State::Inert | State::ReconnectRequired);
-    let rival = snapshot.connections.iter().any(|known| known.provider == spilled.provider && in_use(known.state));
+    let rival = !app.store.lookup.connections_of(&spilled.provider, None, 1).await?.is_empty();
     Ok(if rival { Brought::Replaced } else { Brought::Gone })
 }

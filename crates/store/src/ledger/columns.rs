@@ -49,7 +49,8 @@ impl Acts {
             columns.action.push(entry.action.clone());
             columns.effect.push(entry.effect.to_owned());
             columns.patience_ms.push(i32::try_from((entry.timeout + beyond).as_millis()).unwrap_or(i32::MAX));
-            for (budget, units) in &entry.units {
+            // Who only asks what his key stands for locks no budget.
+            for (budget, units) in entry.units.iter().filter(|_| purpose == Purpose::Admit) {
                 columns.unit_act.push(ordinal);
                 columns.unit_budget.push(budget.uuid());
                 columns.unit_units.push(i64::try_from(*units).unwrap_or(i64::MAX));

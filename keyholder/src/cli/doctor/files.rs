@@ -23,7 +23,7 @@ const FREE_BYTES: u64 = 64 * 1024 * 1024;
 const FREE_INODES: u64 = 1024;
 /// What the group and others may do with the state folder: nothing.
 const OF_OTHERS: u32 = 0o077;
-/// A certificate that ends sooner is to be renewed now.
+/// A certificate that ends sooner is to be renewed now; one that lives for days only, in the last third of its life.
 pub(super) const DAYS_LEFT: i64 = 14;
 
 /// Whether the keyring opens, and whether its epoch is of this month.
@@ -155,7 +155,7 @@ pub(super) fn of_certificate(
     match (until - now).whole_days() {
         _ if now < from => Check::fault(name, format!("it is not valid before {from}"), remedy),
         _ if now > until => Check::fault(name, format!("it has expired at {until}"), remedy),
-        left if left < DAYS_LEFT => Check::fault(name, format!("{left} days are left of it"), remedy),
+        left if left < DAYS_LEFT.min((until - from).whole_days() / 3) => Check::fault(name, format!("{left} days are left of it"), remedy),
         left => Check::ok(name, format!("{left} days are left of it")),
     }
 }

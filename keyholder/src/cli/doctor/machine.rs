@@ -6,7 +6,7 @@ use super::Check;
 use crate::config::Config;
 
 /// What a process opens beside its callers' connections and the application's: the other logins' and the platforms', files.
-const OTHERS: u64 = 256;
+const OTHERS: u64 = 256 + 64;
 
 /// Whether there are descriptors for every connection that is allowed. A serving process raises its limit by itself, to this one.
 pub(super) fn of_descriptors(config: &Config) -> Check {
