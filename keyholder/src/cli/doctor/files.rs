@@ -155,7 +155,9 @@ pub(super) fn of_certificate(
     match (until - now).whole_days() {
         _ if now < from => Check::fault(name, format!("it is not valid before {from}"), remedy),
         _ if now > until => Check::fault(name, format!("it has expired at {until}"), remedy),
-        left if left < DAYS_LEFT.min((until - from).whole_days() / 3) => Check::fault(name, format!("{left} days are left of it"), remedy),
+        left if left < DAYS_LEFT.min((until - from).whole_days() / 3) => {
+            Check::fault(name, format!("{left} days are left of it"), remedy)
+        }
         left => Check::ok(name, format!("{left} days are left of it")),
     }
 }
