@@ -353,7 +353,7 @@ mod tests {
     #[tokio::test]
     async fn what_one_answer_waited_is_not_counted_against_the_next() {
         let script = VecDeque::from([None, Some(10), Some(LEAST_BYTES), None, None]);
-        let mut paced = Paced::new(Scripted(script), Duration::from_secs(3600));
+        let mut paced = Paced::new(Scripted(script), Duration::from_hours(1));
         std::future::poll_fn(|cx| {
             let mut write = |paced: &mut Paced<Scripted>| Pin::new(paced).poll_write(cx, b"x").is_pending();
             assert!(write(&mut paced) && paced.stall.is_some(), "the client's side is full");
