@@ -14,14 +14,14 @@ cargo bench --workspace --bench act -- --json > docs/performance.json
 cargo bench --workspace --bench act -- --render docs/performance.json > docs/performance.md
 ```
 
-A test fails where the two differ. The run takes about seven minutes, and wants the machine to itself.
+A test fails where the two differ. The run takes about seven minutes with four seconds a figure (`--seconds`), and wants the machine to itself.
 
 ";
 
 const METHOD: &str = "\
 ## What is measured
 
-Five rounds; in each, every series at 1, 16 and 64 connections, four seconds each after half a second that does not count. The series of one
+Five rounds; in each, every series at 1, 16 and 64 connections, some seconds each after half a second that does not count. The series of one
 number of connections stand next to each other, in one order and then in the other, so that what drifts meets all alike. Figures are
 the medians of the rounds. The load generator keeps its connections open, and asks again as soon as it was answered. It shares the machine's
 cores with everything else: the platform's double (the sandbox, without quirks), PostgreSQL, nginx and Keyholder.
@@ -48,8 +48,8 @@ five.
 ## What bounds it
 
 - A **read** asks the database each time whether its mandate and its connection are in force, and for the sealed credential: one statement,
-  shared by all reads that wait at that moment. With one connection nobody shares it, and it is the largest part of what a read adds; nginx
-  asks nobody. To keep the answer in memory would take it away, and with it that a revocation binds the very next read at every node
+  shared by all reads that wait at that moment. With one connection nobody shares it; nginx
+  asks nobody. The rest of what a read adds there is work and the hand-offs between tasks, not yet told apart. To keep the answer in memory would take it away, and with it that a revocation binds the very next read at every node
   ([decision 0021](decisions/0021-measuring-an-act.md)).
 - At 64 connections the **processor** is the bound: what an act costs Keyholder's process, plus what PostgreSQL, the platform's double and the
   load generator cost, divided into the cores. The difference to nginx is what nginx does not do: two permits, the mandate's terms, an
