@@ -5,6 +5,8 @@
 
 pub mod action;
 mod facts;
+pub mod language;
+pub mod model;
 mod permit;
 
 pub use action::Action;

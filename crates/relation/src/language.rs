@@ -1,0 +1,71 @@
+//! The language in which OpenFGA's models are written: read, written, and put together from modules.
+//!
+//! Owns the text: comments, places, messages. Never decides whether a model makes sense: that is [`crate::model::validate`]'s, which
+//! this module hands the places to. A text of a stranger is bounded in length, depth and number of messages.
+
+mod grammar;
+mod lexer;
+mod mod_file;
+mod module;
+mod parser;
+mod predict;
+mod read;
+mod token;
+mod write;
+
+pub use mod_file::{ModFile, Placed, read_mod_file};
+pub use module::{ModuleFile, combine};
+pub use write::{Unwritable, WriteOptions, write};
+
+use crate::model::{Fault, FaultKind, Model, Place, Places, validate_placed};
+
+/// The longest text that is read, in bytes.
+pub const TEXT_BYTES: usize = 256 * 1024;
+
+/// A text that is of the language. Whether its model makes sense has not been asked yet.
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    model: Model,
+    places: Places,
+    module: Option<String>,
+}
+
+impl Parsed {
+    /// The model, as it is written.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The module that the text is of, if it is of one.
+    pub fn module(&self) -> Option<&str> {
+        self.module.as_deref()
+    }
+
+    /// Everything that is wrong with the model, with its places.
+    pub fn validate(&self) -> Vec<Fault> {
+        validate_placed(&self.model, &self.places)
+    }
+}
+
+/// Reads a text.
+///
+/// # Errors
+/// Everything that is wrong with it as a text, in order.
+pub fn parse(text: &str) -> Result<Parsed, Vec<Fault>> {
+    if text.len() > TEXT_BYTES {
+        let message = format!("the text is longer than {TEXT_BYTES} bytes");
+        return Err(vec![Fault { message, kind: FaultKind::TooLarge, place: Some(Place::default()) }]);
+    }
+    let (tree, faults) = parser::parse(&lexer::tokens(&lexer::without_comments(text)));
+    if faults.is_empty() { read::read(&tree) } else { Err(faults) }
+}
+
+/// Reads a text and validates the model.
+///
+/// # Errors
+/// Everything that is wrong with the text; or, where that is sound, with the model.
+pub fn read_model(text: &str) -> Result<Model, Vec<Fault>> {
+    let parsed = parse(text)?;
+    let faults = parsed.validate();
+    if faults.is_empty() { Ok(parsed.model) } else { Err(faults) }
+}
