@@ -2,6 +2,8 @@
 
 #[path = "language.rs"]
 pub(crate) mod language;
+#[path = "stores.rs"]
+pub(crate) mod stores;
 #[path = "material.rs"]
 pub(crate) mod material;
 

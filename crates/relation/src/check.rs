@@ -1,0 +1,367 @@
+//! Whether a user stands in a relation to an object.
+//!
+//! A relation that is a union of others, and of those who stand in relations to other objects, is searched like a graph: every place
+//! once, the nearest first, until the user is found. Where all of several things must hold, or one and not another, each is a search
+//! of its own. What such a thing depends on may be itself; that is no for the time being, which is right wherever nothing is taken
+//! away, and where something is taken away the answer is no for good: a circle never makes a yes.
+//!
+//! An answer that a bound or a condition withholds is withheld only if nothing else decides: one yes makes a union yes, one no an
+//! intersection no.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::{
+    condition::Context,
+    query::{CheckRequest, Limits, QueryError, checked_node, checked_user, lay},
+    relationship::{BoundCondition, UserRef, type_of},
+    schema::{AllowedShape, RelationId, RelationRules, Rule, Schema},
+    tuples::{Overlay, Tuples},
+};
+
+/// How many operators may be open at once: the depth of one model's operators, many times over, and far from the end of a stack.
+const OPEN: usize = 200;
+
+/// Whether a user stands in a relation to an object.
+///
+/// # Errors
+/// [`QueryError`]; never a yes or a no by half of what would have to be known.
+pub fn check<T: Tuples>(schema: &Schema, tuples: &T, request: CheckRequest<'_>, limits: &Limits) -> Result<bool, QueryError> {
+    let (object, relation) = checked_node(schema, request.object, request.relation)?;
+    let user = checked_user(schema, request.user)?;
+    let overlay = lay(schema, tuples, request.brought, limits)?;
+    Search::new(schema, &overlay, user, request.brought.context, limits).answer(object, relation)
+}
+
+/// Several checks, each with its own answer.
+///
+/// # Errors
+/// [`QueryError::Invalid`] for more than a batch may have.
+pub fn batch_check<T: Tuples>(
+    schema: &Schema,
+    tuples: &T,
+    requests: &[CheckRequest<'_>],
+    limits: &Limits,
+) -> Result<Vec<Result<bool, QueryError>>, QueryError> {
+    if requests.len() > limits.batch {
+        return Err(QueryError::Invalid(format!("more than {} checks", limits.batch)));
+    }
+    Ok(requests.iter().map(|request| check(schema, tuples, *request, limits)).collect())
+}
+
+/// A relation of an object.
+type Place<'a> = (&'a str, RelationId);
+
+/// Depends on nothing that is still open.
+const FREE: usize = usize::MAX;
+
+#[derive(Debug)]
+enum Verdict {
+    Yes,
+    No,
+    Unknown(QueryError),
+}
+
+/// An answer, and the outermost open place that it took for a no.
+#[derive(Debug)]
+struct Found {
+    verdict: Verdict,
+    on: usize,
+}
+
+/// Checks of one user.
+pub(crate) struct Search<'a, T> {
+    schema: &'a Schema,
+    tuples: &'a Overlay<'a, T>,
+    user: UserRef<'a>,
+    /// The relation that the user names.
+    user_relation: Option<RelationId>,
+    context: Option<&'a Context>,
+    depth: usize,
+    steps: usize,
+    known: HashMap<Place<'a>, bool>,
+    /// The places whose operators are being worked out, the outermost first.
+    open: Vec<Place<'a>>,
+}
+
+/// One search through unions.
+struct Region<'a> {
+    seen: HashSet<Place<'a>>,
+    queue: VecDeque<(Place<'a>, usize)>,
+    withheld: Option<QueryError>,
+    on: usize,
+}
+
+impl<'a> Region<'a> {
+    fn enqueue(&mut self, place: Place<'a>, depth: usize) {
+        if self.seen.insert(place) {
+            self.queue.push_back((place, depth));
+        }
+    }
+
+    fn withhold(&mut self, error: QueryError) {
+        self.withheld.get_or_insert(error);
+    }
+}
+
+impl<'a, T: Tuples> Search<'a, T> {
+    pub(crate) fn new(
+        schema: &'a Schema,
+        tuples: &'a Overlay<'a, T>,
+        user: UserRef<'a>,
+        context: Option<&'a Context>,
+        limits: &Limits,
+    ) -> Self {
+        let user_relation = user.relation.and_then(|relation| schema.relation_of(user.type_name(), relation).ok());
+        let (depth, steps) = (limits.depth, limits.steps);
+        let (known, open) = (HashMap::new(), Vec::new());
+        Self { schema, tuples, user, user_relation, context, depth, steps, known, open }
+    }
+
+    /// Whether the user stands there.
+    pub(crate) fn answer(&mut self, object: &'a str, relation: RelationId) -> Result<bool, QueryError> {
+        match self.region((object, relation), None, 0)?.verdict {
+            Verdict::Yes => Ok(true),
+            Verdict::No => Ok(false),
+            Verdict::Unknown(error) => Err(error),
+        }
+    }
+
+    /// How many steps are left.
+    pub(crate) fn steps(&self) -> usize {
+        self.steps
+    }
+
+    fn spend(&mut self) -> Result<(), QueryError> {
+        self.steps = self.steps.checked_sub(1).ok_or(QueryError::TooComplex)?;
+        Ok(())
+    }
+
+    /// Searches from a place, or from one operand of its rule.
+    fn region(&mut self, place: Place<'a>, operand: Option<&'a Rule>, depth: usize) -> Result<Found, QueryError> {
+        let mut region = Region { seen: HashSet::new(), queue: VecDeque::new(), withheld: None, on: FREE };
+        let mut yes = match operand {
+            Some(rule) => self.follow(&mut region, place, rule, depth)?,
+            None => {
+                region.enqueue(place, depth);
+                false
+            }
+        };
+        while !yes && let Some((next, depth)) = region.queue.pop_front() {
+            yes = self.arrive(&mut region, next, depth)?;
+        }
+        if yes {
+            if operand.is_none() {
+                self.known.insert(place, true);
+            }
+            return Ok(Found { verdict: Verdict::Yes, on: FREE });
+        }
+        if let Some(error) = region.withheld {
+            return Ok(Found { verdict: Verdict::Unknown(error), on: region.on });
+        }
+        if region.on == FREE {
+            // Whoever is not found from here is not found from anywhere that was come by.
+            self.known.extend(region.seen.into_iter().map(|place| (place, false)));
+        }
+        Ok(Found { verdict: Verdict::No, on: region.on })
+    }
+
+    /// Whether the user stands at this place, as far as it is not left to places further on.
+    fn arrive(&mut self, region: &mut Region<'a>, place: Place<'a>, depth: usize) -> Result<bool, QueryError> {
+        self.spend()?;
+        if self.user_relation == Some(place.1) && self.user.object == place.0 {
+            return Ok(true);
+        }
+        if let Some(known) = self.known.get(&place) {
+            return Ok(*known);
+        }
+        if let Some(at) = self.open.iter().position(|open| *open == place) {
+            region.on = region.on.min(at);
+            return Ok(false);
+        }
+        if depth >= self.depth {
+            region.withhold(QueryError::TooComplex);
+            return Ok(false);
+        }
+        let schema = self.schema;
+        self.follow(region, place, &schema.rules(place.1).rule, depth)
+    }
+
+    fn follow(&mut self, region: &mut Region<'a>, place: Place<'a>, rule: &'a Rule, depth: usize) -> Result<bool, QueryError> {
+        match rule {
+            Rule::Direct => self.direct(region, place, depth),
+            Rule::Computed(relation) => {
+                region.enqueue((place.0, *relation), depth + 1);
+                Ok(false)
+            }
+            Rule::From { tupleset, computed } => self.from(region, place.0, (*tupleset, computed), depth),
+            Rule::Union(children) => {
+                for child in children {
+                    if self.follow(region, place, child, depth)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Rule::Intersection(_) | Rule::Difference(_) => {
+                let found = self.operators(place, rule, depth)?;
+                match found.verdict {
+                    Verdict::Yes => return Ok(true),
+                    Verdict::No => region.on = region.on.min(found.on),
+                    Verdict::Unknown(error) => {
+                        region.on = region.on.min(found.on);
+                        region.withhold(error);
+                    }
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// The tuples of the place itself: the user, all of his type, those who stand somewhere else.
+    fn direct(&mut self, region: &mut Region<'a>, place: Place<'a>, depth: usize) -> Result<bool, QueryError> {
+        let (schema, tuples, user) = (self.schema, self.tuples, self.user);
+        let rules = schema.rules(place.1);
+        let user_type = user.type_name();
+        let lets_in = |shape: AllowedShape| {
+            rules.allowed.iter().any(|allowed| allowed.shape == shape && allowed.type_name == user_type)
+        };
+        let own = match user.relation {
+            None if user.is_wildcard() => lets_in(AllowedShape::Wildcard),
+            None => lets_in(AllowedShape::Object),
+            Some(_) => false,
+        };
+        if own && self.written(region, place, rules, user)? {
+            return Ok(true);
+        }
+        if user.relation.is_none() && !user.is_wildcard() && lets_in(AllowedShape::Wildcard) {
+            let everybody = format!("{user_type}:*");
+            if self.written(region, place, rules, UserRef { object: &everybody, relation: None })? {
+                return Ok(true);
+            }
+        }
+        if rules.allowed.iter().any(|allowed| matches!(allowed.shape, AllowedShape::Userset(_))) {
+            for row in tuples.usersets(place.0, &rules.name)? {
+                self.spend()?;
+                if let Some(relation) = rules.userset(schema, row.user, row.condition)
+                    && self.holds(region, row.condition)
+                {
+                    region.enqueue((row.user.object, relation), depth + 1);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether just this user is written there.
+    fn written(
+        &mut self,
+        region: &mut Region<'a>,
+        place: Place<'a>,
+        rules: &RelationRules,
+        user: UserRef<'_>,
+    ) -> Result<bool, QueryError> {
+        let (schema, tuples) = (self.schema, self.tuples);
+        for row in tuples.tuple(place.0, &rules.name, user)? {
+            self.spend()?;
+            if rules.allows(schema, row.user, row.condition) && self.holds(region, row.condition) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn from(
+        &mut self,
+        region: &mut Region<'a>,
+        object: &'a str,
+        (tupleset, computed): (RelationId, &[RelationId]),
+        depth: usize,
+    ) -> Result<bool, QueryError> {
+        let (schema, tuples) = (self.schema, self.tuples);
+        let rules = schema.rules(tupleset);
+        for row in tuples.users(object, &rules.name)? {
+            self.spend()?;
+            if !rules.allows(schema, row.user, row.condition) {
+                continue;
+            }
+            let parent = row.user.object;
+            let relation = computed.iter().find(|relation| schema.rules(**relation).type_name == type_of(parent));
+            if let Some(relation) = relation
+                && self.holds(region, row.condition)
+            {
+                region.enqueue((parent, *relation), depth + 1);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a tuple's condition is met; an answer that is withheld is noted.
+    fn holds(&self, region: &mut Region<'a>, condition: Option<&BoundCondition>) -> bool {
+        holds(self.schema, condition, self.context).unwrap_or_else(|error| {
+            region.withhold(error);
+            false
+        })
+    }
+
+    /// What must hold with or without something else.
+    fn operators(&mut self, place: Place<'a>, rule: &'a Rule, depth: usize) -> Result<Found, QueryError> {
+        if self.open.len() >= OPEN {
+            return Err(QueryError::TooComplex);
+        }
+        let own = self.open.len();
+        self.open.push(place);
+        let found = match rule {
+            Rule::Intersection(children) => self.all(place, children, depth),
+            Rule::Difference(pair) => self.without(place, pair, depth),
+            _ => self.region(place, Some(rule), depth),
+        };
+        self.open.pop();
+        let mut found = found?;
+        if found.on >= own {
+            found.on = FREE;
+        }
+        Ok(found)
+    }
+
+    fn all(&mut self, place: Place<'a>, children: &'a [Rule], depth: usize) -> Result<Found, QueryError> {
+        let mut all = Found { verdict: Verdict::Yes, on: FREE };
+        for child in children {
+            let found = self.region(place, Some(child), depth)?;
+            match found.verdict {
+                Verdict::Yes => {}
+                Verdict::No => return Ok(found),
+                Verdict::Unknown(_) if matches!(all.verdict, Verdict::Unknown(_)) => all.on = all.on.min(found.on),
+                Verdict::Unknown(_) => all = found,
+            }
+        }
+        Ok(all)
+    }
+
+    fn without(&mut self, place: Place<'a>, pair: &'a (Rule, Rule), depth: usize) -> Result<Found, QueryError> {
+        let base = self.region(place, Some(&pair.0), depth)?;
+        if matches!(base.verdict, Verdict::No) {
+            return Ok(base);
+        }
+        let subtract = self.region(place, Some(&pair.1), depth)?;
+        match subtract.verdict {
+            Verdict::Yes => Ok(Found { verdict: Verdict::No, on: FREE }),
+            // A no that hangs on itself is not taken for one where it would make a yes.
+            Verdict::No if subtract.on != FREE => Ok(subtract),
+            Verdict::No => Ok(base),
+            Verdict::Unknown(_) => Ok(Found { on: subtract.on.min(base.on), ..subtract }),
+        }
+    }
+}
+
+/// Whether a condition is met.
+pub(crate) fn holds(
+    schema: &Schema,
+    condition: Option<&BoundCondition>,
+    context: Option<&Context>,
+) -> Result<bool, QueryError> {
+    let Some(bound) = condition else { return Ok(true) };
+    let Some(compiled) = schema.condition(&bound.name) else { return Ok(false) };
+    compiled
+        .evaluate(Some(&bound.context), context)
+        .map_err(|source| QueryError::Condition { name: bound.name.clone(), source })
+}

@@ -1,0 +1,103 @@
+//! Conditions: CEL expressions over typed parameters, compiled with a model and evaluated for a tuple.
+//!
+//! Owns the part of CEL that OpenFGA's models use: the whole expression syntax with its macros, and the types that a parameter can
+//! have. Every expression is checked for its types when the model is taken, so that what can be known to fail is refused there. Must
+//! never take longer than it is given: length, depth and steps are bounded, and patterns are matched in linear time.
+
+mod cast;
+mod evaluate;
+mod function;
+mod infer;
+mod lex;
+mod moment;
+mod parse;
+mod value;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json};
+
+pub use value::Value;
+
+use crate::model::{Condition, ParameterType};
+
+/// What a request or a tuple says about a condition's parameters.
+pub type Context = Map<String, Json>;
+
+/// An expression that cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem} (at character {at} of the expression)")]
+pub struct ConditionFault {
+    /// What is wrong.
+    pub problem: String,
+    /// Where, in characters from the beginning of the expression.
+    pub at: usize,
+}
+
+/// Why a condition gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConditionError {
+    /// The contexts do not have all that the condition is about.
+    #[error("the context lacks the parameters {}", .0.join(", "))]
+    Missing(Vec<String>),
+    /// A parameter has a value of another type.
+    #[error("the parameter {name} is no {expected}")]
+    Mistyped {
+        /// The parameter.
+        name: String,
+        /// As the language writes its type.
+        expected: String,
+    },
+    /// The expression failed.
+    #[error("{0}")]
+    Failed(String),
+    /// More steps than a condition may take.
+    #[error("the condition took too many steps")]
+    TooCostly,
+}
+
+/// A condition that is ready to be evaluated.
+#[derive(Debug)]
+pub struct Compiled {
+    parameters: BTreeMap<String, ParameterType>,
+    expression: parse::Expression,
+}
+
+impl Compiled {
+    /// Takes a condition of a model.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with its expression: its form, a name that is no parameter, a type.
+    pub fn new(condition: &Condition) -> Result<Self, ConditionFault> {
+        let expression = parse::parse(&condition.expression)?;
+        infer::check(&expression, &condition.parameters)?;
+        Ok(Self { parameters: condition.parameters.clone(), expression })
+    }
+
+    /// Whether the condition is met. What the tuple says goes before what the request says.
+    ///
+    /// # Errors
+    /// [`ConditionError`]: never an answer by half of the context.
+    pub fn evaluate(&self, tuple: Option<&Context>, request: Option<&Context>) -> Result<bool, ConditionError> {
+        let given = |name: &str| tuple.and_then(|context| context.get(name)).or(request.and_then(|context| context.get(name)));
+        let missing: Vec<String> = self.parameters.keys().filter(|name| given(name).is_none()).cloned().collect();
+        if !missing.is_empty() {
+            return Err(ConditionError::Missing(missing));
+        }
+        let mut values = Vec::with_capacity(self.parameters.len());
+        for (name, kind) in &self.parameters {
+            let value = given(name).and_then(|json| cast::cast(json, kind));
+            let mistyped = || ConditionError::Mistyped { name: name.clone(), expected: kind.text() };
+            values.push((name.as_str(), value.ok_or_else(mistyped)?));
+        }
+        evaluate::evaluate(&self.expression, values)
+    }
+}
+
+/// Whether a tuple's own context says only what the condition is about, in the right types.
+pub(crate) fn fits(parameters: &BTreeMap<String, ParameterType>, context: &Context) -> bool {
+    context.iter().all(|(name, json)| parameters.get(name).is_some_and(|kind| cast::cast(json, kind).is_some()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+//! The meaning of an expression for given values.
+//!
+//! *And* and *or* are those of CEL: an error on one side is none if the other side alone decides.
+
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+
+use super::{
+    ConditionError,
+    parse::{Each, Expression, Form, Macro, Operator},
+    value::Value,
+};
+
+/// How many steps a condition may take.
+const STEPS: usize = 20_000;
+
+type Evaluated<T = Value> = Result<T, ConditionError>;
+
+/// Whether the expression is true.
+pub(super) fn evaluate(expression: &Expression, values: Vec<(&str, Value)>) -> Evaluated<bool> {
+    let mut evaluation = Evaluation { names: values, steps: STEPS };
+    match evaluation.value(expression)? {
+        Value::Bool(bool) => Ok(bool),
+        other => failed(format!("the condition gave {} and no truth", other.kind())),
+    }
+}
+
+fn failed<T>(why: impl Into<String>) -> Evaluated<T> {
+    Err(ConditionError::Failed(why.into()))
+}
+
+struct Evaluation<'a> {
+    /// The innermost last.
+    names: Vec<(&'a str, Value)>,
+    steps: usize,
+}
+
+impl<'a> Evaluation<'a> {
+    fn spend(&mut self, steps: usize) -> Evaluated<()> {
+        self.steps = self.steps.checked_sub(steps).ok_or(ConditionError::TooCostly)?;
+        Ok(())
+    }
+
+    /// Calls itself for the parts of an expression, whose depth the parser has bounded.
+    fn value(&mut self, expression: &'a Expression) -> Evaluated {
+        self.spend(1)?;
+        match &expression.form {
+            Form::Literal(value) => Ok(value.clone()),
+            Form::Name(name) => {
+                let value = self.names.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+                value.map_or_else(|| failed(format!("{name} has no value")), Ok)
+            }
+            Form::Member(of, key) => match self.value(of)? {
+                Value::Map(map) => map.get(key).cloned().map_or_else(|| failed(format!("there is no key {key}")), Ok),
+                other => failed(format!("{} has no members", other.kind())),
+            },
+            Form::Has(of, key) => match self.value(of)? {
+                Value::Map(map) => Ok(Value::Bool(map.contains_key(key))),
+                other => failed(format!("{} has no members", other.kind())),
+            },
+            Form::Index(of, index) => {
+                let (of, index) = (self.value(of)?, self.value(index)?);
+                element(&of, &index)
+            }
+            Form::Not(inner) => Ok(Value::Bool(!self.truth(inner)?)),
+            Form::Negate(inner) => match self.value(inner)? {
+                Value::Int(number) => number.checked_neg().map(Value::Int).map_or_else(overflow, Ok),
+                Value::Double(number) => Ok(Value::Double(-number)),
+                Value::Duration(span) => time::Duration::ZERO.checked_sub(span).map(Value::Duration).map_or_else(overflow, Ok),
+                other => failed(format!("{} has no negative", other.kind())),
+            },
+            Form::Binary(operator, sides) => {
+                let (left, right) = (self.value(&sides.0)?, self.value(&sides.1)?);
+                self.spend(left.weight().min(right.weight()))?;
+                binary(*operator, &left, &right)
+            }
+            Form::And(sides) => self.decided(&sides.0, &sides.1, false),
+            Form::Or(sides) => self.decided(&sides.0, &sides.1, true),
+            Form::Choice(parts) => {
+                if self.truth(&parts.0)? {
+                    self.value(&parts.1)
+                } else {
+                    self.value(&parts.2)
+                }
+            }
+            Form::List(parts) => {
+                let list: Evaluated<Vec<Value>> = parts.iter().map(|part| self.value(part)).collect();
+                Ok(Value::List(list?.into()))
+            }
+            Form::Map(parts) => self.map(parts),
+            Form::Call(function, arguments) => {
+                let values: Evaluated<Vec<Value>> = arguments.iter().map(|argument| self.value(argument)).collect();
+                let values = values?;
+                self.spend(values.iter().map(Value::weight).sum())?;
+                function.apply(&values).map_or_else(|| failed(format!("{function:?} makes nothing of its arguments")), Ok)
+            }
+            Form::Matches(of, pattern) => match self.value(of)? {
+                Value::Text(text) => {
+                    self.spend(1 + text.len() / 16)?;
+                    Ok(Value::Bool(pattern.is_match(&text)))
+                }
+                other => failed(format!("{} is no text", other.kind())),
+            },
+            Form::Each(each, inner) => self.each(*each, inner),
+        }
+    }
+
+    fn truth(&mut self, expression: &'a Expression) -> Evaluated<bool> {
+        match self.value(expression)? {
+            Value::Bool(bool) => Ok(bool),
+            other => failed(format!("{} is no truth", other.kind())),
+        }
+    }
+
+    /// *Or* where true decides, *and* where false does.
+    fn decided(&mut self, left: &'a Expression, right: &'a Expression, deciding: bool) -> Evaluated {
+        let left = match self.truth(left) {
+            Ok(left) if left == deciding => return Ok(Value::Bool(deciding)),
+            Err(ConditionError::TooCostly) => return Err(ConditionError::TooCostly),
+            left => left,
+        };
+        match (left, self.truth(right)) {
+            (_, Ok(right)) if right == deciding => Ok(Value::Bool(deciding)),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+            _ => Ok(Value::Bool(!deciding)),
+        }
+    }
+
+    fn map(&mut self, parts: &'a [(Expression, Expression)]) -> Evaluated {
+        let mut map = BTreeMap::new();
+        for (key, value) in parts {
+            let Value::Text(key) = self.value(key)? else { return failed("a key of a map must be a text") };
+            let value = self.value(value)?;
+            if map.insert(key.to_string(), value).is_some() {
+                return failed("a map has a key twice");
+            }
+        }
+        Ok(Value::Map(Arc::new(map)))
+    }
+
+    fn each(&mut self, each: Macro, inner: &'a Each) -> Evaluated {
+        let values: Vec<Value> = match self.value(&inner.of)? {
+            Value::List(list) => list.to_vec(),
+            Value::Map(map) => map.keys().map(|key| Value::text(key.as_str())).collect(),
+            other => return failed(format!("{} has no elements", other.kind())),
+        };
+        self.spend(values.len())?;
+        let (mut kept, mut met, mut error) = (Vec::new(), 0_usize, None);
+        for value in values {
+            self.names.push((&inner.name, value.clone()));
+            let outcome = self.one(each, inner, &value, &mut kept);
+            self.names.pop();
+            match outcome {
+                Ok(true) if each == Macro::Exists => return Ok(Value::Bool(true)),
+                Ok(false) if each == Macro::All => return Ok(Value::Bool(false)),
+                Ok(truth) => met += usize::from(truth),
+                Err(why) if matches!(each, Macro::Exists | Macro::All) && why != ConditionError::TooCostly => {
+                    error = error.or(Some(why));
+                }
+                Err(why) => return Err(why),
+            }
+        }
+        match (error, each) {
+            (Some(error), _) => Err(error),
+            (None, Macro::All) => Ok(Value::Bool(true)),
+            (None, Macro::Exists) => Ok(Value::Bool(false)),
+            (None, Macro::ExistsOne) => Ok(Value::Bool(met == 1)),
+            (None, Macro::Filter | Macro::Map) => Ok(Value::List(kept.into())),
+        }
+    }
+
+    fn one(&mut self, each: Macro, inner: &'a Each, value: &Value, kept: &mut Vec<Value>) -> Evaluated<bool> {
+        if each == Macro::Map {
+            if inner.filter.as_ref().map_or(Ok(true), |filter| self.truth(filter))? {
+                kept.push(self.value(&inner.body)?);
+            }
+            return Ok(true);
+        }
+        let truth = self.truth(&inner.body)?;
+        if truth && each == Macro::Filter {
+            kept.push(value.clone());
+        }
+        Ok(truth)
+    }
+}
+
+fn overflow<T>() -> Evaluated<T> {
+    failed("a number is too large")
+}
+
+fn element(of: &Value, index: &Value) -> Evaluated {
+    let found = match (of, index) {
+        (Value::List(list), Value::Int(at)) => usize::try_from(*at).ok().and_then(|at| list.get(at)),
+        (Value::List(list), Value::Uint(at)) => usize::try_from(*at).ok().and_then(|at| list.get(at)),
+        (Value::Map(map), Value::Text(key)) => map.get(key.as_ref()),
+        _ => None,
+    };
+    found.cloned().map_or_else(|| failed("there is no such element"), Ok)
+}
+
+fn binary(operator: Operator, left: &Value, right: &Value) -> Evaluated {
+    let ordered = |accept: fn(Ordering) -> bool| {
+        left.order(right)
+            .map(|order| Value::Bool(accept(order)))
+            .map_or_else(|| failed(format!("{} and {} have no order", left.kind(), right.kind())), Ok)
+    };
+    match operator {
+        Operator::Equal => Ok(Value::Bool(left.same(right))),
+        Operator::Unequal => Ok(Value::Bool(!left.same(right))),
+        Operator::Less => ordered(Ordering::is_lt),
+        Operator::LessOrEqual => ordered(Ordering::is_le),
+        Operator::Greater => ordered(Ordering::is_gt),
+        Operator::GreaterOrEqual => ordered(Ordering::is_ge),
+        Operator::In => match (left, right) {
+            (_, Value::List(list)) => Ok(Value::Bool(list.iter().any(|element| element.same(left)))),
+            (Value::Text(key), Value::Map(map)) => Ok(Value::Bool(map.contains_key(key.as_ref()))),
+            _ => failed(format!("nothing is in {}", right.kind())),
+        },
+        Operator::Add => add(left, right),
+        _ => arithmetic(operator, left, right),
+    }
+}
+
+fn add(left: &Value, right: &Value) -> Evaluated {
+    let sum = match (left, right) {
+        (Value::Int(one), Value::Int(other)) => one.checked_add(*other).map(Value::Int),
+        (Value::Uint(one), Value::Uint(other)) => one.checked_add(*other).map(Value::Uint),
+        (Value::Double(one), Value::Double(other)) => Some(Value::Double(one + other)),
+        (Value::Text(one), Value::Text(other)) => Some(Value::text(format!("{one}{other}"))),
+        (Value::List(one), Value::List(other)) => Some(Value::List(one.iter().chain(other.iter()).cloned().collect())),
+        (Value::Duration(one), Value::Duration(other)) => one.checked_add(*other).map(Value::Duration),
+        (Value::Timestamp(moment), Value::Duration(span)) | (Value::Duration(span), Value::Timestamp(moment)) => {
+            moment.checked_add(*span).map(Value::Timestamp)
+        }
+        _ => return failed(format!("{} and {} have no sum", left.kind(), right.kind())),
+    };
+    sum.map_or_else(overflow, Ok)
+}
+
+fn arithmetic(operator: Operator, left: &Value, right: &Value) -> Evaluated {
+    let result = match (left, right) {
+        (Value::Int(one), Value::Int(other)) => match operator {
+            Operator::Subtract => one.checked_sub(*other),
+            Operator::Multiply => one.checked_mul(*other),
+            Operator::Divide => one.checked_div(*other),
+            _ => one.checked_rem(*other),
+        }
+        .map(Value::Int),
+        (Value::Uint(one), Value::Uint(other)) => match operator {
+            Operator::Subtract => one.checked_sub(*other),
+            Operator::Multiply => one.checked_mul(*other),
+            Operator::Divide => one.checked_div(*other),
+            _ => one.checked_rem(*other),
+        }
+        .map(Value::Uint),
+        (Value::Double(one), Value::Double(other)) => match operator {
+            Operator::Subtract => Some(Value::Double(one - other)),
+            Operator::Multiply => Some(Value::Double(one * other)),
+            Operator::Divide => Some(Value::Double(one / other)),
+            _ => return failed("a floating-point number has no remainder"),
+        },
+        (Value::Duration(one), Value::Duration(other)) if operator == Operator::Subtract => {
+            one.checked_sub(*other).map(Value::Duration)
+        }
+        (Value::Timestamp(moment), Value::Duration(span)) if operator == Operator::Subtract => {
+            moment.checked_sub(*span).map(Value::Timestamp)
+        }
+        (Value::Timestamp(one), Value::Timestamp(other)) if operator == Operator::Subtract => {
+            Some(Value::Duration(*one - *other))
+        }
+        _ => return failed(format!("{} and {} cannot be reckoned with", left.kind(), right.kind())),
+    };
+    result.map_or_else(overflow, Ok)
+}

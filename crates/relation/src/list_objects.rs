@@ -1,0 +1,200 @@
+//! To which objects of a type a user stands in a relation.
+//!
+//! Searched from the user: to every object that his tuples lead to, and on from there along what hangs on the relation in which he
+//! stands to it. Where that alone is not enough for an answer, because something else must hold too or must not, the object is
+//! asked about by itself. What is taken away leads nowhere and is not followed.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+
+use crate::{
+    check::{Search, holds},
+    query::{Limits, ListObjectsRequest, QueryError, checked_user, lay, listed},
+    relationship::{BoundCondition, UserRef, type_of},
+    schema::{AllowedShape, By, RelationId, Rule, Schema},
+    tuples::{Overlay, Tuples},
+};
+
+/// The objects, sorted; no more of them than the limits say.
+///
+/// # Errors
+/// [`QueryError`].
+pub fn list_objects<T: Tuples>(
+    schema: &Schema,
+    tuples: &T,
+    request: ListObjectsRequest<'_>,
+    limits: &Limits,
+) -> Result<Vec<String>, QueryError> {
+    let target = listed(schema, request.object_type, request.relation)?;
+    let user = checked_user(schema, request.user)?;
+    let overlay = lay(schema, tuples, request.brought, limits)?;
+    let relevant = relevant(schema, target);
+    let mut walk = Walk {
+        schema,
+        tuples: &overlay,
+        request,
+        limits,
+        relevant,
+        seen: HashMap::new(),
+        queue: VecDeque::new(),
+        steps: limits.steps,
+    };
+    walk.begin(user)?;
+    walk.run()?;
+    let Walk { seen, steps, .. } = walk;
+    let mut search = Search::new(schema, &overlay, user, request.brought.context, &Limits { steps, ..*limits });
+    let mut objects = BTreeSet::new();
+    for ((object, relation), sure) in seen {
+        if relation == target && (sure || search.answer(object, relation)?) {
+            objects.insert(object);
+        }
+    }
+    Ok(objects.into_iter().take(limits.results).map(str::to_owned).collect())
+}
+
+/// The relations on which the target may hang.
+fn relevant(schema: &Schema, target: RelationId) -> HashSet<RelationId> {
+    let mut under: HashMap<RelationId, Vec<RelationId>> = HashMap::new();
+    for (relation, rules) in schema.relations() {
+        for dependent in &rules.dependents {
+            under.entry(dependent.relation).or_default().push(relation);
+        }
+    }
+    let mut relevant = HashSet::new();
+    let mut open = vec![target];
+    while let Some(relation) = open.pop() {
+        if relevant.insert(relation) {
+            open.extend(under.get(&relation).into_iter().flatten());
+        }
+    }
+    relevant
+}
+
+struct Walk<'a, T> {
+    schema: &'a Schema,
+    tuples: &'a Overlay<'a, T>,
+    request: ListObjectsRequest<'a>,
+    limits: &'a Limits,
+    relevant: HashSet<RelationId>,
+    /// Where the user may stand, and whether he surely does.
+    seen: HashMap<(&'a str, RelationId), bool>,
+    queue: VecDeque<(&'a str, RelationId, usize)>,
+    steps: usize,
+}
+
+impl<'a, T: Tuples> Walk<'a, T> {
+    /// Where the user's own tuples lead, and those of all of his type.
+    fn begin(&mut self, user: UserRef<'a>) -> Result<(), QueryError> {
+        let (schema, type_name) = (self.schema, user.type_name());
+        if let Some(relation) = user.relation.and_then(|relation| schema.relation_of(type_name, relation).ok()) {
+            self.reach(user.object, relation, true, 0);
+            return Ok(());
+        }
+        let everybody = format!("{type_name}:*");
+        for (relation, rules) in schema.relations() {
+            if !self.relevant.contains(&relation) {
+                continue;
+            }
+            let of_type = || rules.allowed.iter().filter(|allowed| allowed.type_name == type_name);
+            let direct = Self::is_enough(&rules.rule);
+            for (shape, user) in [
+                (AllowedShape::Object, user),
+                (AllowedShape::Wildcard, UserRef { object: &everybody, relation: None }),
+            ] {
+                // All of a type are asked about as such, and are not in themselves.
+                let asked = of_type().any(|allowed| allowed.shape == shape)
+                    && (shape == AllowedShape::Wildcard || !user.is_wildcard());
+                if asked {
+                    self.along(user, relation, relation, direct, 0)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a tuple is enough for the relation that it is of.
+    fn is_enough(rule: &Rule) -> bool {
+        match rule {
+            Rule::Direct => true,
+            Rule::Union(children) => children.iter().any(Self::is_enough),
+            _ => false,
+        }
+    }
+
+    fn run(&mut self) -> Result<(), QueryError> {
+        let schema = self.schema;
+        while let Some((object, relation, depth)) = self.queue.pop_front() {
+            self.spend()?;
+            if depth >= self.limits.depth {
+                return Err(QueryError::TooComplex);
+            }
+            let sure = self.seen.get(&(object, relation)).copied().unwrap_or(false);
+            let rules = schema.rules(relation);
+            for dependent in &rules.dependents {
+                if !self.relevant.contains(&dependent.relation) {
+                    continue;
+                }
+                let enough = sure && dependent.enough;
+                match dependent.by {
+                    By::Computed => self.reach(object, dependent.relation, enough, depth + 1),
+                    By::Userset => {
+                        let user = UserRef { object, relation: Some(&rules.name) };
+                        self.along(user, dependent.relation, dependent.relation, enough, depth + 1)?;
+                    }
+                    By::From(tupleset) => {
+                        let user = UserRef { object, relation: None };
+                        self.along(user, tupleset, dependent.relation, enough, depth + 1)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows the tuples of a user in one relation, to another relation of their objects.
+    fn along(
+        &mut self,
+        user: UserRef<'_>,
+        written: RelationId,
+        reached: RelationId,
+        sure: bool,
+        depth: usize,
+    ) -> Result<(), QueryError> {
+        let (schema, tuples) = (self.schema, self.tuples);
+        let rules = schema.rules(written);
+        for row in tuples.objects(user, &rules.name, &rules.type_name)? {
+            self.spend()?;
+            if rules.allows(schema, row.user, row.condition)
+                && let Some(sure) = self.met(row.condition, sure)
+            {
+                self.reach(row.object, reached, sure, depth);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a tuple leads on, and then whether surely: what a condition withholds is for the check to tell.
+    fn met(&self, condition: Option<&BoundCondition>, sure: bool) -> Option<bool> {
+        match holds(self.schema, condition, self.request.brought.context) {
+            Ok(true) => Some(sure),
+            Ok(false) => None,
+            Err(_) => Some(false),
+        }
+    }
+
+    fn reach(&mut self, object: &'a str, relation: RelationId, sure: bool, depth: usize) {
+        debug_assert_eq!(type_of(object), self.schema.rules(relation).type_name);
+        let news = match self.seen.get(&(object, relation)) {
+            None => true,
+            Some(known) => sure && !known,
+        };
+        if news {
+            self.seen.insert((object, relation), sure);
+            self.queue.push_back((object, relation, depth));
+        }
+    }
+
+    fn spend(&mut self) -> Result<(), QueryError> {
+        self.steps = self.steps.checked_sub(1).ok_or(QueryError::TooComplex)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! Which users stand in a relation to an object.
+//!
+//! Searched from the object, through everything that can let somebody stand there. Who is found on a way where nothing else must hold
+//! is in the list; everybody else who was come by is asked about by himself. A condition that cannot be evaluated ends the
+//! question: a list that may lack somebody is no list.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::{
+    check::{Search, holds},
+    query::{Limits, ListUsersRequest, QueryError, checked_object, lay, listed, listed_type},
+    relationship::{BoundCondition, UserRef, type_of},
+    schema::{RelationId, Rule, Schema},
+    tuples::{Overlay, Tuples},
+};
+
+/// The users, sorted; no more of them than the limits say. `type:*` stands for all of the type.
+///
+/// # Errors
+/// [`QueryError`].
+pub fn list_users<T: Tuples>(
+    schema: &Schema,
+    tuples: &T,
+    request: ListUsersRequest<'_>,
+    limits: &Limits,
+) -> Result<Vec<String>, QueryError> {
+    let object = checked_object(request.object)?;
+    let relation = listed(schema, object.type_name, request.relation)?;
+    let wanted = match request.user_relation {
+        Some(relation) => Some(listed(schema, request.user_type, relation)?),
+        None => listed_type(schema, request.user_type).map(|_| None)?,
+    };
+    let overlay = lay(schema, tuples, request.brought, limits)?;
+    let mut walk = Walk {
+        schema,
+        tuples: &overlay,
+        request,
+        limits,
+        wanted,
+        seen: HashMap::new(),
+        queue: VecDeque::new(),
+        users: BTreeMap::new(),
+        steps: limits.steps,
+    };
+    walk.reach((object.text, relation), true, 0);
+    walk.run()?;
+    let Walk { users, mut steps, .. } = walk;
+    let mut found = Vec::new();
+    for (user, sure) in &users {
+        if found.len() >= limits.results {
+            break;
+        }
+        let stands = *sure || {
+            let user = UserRef { object: user, relation: request.user_relation };
+            let left = Limits { steps, ..*limits };
+            let mut search = Search::new(schema, &overlay, user, request.brought.context, &left);
+            let stands = search.answer(object.text, relation)?;
+            steps = search.steps();
+            stands
+        };
+        if stands {
+            found.push(UserRef { object: user, relation: request.user_relation }.to_string());
+        }
+    }
+    Ok(found)
+}
+
+/// A relation of an object.
+type Place<'a> = (&'a str, RelationId);
+
+struct Walk<'a, T> {
+    schema: &'a Schema,
+    tuples: &'a Overlay<'a, T>,
+    request: ListUsersRequest<'a>,
+    limits: &'a Limits,
+    /// The relation of the users that are asked for.
+    wanted: Option<RelationId>,
+    /// Whether who stands there surely stands where it is asked about.
+    seen: HashMap<Place<'a>, bool>,
+    queue: VecDeque<(Place<'a>, usize)>,
+    /// By object; whether surely.
+    users: BTreeMap<&'a str, bool>,
+    steps: usize,
+}
+
+impl<'a, T: Tuples> Walk<'a, T> {
+    fn run(&mut self) -> Result<(), QueryError> {
+        let schema = self.schema;
+        while let Some((place, depth)) = self.queue.pop_front() {
+            self.spend()?;
+            if depth >= self.limits.depth {
+                return Err(QueryError::TooComplex);
+            }
+            let sure = self.seen.get(&place).copied().unwrap_or(false);
+            if self.wanted == Some(place.1) {
+                self.found(place.0, sure);
+            }
+            let mut open = vec![(&schema.rules(place.1).rule, sure)];
+            while let Some((rule, sure)) = open.pop() {
+                match rule {
+                    Rule::Direct => self.direct(place, sure, depth)?,
+                    Rule::Computed(relation) => self.reach((place.0, *relation), sure, depth + 1),
+                    Rule::From { tupleset, computed } => self.from(place.0, *tupleset, computed, sure, depth)?,
+                    Rule::Union(children) => open.extend(children.iter().map(|child| (child, sure))),
+                    Rule::Intersection(children) => open.extend(children.iter().map(|child| (child, false))),
+                    // Who is taken away may have to be named: all of a type, but not him.
+                    Rule::Difference(pair) => open.extend([(&pair.0, false), (&pair.1, false)]),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn direct(&mut self, place: Place<'a>, sure: bool, depth: usize) -> Result<(), QueryError> {
+        let (schema, tuples) = (self.schema, self.tuples);
+        let rules = schema.rules(place.1);
+        for row in tuples.users(place.0, &rules.name)? {
+            self.spend()?;
+            if !rules.allows(schema, row.user, row.condition) || !self.holds(row.condition)? {
+                continue;
+            }
+            match rules.userset(schema, row.user, row.condition) {
+                Some(relation) => self.reach((row.user.object, relation), sure, depth + 1),
+                None if self.wanted.is_none() && row.user.type_name() == self.request.user_type => {
+                    self.found(row.user.object, sure);
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn from(
+        &mut self,
+        object: &'a str,
+        tupleset: RelationId,
+        computed: &[RelationId],
+        sure: bool,
+        depth: usize,
+    ) -> Result<(), QueryError> {
+        let (schema, tuples) = (self.schema, self.tuples);
+        let rules = schema.rules(tupleset);
+        for row in tuples.users(object, &rules.name)? {
+            self.spend()?;
+            let parent = row.user.object;
+            let relation = computed.iter().find(|relation| schema.rules(**relation).type_name == type_of(parent));
+            if let Some(relation) = relation
+                && rules.allows(schema, row.user, row.condition)
+                && self.holds(row.condition)?
+            {
+                self.reach((parent, *relation), sure, depth + 1);
+            }
+        }
+        Ok(())
+    }
+
+    fn holds(&self, condition: Option<&BoundCondition>) -> Result<bool, QueryError> {
+        holds(self.schema, condition, self.request.brought.context)
+    }
+
+    fn found(&mut self, object: &'a str, sure: bool) {
+        let known = self.users.entry(object).or_insert(sure);
+        *known |= sure;
+    }
+
+    fn reach(&mut self, place: Place<'a>, sure: bool, depth: usize) {
+        let news = match self.seen.get(&place) {
+            None => true,
+            Some(known) => sure && !known,
+        };
+        if news {
+            self.seen.insert(place, sure);
+            self.queue.push_back((place, depth));
+        }
+    }
+
+    fn spend(&mut self) -> Result<(), QueryError> {
+        self.steps = self.steps.checked_sub(1).ok_or(QueryError::TooComplex)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,270 @@
+//! A model that was validated, in the form in which questions are answered by it.
+//!
+//! Names have become numbers, and every relation knows which others hang on it. A schema never changes: a question is answered by
+//! one of them from beginning to end, whatever is put in its place meanwhile.
+
+mod compile;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
+
+use crate::{
+    condition::{Compiled, fits},
+    model::{Fault, Model, ParameterType},
+    relationship::{BoundCondition, ObjectRef, Relationship, UserRef},
+};
+
+/// A relation of a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RelationId(pub(crate) u32);
+
+/// A type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct TypeId(pub(crate) u32);
+
+/// A model by which questions are answered.
+pub struct Schema {
+    model: Model,
+    types: Vec<Kind>,
+    by_name: HashMap<String, TypeId>,
+    relations: Vec<RelationRules>,
+    conditions: BTreeMap<String, Compiled>,
+}
+
+struct Kind {
+    name: String,
+    relations: HashMap<String, RelationId>,
+}
+
+/// What holds of a relation.
+#[derive(Debug)]
+pub(crate) struct RelationRules {
+    pub(crate) name: String,
+    pub(crate) of: TypeId,
+    pub(crate) type_name: String,
+    pub(crate) rule: Rule,
+    pub(crate) allowed: Vec<Allowed>,
+    /// What hangs on it.
+    pub(crate) dependents: Vec<Dependent>,
+}
+
+/// What makes a user stand in a relation.
+#[derive(Debug)]
+pub(crate) enum Rule {
+    Direct,
+    Computed(RelationId),
+    /// Over the tuples of a relation, to the relation that each type has.
+    From { tupleset: RelationId, computed: Vec<RelationId> },
+    Union(Vec<Rule>),
+    Intersection(Vec<Rule>),
+    Difference(Box<(Rule, Rule)>),
+}
+
+/// Who may be written into a relation.
+#[derive(Debug)]
+pub(crate) struct Allowed {
+    pub(crate) of: TypeId,
+    pub(crate) type_name: String,
+    pub(crate) shape: AllowedShape,
+    pub(crate) condition: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AllowedShape {
+    Object,
+    Wildcard,
+    Userset(RelationId),
+}
+
+/// How a relation hangs on another.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dependent {
+    pub(crate) relation: RelationId,
+    pub(crate) by: By,
+    /// Whether standing in the one is enough for standing in the other.
+    pub(crate) enough: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum By {
+    /// Its tuples may name those who stand in it.
+    Userset,
+    /// It is defined by it.
+    Computed,
+    /// It is defined by it over the tuples of this relation.
+    From(RelationId),
+}
+
+/// A tuple that is none of the model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TupleFault {
+    /// Not `type:id`.
+    #[error("'{0}' is no object")]
+    Object(String),
+    /// Neither `type:id` nor `type:*` nor `type:id#relation`.
+    #[error("'{0}' is no user")]
+    User(String),
+    /// The model does not have the type.
+    #[error("the type '{0}' is not defined")]
+    Type(String),
+    /// The type does not have the relation.
+    #[error("the relation '{relation}' is not defined on the type '{type_name}'")]
+    Relation {
+        /// The type.
+        type_name: String,
+        /// The relation.
+        relation: String,
+    },
+    /// The relation does not let such a user be written.
+    #[error("'{user}' may not be written into '{relation}' of '{type_name}'{}", .condition.as_ref().map(|name| format!(" under '{name}'")).unwrap_or_default())]
+    NotAllowed {
+        /// The type.
+        type_name: String,
+        /// The relation.
+        relation: String,
+        /// The user.
+        user: String,
+        /// The condition.
+        condition: Option<String>,
+    },
+    /// The tuple says of the condition what it is not about.
+    #[error("the context does not fit the condition '{0}'")]
+    Context(String),
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Schema({} types, {} relations)", self.types.len(), self.relations.len())
+    }
+}
+
+impl Schema {
+    /// Takes a model.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, its conditions' expressions too. A condition that nobody uses is no harm here.
+    pub fn new(model: Model) -> Result<Self, Vec<Fault>> {
+        compile::compile(model)
+    }
+
+    /// The model that it was made of.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Whether a tuple is one of the model.
+    ///
+    /// # Errors
+    /// [`TupleFault`].
+    pub fn admit(&self, tuple: &Relationship) -> Result<(), TupleFault> {
+        let object = ObjectRef::parse(&tuple.object)
+            .filter(|object| object.id != "*")
+            .ok_or_else(|| TupleFault::Object(tuple.object.clone()))?;
+        let relation = self.relation_of(object.type_name, &tuple.relation)?;
+        let user = UserRef::parse(&tuple.user).ok_or_else(|| TupleFault::User(tuple.user.clone()))?;
+        self.known_user(user)?;
+        let condition = tuple.condition.as_ref();
+        if !self.rules(relation).allows(self, user, condition) {
+            return Err(TupleFault::NotAllowed {
+                type_name: object.type_name.to_owned(),
+                relation: tuple.relation.clone(),
+                user: tuple.user.clone(),
+                condition: condition.map(|condition| condition.name.clone()),
+            });
+        }
+        match condition {
+            Some(bound) if !self.parameters(&bound.name).is_some_and(|known| fits(known, &bound.context)) => {
+                Err(TupleFault::Context(bound.name.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the model knows such a user.
+    pub(crate) fn known_user(&self, user: UserRef<'_>) -> Result<(), TupleFault> {
+        let type_name = user.type_name();
+        match user.relation {
+            Some(relation) => self.relation_of(type_name, relation).map(|_| ()),
+            None => self.type_of(type_name).map(|_| ()),
+        }
+    }
+
+    pub(crate) fn type_of(&self, name: &str) -> Result<TypeId, TupleFault> {
+        self.by_name.get(name).copied().ok_or_else(|| TupleFault::Type(name.to_owned()))
+    }
+
+    pub(crate) fn relation_of(&self, type_name: &str, relation: &str) -> Result<RelationId, TupleFault> {
+        let of = self.type_of(type_name)?;
+        self.relation(of, relation).ok_or_else(|| TupleFault::Relation {
+            type_name: type_name.to_owned(),
+            relation: relation.to_owned(),
+        })
+    }
+
+    pub(crate) fn relation(&self, of: TypeId, name: &str) -> Option<RelationId> {
+        self.types.get(of.0 as usize)?.relations.get(name).copied()
+    }
+
+    pub(crate) fn rules(&self, relation: RelationId) -> &RelationRules {
+        static NOTHING: RelationRules = RelationRules {
+            name: String::new(),
+            of: TypeId(u32::MAX),
+            type_name: String::new(),
+            rule: Rule::Union(Vec::new()),
+            allowed: Vec::new(),
+            dependents: Vec::new(),
+        };
+        self.relations.get(relation.0 as usize).unwrap_or(&NOTHING)
+    }
+
+    pub(crate) fn relations(&self) -> impl Iterator<Item = (RelationId, &RelationRules)> {
+        (0..).map(RelationId).zip(&self.relations)
+    }
+
+    pub(crate) fn condition(&self, name: &str) -> Option<&Compiled> {
+        self.conditions.get(name)
+    }
+
+    fn parameters(&self, condition: &str) -> Option<&BTreeMap<String, ParameterType>> {
+        self.model.conditions.get(condition).map(|condition| &condition.parameters)
+    }
+
+    fn type_name(&self, of: TypeId) -> &str {
+        self.types.get(of.0 as usize).map_or("", |kind| &kind.name)
+    }
+}
+
+impl RelationRules {
+    /// Whether such a user may be in a tuple of the relation: what an older model let in is no tuple of this one.
+    pub(crate) fn allows(&self, schema: &Schema, user: UserRef<'_>, condition: Option<&BoundCondition>) -> bool {
+        let type_name = user.type_name();
+        self.allowed.iter().any(|allowed| {
+            allowed.type_name == type_name
+                && allowed.condition.as_deref() == condition.map(|bound| bound.name.as_str())
+                && match allowed.shape {
+                    AllowedShape::Object => user.relation.is_none() && !user.is_wildcard(),
+                    AllowedShape::Wildcard => user.is_wildcard(),
+                    AllowedShape::Userset(relation) => {
+                        user.relation.is_some_and(|name| schema.rules(relation).name == name)
+                    }
+                }
+        })
+    }
+
+    /// The relation of those who are named by a user of a tuple, if the tuple is one of the model.
+    pub(crate) fn userset(&self, schema: &Schema, user: UserRef<'_>, condition: Option<&BoundCondition>) -> Option<RelationId> {
+        let (type_name, name) = (user.type_name(), user.relation?);
+        self.allowed.iter().find_map(|allowed| match allowed.shape {
+            AllowedShape::Userset(relation)
+                if allowed.type_name == type_name
+                    && schema.rules(relation).name == name
+                    && allowed.condition.as_deref() == condition.map(|bound| bound.name.as_str()) =>
+            {
+                Some(relation)
+            }
+            _ => None,
+        })
+    }
+}

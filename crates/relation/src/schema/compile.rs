@@ -1,0 +1,151 @@
+//! From a model to a schema.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Allowed, AllowedShape, By, Dependent, Kind, RelationId, RelationRules, Rule, Schema, TypeId};
+use crate::{
+    condition::Compiled,
+    model::{Fault, FaultKind, Model, Relation, Rewrite, Shape, validate},
+};
+
+/// How many types and relations a model may have.
+const TYPES: usize = 1_000;
+const RELATIONS: usize = 20_000;
+
+pub(super) fn compile(model: Model) -> Result<Schema, Vec<Fault>> {
+    let too_large = model.types.len() > TYPES
+        || model.types.iter().map(|kind| kind.relations.len()).sum::<usize>() > RELATIONS;
+    if too_large {
+        let message = format!("the model has more than {TYPES} types or {RELATIONS} relations");
+        return Err(vec![Fault { message, kind: FaultKind::TooLarge, place: None }]);
+    }
+    let mut faults: Vec<Fault> =
+        validate(&model).into_iter().filter(|fault| fault.kind != FaultKind::ConditionNotUsed).collect();
+    let conditions = conditions(&model, &mut faults);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let mut schema =
+        Schema { model, types: Vec::new(), by_name: HashMap::new(), relations: Vec::new(), conditions };
+    number(&mut schema);
+    let rules = all_rules(&schema);
+    schema.relations = rules;
+    let dependents = all_dependents(&schema);
+    for (relation, dependent) in dependents {
+        if let Some(rules) = schema.relations.get_mut(relation.0 as usize) {
+            rules.dependents.push(dependent);
+        }
+    }
+    Ok(schema)
+}
+
+fn conditions(model: &Model, faults: &mut Vec<Fault>) -> BTreeMap<String, Compiled> {
+    let mut conditions = BTreeMap::new();
+    for (name, condition) in &model.conditions {
+        match Compiled::new(condition) {
+            Ok(compiled) => {
+                conditions.insert(name.clone(), compiled);
+            }
+            Err(fault) => faults.push(Fault {
+                message: format!("the condition `{name}`: {fault}"),
+                kind: FaultKind::InvalidCondition,
+                place: None,
+            }),
+        }
+    }
+    conditions
+}
+
+/// Gives every type and every relation its number.
+fn number(schema: &mut Schema) {
+    let mut next = (0..).map(RelationId);
+    for (id, kind) in (0..).map(TypeId).zip(&schema.model.types) {
+        let relations = kind.relations.keys().cloned().zip(&mut next).collect();
+        schema.by_name.insert(kind.name.clone(), id);
+        schema.types.push(Kind { name: kind.name.clone(), relations });
+    }
+}
+
+fn all_rules(schema: &Schema) -> Vec<RelationRules> {
+    let mut rules = Vec::new();
+    for (of, kind) in (0..).map(TypeId).zip(&schema.model.types) {
+        for (name, relation) in &kind.relations {
+            rules.push(RelationRules {
+                name: name.clone(),
+                of,
+                type_name: kind.name.clone(),
+                rule: rule(schema, of, &relation.rewrite),
+                allowed: allowed(schema, relation),
+                dependents: Vec::new(),
+            });
+        }
+    }
+    rules
+}
+
+fn allowed(schema: &Schema, relation: &Relation) -> Vec<Allowed> {
+    let one = |restriction: &crate::model::Restriction| {
+        let of = schema.type_of(&restriction.type_name).ok()?;
+        let shape = match &restriction.shape {
+            Shape::Object => AllowedShape::Object,
+            Shape::Wildcard => AllowedShape::Wildcard,
+            Shape::Userset(relation) => AllowedShape::Userset(schema.relation(of, relation)?),
+        };
+        let type_name = schema.type_name(of).to_owned();
+        Some(Allowed { of, type_name, shape, condition: restriction.condition.clone() })
+    };
+    relation.restrictions.iter().filter_map(one).collect()
+}
+
+/// What is not there makes nobody stand; validation has found it before.
+fn rule(schema: &Schema, of: TypeId, rewrite: &Rewrite) -> Rule {
+    let nobody = || Rule::Union(Vec::new());
+    let all = |children: &[Rewrite]| children.iter().map(|child| rule(schema, of, child)).collect();
+    match rewrite {
+        Rewrite::This => Rule::Direct,
+        Rewrite::Computed(computed) => schema.relation(of, computed).map_or_else(nobody, Rule::Computed),
+        Rewrite::From { computed, tupleset } => {
+            let through = schema.model.types.get(of.0 as usize).and_then(|kind| kind.relations.get(tupleset));
+            let (Some(through), Some(tupleset)) = (through, schema.relation(of, tupleset)) else { return nobody() };
+            let mut parents: Vec<RelationId> = through
+                .restrictions
+                .iter()
+                .filter_map(|restriction| schema.relation_of(&restriction.type_name, computed).ok())
+                .collect();
+            parents.sort();
+            parents.dedup();
+            Rule::From { tupleset, computed: parents }
+        }
+        Rewrite::Union(children) => Rule::Union(all(children)),
+        Rewrite::Intersection(children) => Rule::Intersection(all(children)),
+        Rewrite::Difference(pair) => {
+            Rule::Difference(Box::new((rule(schema, of, &pair.0), rule(schema, of, &pair.1))))
+        }
+    }
+}
+
+/// What hangs on what. What is taken away by an exclusion lets nobody stand, and is not among it.
+fn all_dependents(schema: &Schema) -> Vec<(RelationId, Dependent)> {
+    let mut all = Vec::new();
+    for (relation, rules) in schema.relations() {
+        let mut open = vec![(&rules.rule, true)];
+        while let Some((rule, enough)) = open.pop() {
+            let mut hangs = |on: RelationId, by: By| all.push((on, Dependent { relation, by, enough }));
+            match rule {
+                Rule::Direct => rules.allowed.iter().for_each(|allowed| {
+                    if let AllowedShape::Userset(on) = allowed.shape {
+                        hangs(on, By::Userset);
+                    }
+                }),
+                Rule::Computed(on) => hangs(*on, By::Computed),
+                Rule::From { tupleset, computed } => {
+                    computed.iter().for_each(|on| hangs(*on, By::From(*tupleset)));
+                }
+                Rule::Union(children) => open.extend(children.iter().map(|child| (child, enough))),
+                Rule::Intersection(children) => open.extend(children.iter().map(|child| (child, false))),
+                Rule::Difference(pair) => open.push((&pair.0, false)),
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,226 @@
+//! Tuples in memory, as they were at one moment.
+//!
+//! Names are numbers here, so that a tuple takes 24 bytes and its share of the names. The rows are sorted by object; the same rows
+//! by user are a list of their places.
+
+use std::ops::Range;
+
+use super::{
+    ReadError, Row, Tuples,
+    names::{NOTHING, Names},
+};
+use crate::relationship::{BoundCondition, Relationship, UserRef, type_of};
+
+/// More tuples or names than a snapshot can number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a snapshot cannot hold that many tuples")]
+pub struct SnapshotFull;
+
+/// Which users of an object's relation come first: those that are one (or all of a type), then those of a relation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    One,
+    Userset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    object: u32,
+    relation: u32,
+    user: u32,
+    user_relation: u32,
+    condition: u32,
+}
+
+impl Entry {
+    fn class(&self) -> Class {
+        if self.user_relation == NOTHING { Class::One } else { Class::Userset }
+    }
+
+    fn by_object(&self) -> (u32, u32, Class, u32, u32, u32) {
+        (self.object, self.relation, self.class(), self.user, self.user_relation, self.condition)
+    }
+
+    fn by_user(&self) -> (u32, u32, u32, u32) {
+        (self.user, self.user_relation, self.relation, self.object)
+    }
+}
+
+/// Tuples in memory.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    names: Names,
+    entries: Vec<Entry>,
+    by_user: Vec<u32>,
+    conditions: Vec<BoundCondition>,
+}
+
+impl Snapshot {
+    /// Takes tuples. What is there twice counts once; of two with different conditions both count.
+    ///
+    /// # Errors
+    /// [`SnapshotFull`].
+    pub fn new<'a>(tuples: impl IntoIterator<Item = &'a Relationship>) -> Result<Self, SnapshotFull> {
+        let mut snapshot = Self::default();
+        for tuple in tuples {
+            snapshot.add(tuple).ok_or(SnapshotFull)?;
+        }
+        let Self { names, entries, by_user, conditions } = &mut snapshot;
+        entries.sort_unstable_by_key(Entry::by_object);
+        entries.dedup_by(|one, other| {
+            let alike = one.condition == other.condition || {
+                let bound = |entry: &Entry| conditions.get(entry.condition as usize);
+                bound(one).is_some() && bound(one) == bound(other)
+            };
+            alike && Entry { condition: 0, ..*one } == Entry { condition: 0, ..*other }
+        });
+        entries.shrink_to_fit();
+        conditions.shrink_to_fit();
+        names.shrink();
+        *by_user = (0..u32::try_from(entries.len()).map_err(|_| SnapshotFull)?).collect();
+        by_user.sort_unstable_by_key(|at| entries.get(*at as usize).map(Entry::by_user));
+        Ok(snapshot)
+    }
+
+    fn add(&mut self, tuple: &Relationship) -> Option<()> {
+        let user = UserRef::parse(&tuple.user)?;
+        let condition = match &tuple.condition {
+            None => NOTHING,
+            Some(bound) => {
+                self.conditions.push(bound.clone());
+                u32::try_from(self.conditions.len() - 1).ok()?
+            }
+        };
+        let entry = Entry {
+            object: self.names.add(&tuple.object)?,
+            relation: self.names.add(&tuple.relation)?,
+            user: self.names.add(user.object)?,
+            user_relation: user.relation.map_or(Some(NOTHING), |relation| self.names.add(relation))?,
+            condition,
+        };
+        self.entries.push(entry);
+        Some(())
+    }
+
+    /// How many tuples there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// About how many bytes it takes, the conditions' contexts not counted.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.names.bytes()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.by_user.capacity() * size_of::<u32>()
+            + self.conditions.capacity() * size_of::<BoundCondition>()
+    }
+
+    fn row(&self, entry: &Entry) -> Row<'_> {
+        Row {
+            object: self.names.name(entry.object),
+            user: UserRef {
+                object: self.names.name(entry.user),
+                relation: (entry.user_relation != NOTHING).then(|| self.names.name(entry.user_relation)),
+            },
+            condition: self.conditions.get(entry.condition as usize),
+        }
+    }
+
+    /// The entries of an object and a relation, from a class on.
+    fn range(&self, object: &str, relation: &str, from: Class) -> Range<usize> {
+        let Some((object, relation)) = self.names.find(object).zip(self.names.find(relation)) else { return 0..0 };
+        let start = self.entries.partition_point(|entry| {
+            (entry.object, entry.relation, entry.class()) < (object, relation, from)
+        });
+        let rest = self.entries.get(start..).unwrap_or_default();
+        let length = run(rest, |entry| (entry.object, entry.relation) == (object, relation));
+        start..start + length
+    }
+
+    fn numbers(&self, user: UserRef<'_>) -> Option<(u32, u32)> {
+        let relation = user.relation.map_or(Some(NOTHING), |relation| self.names.find(relation));
+        self.names.find(user.object).zip(relation)
+    }
+
+    fn rows(&self, rows: Range<usize>) -> SnapshotRows<'_> {
+        SnapshotRows { snapshot: self, rows, by_user: false, object_type: String::new() }
+    }
+}
+
+/// How many of the first belong; they stand together. Most often there are few, so that it is looked for from the beginning.
+fn run<T>(of: &[T], belongs: impl Fn(&T) -> bool) -> usize {
+    const FEW: usize = 8;
+    match of.iter().take(FEW).position(|one| !belongs(one)) {
+        Some(few) => few,
+        None if of.len() <= FEW => of.len(),
+        None => of.partition_point(belongs),
+    }
+}
+
+/// Some rows of a snapshot.
+#[derive(Debug)]
+pub struct SnapshotRows<'a> {
+    snapshot: &'a Snapshot,
+    rows: Range<usize>,
+    by_user: bool,
+    object_type: String,
+}
+
+impl<'a> Iterator for SnapshotRows<'a> {
+    type Item = Row<'a>;
+
+    fn next(&mut self) -> Option<Row<'a>> {
+        loop {
+            let at = self.rows.next()?;
+            let at = if self.by_user { *self.snapshot.by_user.get(at)? as usize } else { at };
+            let row = self.snapshot.row(self.snapshot.entries.get(at)?);
+            if !self.by_user || type_of(row.object) == self.object_type {
+                return Some(row);
+            }
+        }
+    }
+}
+
+impl Tuples for Snapshot {
+    type Rows<'a> = SnapshotRows<'a>;
+
+    fn tuple<'a>(&'a self, object: &str, relation: &str, user: UserRef<'_>) -> Result<SnapshotRows<'a>, ReadError> {
+        let Some(((object, relation), (user, user_relation))) =
+            self.names.find(object).zip(self.names.find(relation)).zip(self.numbers(user))
+        else {
+            return Ok(self.rows(0..0));
+        };
+        let wanted = Entry { object, relation, user, user_relation, condition: 0 };
+        let start = self.entries.partition_point(|entry| entry.by_object() < wanted.by_object());
+        let length = run(self.entries.get(start..).unwrap_or_default(), |entry| Entry { condition: 0, ..*entry } == wanted);
+        Ok(self.rows(start..start + length))
+    }
+
+    fn users<'a>(&'a self, object: &str, relation: &str) -> Result<SnapshotRows<'a>, ReadError> {
+        Ok(self.rows(self.range(object, relation, Class::One)))
+    }
+
+    fn usersets<'a>(&'a self, object: &str, relation: &str) -> Result<SnapshotRows<'a>, ReadError> {
+        Ok(self.rows(self.range(object, relation, Class::Userset)))
+    }
+
+    fn objects<'a>(&'a self, user: UserRef<'_>, relation: &str, object_type: &str) -> Result<SnapshotRows<'a>, ReadError> {
+        let Some(((user, user_relation), relation)) = self.numbers(user).zip(self.names.find(relation)) else {
+            return Ok(self.rows(0..0));
+        };
+        let wanted = (user, user_relation, relation);
+        let key = |at: &u32| {
+            self.entries.get(*at as usize).map(|entry| (entry.user, entry.user_relation, entry.relation))
+        };
+        let start = self.by_user.partition_point(|at| key(at) < Some(wanted));
+        let length = run(self.by_user.get(start..).unwrap_or_default(), |at| key(at) == Some(wanted));
+        let rows = start..start + length;
+        Ok(SnapshotRows { snapshot: self, rows, by_user: true, object_type: object_type.to_owned() })
+    }
+}
