@@ -25,7 +25,12 @@ const OPEN: usize = 200;
 ///
 /// # Errors
 /// [`QueryError`]; never a yes or a no by half of what would have to be known.
-pub fn check<T: Tuples>(schema: &Schema, tuples: &T, request: CheckRequest<'_>, limits: &Limits) -> Result<bool, QueryError> {
+pub fn check<T: Tuples>(
+    schema: &Schema,
+    tuples: &T,
+    request: CheckRequest<'_>,
+    limits: &Limits,
+) -> Result<bool, QueryError> {
     let (object, relation) = checked_node(schema, request.object, request.relation)?;
     let user = checked_user(schema, request.user)?;
     let overlay = lay(schema, tuples, request.brought, limits)?;
@@ -61,11 +66,24 @@ enum Verdict {
     Unknown(QueryError),
 }
 
-/// An answer, and the outermost open place that it took for a no.
+/// An answer, and how it came about.
 #[derive(Debug)]
 struct Found {
     verdict: Verdict,
+    /// The outermost open place that was taken for a no.
     on: usize,
+    /// Whether it is a no only because a circle runs through something that is taken away. Nothing is made a yes by such a no.
+    doubtful: bool,
+}
+
+impl Found {
+    const fn sure(verdict: Verdict) -> Self {
+        Self { verdict, on: FREE, doubtful: false }
+    }
+
+    const fn is_sure(&self) -> bool {
+        self.on == FREE && !self.doubtful
+    }
 }
 
 /// Checks of one user.
@@ -89,6 +107,7 @@ struct Region<'a> {
     queue: VecDeque<(Place<'a>, usize)>,
     withheld: Option<QueryError>,
     on: usize,
+    doubtful: bool,
 }
 
 impl<'a> Region<'a> {
@@ -138,14 +157,13 @@ impl<'a, T: Tuples> Search<'a, T> {
 
     /// Searches from a place, or from one operand of its rule.
     fn region(&mut self, place: Place<'a>, operand: Option<&'a Rule>, depth: usize) -> Result<Found, QueryError> {
-        let mut region = Region { seen: HashSet::new(), queue: VecDeque::new(), withheld: None, on: FREE };
-        let mut yes = match operand {
-            Some(rule) => self.follow(&mut region, place, rule, depth)?,
-            None => {
-                region.enqueue(place, depth);
-                false
-            }
-        };
+        let mut region =
+            Region { seen: HashSet::new(), queue: VecDeque::new(), withheld: None, on: FREE, doubtful: false };
+        let mut yes = false;
+        match operand {
+            Some(rule) => yes = self.follow(&mut region, place, rule, depth)?,
+            None => region.enqueue(place, depth),
+        }
         while !yes && let Some((next, depth)) = region.queue.pop_front() {
             yes = self.arrive(&mut region, next, depth)?;
         }
@@ -153,16 +171,16 @@ impl<'a, T: Tuples> Search<'a, T> {
             if operand.is_none() {
                 self.known.insert(place, true);
             }
-            return Ok(Found { verdict: Verdict::Yes, on: FREE });
+            return Ok(Found::sure(Verdict::Yes));
         }
-        if let Some(error) = region.withheld {
-            return Ok(Found { verdict: Verdict::Unknown(error), on: region.on });
-        }
-        if region.on == FREE {
+        let Region { seen, withheld, on, doubtful, .. } = region;
+        let verdict = withheld.map_or(Verdict::No, Verdict::Unknown);
+        let found = Found { verdict, on, doubtful };
+        if matches!(found.verdict, Verdict::No) && found.is_sure() {
             // Whoever is not found from here is not found from anywhere that was come by.
-            self.known.extend(region.seen.into_iter().map(|place| (place, false)));
+            self.known.extend(seen.into_iter().map(|place| (place, false)));
         }
-        Ok(Found { verdict: Verdict::No, on: region.on })
+        Ok(found)
     }
 
     /// Whether the user stands at this place, as far as it is not left to places further on.
@@ -186,7 +204,13 @@ impl<'a, T: Tuples> Search<'a, T> {
         self.follow(region, place, &schema.rules(place.1).rule, depth)
     }
 
-    fn follow(&mut self, region: &mut Region<'a>, place: Place<'a>, rule: &'a Rule, depth: usize) -> Result<bool, QueryError> {
+    fn follow(
+        &mut self,
+        region: &mut Region<'a>,
+        place: Place<'a>,
+        rule: &'a Rule,
+        depth: usize,
+    ) -> Result<bool, QueryError> {
         match rule {
             Rule::Direct => self.direct(region, place, depth),
             Rule::Computed(relation) => {
@@ -204,13 +228,12 @@ impl<'a, T: Tuples> Search<'a, T> {
             }
             Rule::Intersection(_) | Rule::Difference(_) => {
                 let found = self.operators(place, rule, depth)?;
+                region.on = region.on.min(found.on);
+                region.doubtful |= found.doubtful;
                 match found.verdict {
                     Verdict::Yes => return Ok(true),
-                    Verdict::No => region.on = region.on.min(found.on),
-                    Verdict::Unknown(error) => {
-                        region.on = region.on.min(found.on);
-                        region.withhold(error);
-                    }
+                    Verdict::No => {}
+                    Verdict::Unknown(error) => region.withhold(error),
                 }
                 Ok(false)
             }
@@ -323,15 +346,16 @@ impl<'a, T: Tuples> Search<'a, T> {
         Ok(found)
     }
 
+    /// A sure no decides; then one that is not sure, then what is withheld.
     fn all(&mut self, place: Place<'a>, children: &'a [Rule], depth: usize) -> Result<Found, QueryError> {
-        let mut all = Found { verdict: Verdict::Yes, on: FREE };
+        let mut all = Found::sure(Verdict::Yes);
         for child in children {
             let found = self.region(place, Some(child), depth)?;
-            match found.verdict {
-                Verdict::Yes => {}
-                Verdict::No => return Ok(found),
-                Verdict::Unknown(_) if matches!(all.verdict, Verdict::Unknown(_)) => all.on = all.on.min(found.on),
-                Verdict::Unknown(_) => all = found,
+            match (&found.verdict, &all.verdict) {
+                (Verdict::Yes, _) => {}
+                (Verdict::No, _) if found.is_sure() => return Ok(found),
+                (Verdict::No, _) | (Verdict::Unknown(_), Verdict::Yes) => all = found,
+                (Verdict::Unknown(_), _) => all.on = all.on.min(found.on),
             }
         }
         Ok(all)
@@ -344,10 +368,9 @@ impl<'a, T: Tuples> Search<'a, T> {
         }
         let subtract = self.region(place, Some(&pair.1), depth)?;
         match subtract.verdict {
-            Verdict::Yes => Ok(Found { verdict: Verdict::No, on: FREE }),
-            // A no that hangs on itself is not taken for one where it would make a yes.
-            Verdict::No if subtract.on != FREE => Ok(subtract),
-            Verdict::No => Ok(base),
+            Verdict::Yes => Ok(Found::sure(Verdict::No)),
+            Verdict::No if subtract.is_sure() => Ok(base),
+            Verdict::No => Ok(Found { doubtful: true, ..subtract }),
             Verdict::Unknown(_) => Ok(Found { on: subtract.on.min(base.on), ..subtract }),
         }
     }

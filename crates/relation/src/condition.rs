@@ -79,7 +79,8 @@ impl Compiled {
     /// # Errors
     /// [`ConditionError`]: never an answer by half of the context.
     pub fn evaluate(&self, tuple: Option<&Context>, request: Option<&Context>) -> Result<bool, ConditionError> {
-        let given = |name: &str| tuple.and_then(|context| context.get(name)).or(request.and_then(|context| context.get(name)));
+        let given =
+            |name: &str| tuple.and_then(|context| context.get(name)).or(request.and_then(|context| context.get(name)));
         let missing: Vec<String> = self.parameters.keys().filter(|name| given(name).is_none()).cloned().collect();
         if !missing.is_empty() {
             return Err(ConditionError::Missing(missing));

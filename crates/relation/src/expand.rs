@@ -43,7 +43,12 @@ pub enum Branch {
 ///
 /// # Errors
 /// [`QueryError`].
-pub fn expand<T: Tuples>(schema: &Schema, tuples: &T, request: ExpandRequest<'_>, limits: &Limits) -> Result<Node, QueryError> {
+pub fn expand<T: Tuples>(
+    schema: &Schema,
+    tuples: &T,
+    request: ExpandRequest<'_>,
+    limits: &Limits,
+) -> Result<Node, QueryError> {
     let (object, relation) = checked_node(schema, request.object, request.relation)?;
     let overlay = lay(schema, tuples, request.brought, limits)?;
     let mut expansion = Expansion { schema, tuples: &overlay, object, relation, steps: limits.steps };
@@ -118,7 +123,9 @@ impl Node {
                 json!({ "name": self.name, "leaf": { "tupleToUserset": { "tupleset": tupleset, "computed": computed } } })
             }
             Branch::Union(children) => json!({ "name": self.name, "union": { "nodes": nodes(children) } }),
-            Branch::Intersection(children) => json!({ "name": self.name, "intersection": { "nodes": nodes(children) } }),
+            Branch::Intersection(children) => {
+                json!({ "name": self.name, "intersection": { "nodes": nodes(children) } })
+            }
             Branch::Difference(pair) => json!({
                 "name": self.name, "difference": { "base": pair.0.to_json(), "subtract": pair.1.to_json() }
             }),

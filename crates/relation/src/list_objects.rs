@@ -96,10 +96,9 @@ impl<'a, T: Tuples> Walk<'a, T> {
             }
             let of_type = || rules.allowed.iter().filter(|allowed| allowed.type_name == type_name);
             let direct = Self::is_enough(&rules.rule);
-            for (shape, user) in [
-                (AllowedShape::Object, user),
-                (AllowedShape::Wildcard, UserRef { object: &everybody, relation: None }),
-            ] {
+            for (shape, user) in
+                [(AllowedShape::Object, user), (AllowedShape::Wildcard, UserRef { object: &everybody, relation: None })]
+            {
                 // All of a type are asked about as such, and are not in themselves.
                 let asked = of_type().any(|allowed| allowed.shape == shape)
                     && (shape == AllowedShape::Wildcard || !user.is_wildcard());

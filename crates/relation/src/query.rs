@@ -159,7 +159,11 @@ pub(crate) fn lay<'t, T>(
 }
 
 /// The object and the relation that a check is about.
-pub(crate) fn checked_node<'a>(schema: &Schema, object: &'a str, relation: &str) -> Result<(&'a str, RelationId), QueryError> {
+pub(crate) fn checked_node<'a>(
+    schema: &Schema,
+    object: &'a str,
+    relation: &str,
+) -> Result<(&'a str, RelationId), QueryError> {
     let object = checked_object(object)?;
     let relation =
         schema.relation_of(object.type_name, relation).map_err(|fault| QueryError::Invalid(fault.to_string()))?;
@@ -181,10 +185,9 @@ pub(crate) fn checked_user<'a>(schema: &Schema, user: &'a str) -> Result<UserRef
 /// The type and the relation that a list is about.
 pub(crate) fn listed(schema: &Schema, type_name: &str, relation: &str) -> Result<RelationId, QueryError> {
     let of = listed_type(schema, type_name)?;
-    schema.relation(of, relation).ok_or_else(|| QueryError::RelationNotFound {
-        type_name: type_name.to_owned(),
-        relation: relation.to_owned(),
-    })
+    schema
+        .relation(of, relation)
+        .ok_or_else(|| QueryError::RelationNotFound { type_name: type_name.to_owned(), relation: relation.to_owned() })
 }
 
 pub(crate) fn listed_type(schema: &Schema, type_name: &str) -> Result<TypeId, QueryError> {

@@ -117,14 +117,17 @@ pub(crate) fn type_of(object: &str) -> &str {
 }
 
 fn is_part(text: &str) -> bool {
-    !text.is_empty() && !text.contains(|letter: char| matches!(letter, ':' | '#') || letter.is_whitespace() || letter.is_control())
+    !text.is_empty()
+        && !text.contains(|letter: char| matches!(letter, ':' | '#') || letter.is_whitespace() || letter.is_control())
 }
 
 /// Whether an id is one that OpenFGA's tools take in files: letters, digits and `_ | * @ . + / -`, no star first.
 ///
 /// Stricter than what a tuple may hold: files are written by hand, and there a comma is a slip.
 pub fn is_plain_object_id(id: &str) -> bool {
-    let known = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '|' | '*' | '@' | '.' | '+' | '/' | '-');
+    let known = |letter: char| {
+        letter.is_ascii_alphanumeric() || matches!(letter, '_' | '|' | '*' | '@' | '.' | '+' | '/' | '-')
+    };
     !id.is_empty() && !id.starts_with('*') && id.chars().all(known)
 }
 

@@ -42,7 +42,6 @@ struct Kind {
 #[derive(Debug)]
 pub(crate) struct RelationRules {
     pub(crate) name: String,
-    pub(crate) of: TypeId,
     pub(crate) type_name: String,
     pub(crate) rule: Rule,
     pub(crate) allowed: Vec<Allowed>,
@@ -56,7 +55,10 @@ pub(crate) enum Rule {
     Direct,
     Computed(RelationId),
     /// Over the tuples of a relation, to the relation that each type has.
-    From { tupleset: RelationId, computed: Vec<RelationId> },
+    From {
+        tupleset: RelationId,
+        computed: Vec<RelationId>,
+    },
     Union(Vec<Rule>),
     Intersection(Vec<Rule>),
     Difference(Box<(Rule, Rule)>),
@@ -65,7 +67,6 @@ pub(crate) enum Rule {
 /// Who may be written into a relation.
 #[derive(Debug)]
 pub(crate) struct Allowed {
-    pub(crate) of: TypeId,
     pub(crate) type_name: String,
     pub(crate) shape: AllowedShape,
     pub(crate) condition: Option<String>,
@@ -197,10 +198,8 @@ impl Schema {
 
     pub(crate) fn relation_of(&self, type_name: &str, relation: &str) -> Result<RelationId, TupleFault> {
         let of = self.type_of(type_name)?;
-        self.relation(of, relation).ok_or_else(|| TupleFault::Relation {
-            type_name: type_name.to_owned(),
-            relation: relation.to_owned(),
-        })
+        self.relation(of, relation)
+            .ok_or_else(|| TupleFault::Relation { type_name: type_name.to_owned(), relation: relation.to_owned() })
     }
 
     pub(crate) fn relation(&self, of: TypeId, name: &str) -> Option<RelationId> {
@@ -210,7 +209,6 @@ impl Schema {
     pub(crate) fn rules(&self, relation: RelationId) -> &RelationRules {
         static NOTHING: RelationRules = RelationRules {
             name: String::new(),
-            of: TypeId(u32::MAX),
             type_name: String::new(),
             rule: Rule::Union(Vec::new()),
             allowed: Vec::new(),
@@ -254,7 +252,12 @@ impl RelationRules {
     }
 
     /// The relation of those who are named by a user of a tuple, if the tuple is one of the model.
-    pub(crate) fn userset(&self, schema: &Schema, user: UserRef<'_>, condition: Option<&BoundCondition>) -> Option<RelationId> {
+    pub(crate) fn userset(
+        &self,
+        schema: &Schema,
+        user: UserRef<'_>,
+        condition: Option<&BoundCondition>,
+    ) -> Option<RelationId> {
         let (type_name, name) = (user.type_name(), user.relation?);
         self.allowed.iter().find_map(|allowed| match allowed.shape {
             AllowedShape::Userset(relation)

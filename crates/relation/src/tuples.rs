@@ -58,5 +58,6 @@ pub trait Tuples {
     ///
     /// # Errors
     /// [`ReadError`].
-    fn objects<'a>(&'a self, user: UserRef<'_>, relation: &str, object_type: &str) -> Result<Self::Rows<'a>, ReadError>;
+    fn objects<'a>(&'a self, user: UserRef<'_>, relation: &str, object_type: &str)
+    -> Result<Self::Rows<'a>, ReadError>;
 }

@@ -32,7 +32,8 @@ pub(super) fn cast(json: &Json, kind: &ParameterType) -> Option<Value> {
         }
         ParameterKind::Map => {
             let of = kind.of.as_deref()?;
-            let map = json.as_object()?.iter().map(|(key, json)| Some((key.clone(), cast(json, of)?))).collect::<Option<_>>();
+            let map =
+                json.as_object()?.iter().map(|(key, json)| Some((key.clone(), cast(json, of)?))).collect::<Option<_>>();
             map.map(|map| Value::Map(Arc::new(map)))
         }
     }

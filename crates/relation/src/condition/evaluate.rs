@@ -65,7 +65,9 @@ impl<'a> Evaluation<'a> {
             Form::Negate(inner) => match self.value(inner)? {
                 Value::Int(number) => number.checked_neg().map(Value::Int).map_or_else(overflow, Ok),
                 Value::Double(number) => Ok(Value::Double(-number)),
-                Value::Duration(span) => time::Duration::ZERO.checked_sub(span).map(Value::Duration).map_or_else(overflow, Ok),
+                Value::Duration(span) => {
+                    time::Duration::ZERO.checked_sub(span).map(Value::Duration).map_or_else(overflow, Ok)
+                }
                 other => failed(format!("{} has no negative", other.kind())),
             },
             Form::Binary(operator, sides) => {
@@ -91,7 +93,9 @@ impl<'a> Evaluation<'a> {
                 let values: Evaluated<Vec<Value>> = arguments.iter().map(|argument| self.value(argument)).collect();
                 let values = values?;
                 self.spend(values.iter().map(Value::weight).sum())?;
-                function.apply(&values).map_or_else(|| failed(format!("{function:?} makes nothing of its arguments")), Ok)
+                function
+                    .apply(&values)
+                    .map_or_else(|| failed(format!("{function:?} makes nothing of its arguments")), Ok)
             }
             Form::Matches(of, pattern) => match self.value(of)? {
                 Value::Text(text) => {

@@ -72,8 +72,12 @@ impl Function {
         match (self, arguments) {
             (Self::Size, [of]) => size(of),
             (Self::Contains, [Value::Text(text), Value::Text(part)]) => Some(Value::Bool(text.contains(part.as_ref()))),
-            (Self::StartsWith, [Value::Text(text), Value::Text(part)]) => Some(Value::Bool(text.starts_with(part.as_ref()))),
-            (Self::EndsWith, [Value::Text(text), Value::Text(part)]) => Some(Value::Bool(text.ends_with(part.as_ref()))),
+            (Self::StartsWith, [Value::Text(text), Value::Text(part)]) => {
+                Some(Value::Bool(text.starts_with(part.as_ref())))
+            }
+            (Self::EndsWith, [Value::Text(text), Value::Text(part)]) => {
+                Some(Value::Bool(text.ends_with(part.as_ref())))
+            }
             (Self::Matches, [Value::Text(text), Value::Text(of)]) => Some(Value::Bool(pattern(of)?.is_match(text))),
             (Self::ToDyn, [any]) => Some(any.clone()),
             (Self::ToInt, [any]) => to_int(any).map(Value::Int),
@@ -90,10 +94,12 @@ impl Function {
                 OffsetDateTime::from_unix_timestamp(*seconds).ok().map(Value::Timestamp)
             }
             (Self::ToAddress, [Value::Text(text)]) => text.parse().ok().map(Value::Address),
-            (Self::InCidr, [Value::Address(address), Value::Text(network)]) => in_cidr(*address, network).map(Value::Bool),
-            (Self::Time(part), [Value::Timestamp(moment)]) => part.of_moment(*moment).map(Value::Int),
+            (Self::InCidr, [Value::Address(address), Value::Text(network)]) => {
+                in_cidr(*address, network).map(Value::Bool)
+            }
+            (Self::Time(part), [Value::Timestamp(moment)]) => Some(Value::Int(part.of_moment(*moment))),
             (Self::Time(part), [Value::Timestamp(moment), Value::Text(zone)]) => {
-                part.of_moment(moment.checked_to_offset(moment::offset(zone)?)?).map(Value::Int)
+                Some(Value::Int(part.of_moment(moment.checked_to_offset(moment::offset(zone)?)?)))
             }
             (Self::Time(part), [Value::Duration(span)]) => part.of_span(*span).map(Value::Int),
             _ => None,
@@ -123,8 +129,8 @@ impl Part {
         matches!(self, Self::Hours | Self::Minutes | Self::Seconds | Self::Milliseconds)
     }
 
-    fn of_moment(self, moment: OffsetDateTime) -> Option<i64> {
-        Some(match self {
+    fn of_moment(self, moment: OffsetDateTime) -> i64 {
+        match self {
             Self::Year => moment.year().into(),
             Self::Month => i64::from(u8::from(moment.month())) - 1,
             Self::Date => moment.day().into(),
@@ -135,7 +141,7 @@ impl Part {
             Self::Minutes => moment.minute().into(),
             Self::Seconds => moment.second().into(),
             Self::Milliseconds => moment.millisecond().into(),
-        })
+        }
     }
 
     fn of_span(self, span: Duration) -> Option<i64> {
@@ -184,7 +190,10 @@ fn to_uint(of: &Value) -> Option<u64> {
 fn truncated(number: f64) -> Option<i128> {
     /// More than any number of 64 bits.
     const EDGE: f64 = 1e20;
-    #[expect(clippy::cast_possible_truncation, reason = "within the edge, and cutting off the fraction is what is asked")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "within the edge, and cutting off the fraction is what is asked"
+    )]
     (number.abs() < EDGE).then(|| number.trunc() as i128)
 }
 

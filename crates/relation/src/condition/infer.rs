@@ -33,7 +33,10 @@ const TIMESTAMP: Type = Type::Plain(ParameterKind::Timestamp);
 const ADDRESS: Type = Type::Plain(ParameterKind::IpAddress);
 
 /// Checks that an expression is a truth about these parameters.
-pub(super) fn check(expression: &Expression, parameters: &BTreeMap<String, ParameterType>) -> Result<(), ConditionFault> {
+pub(super) fn check(
+    expression: &Expression,
+    parameters: &BTreeMap<String, ParameterType>,
+) -> Result<(), ConditionFault> {
     let names = parameters.iter().map(|(name, kind)| (name.as_str(), of_parameter(kind))).collect();
     let found = Inference { names }.of(expression)?;
     needs(&found, &BOOL, expression)
@@ -252,9 +255,7 @@ fn function_type(function: Function, arguments: &[Type]) -> Option<Type> {
     let any_of = |kinds: &[Type], result: Type| kinds.iter().any(|kind| first.fits(kind)).then_some(result);
     let second = |kind: &Type| arguments.get(1).is_none_or(|argument| argument.fits(kind));
     match function {
-        Function::Size => {
-            (matches!(first, Type::List(_) | Type::Map(_) | Type::Any) || *first == TEXT).then_some(INT)
-        }
+        Function::Size => (matches!(first, Type::List(_) | Type::Map(_) | Type::Any) || *first == TEXT).then_some(INT),
         Function::Contains | Function::StartsWith | Function::EndsWith | Function::Matches => {
             any_of(&[TEXT], BOOL).filter(|_| second(&TEXT))
         }

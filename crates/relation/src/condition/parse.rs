@@ -272,7 +272,8 @@ impl<'a> Parser<'a> {
                 self.grows(&mut length)?;
                 let name_at = self.at();
                 let name = self.name()?;
-                let form = if self.takes("(") { self.method(of, &name, name_at)? } else { Form::Member(Box::new(of), name) };
+                let form =
+                    if self.takes("(") { self.method(of, &name, name_at)? } else { Form::Member(Box::new(of), name) };
                 of = Expression { at, form };
             } else if self.takes("[") {
                 self.grows(&mut length)?;
@@ -299,7 +300,8 @@ impl<'a> Parser<'a> {
         }
         let mut arguments = vec![of];
         arguments.extend(self.expressions(")")?);
-        call(name, arguments, true).ok_or_else(|| ConditionFault { problem: format!("there is no function '{name}' of this form"), at })
+        call(name, arguments, true)
+            .ok_or_else(|| ConditionFault { problem: format!("there is no function '{name}' of this form"), at })
     }
 
     fn each(&mut self, each: Macro, of: Expression) -> Parsed<Form> {

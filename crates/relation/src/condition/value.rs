@@ -85,7 +85,10 @@ impl Value {
             }
             (Self::Map(one), Self::Map(other)) => {
                 one.len() == other.len()
-                    && one.iter().zip(other.iter()).all(|((key, one), (other_key, other))| key == other_key && one.same(other))
+                    && one
+                        .iter()
+                        .zip(other.iter())
+                        .all(|((key, one), (other_key, other))| key == other_key && one.same(other))
             }
             _ => self.order(other) == Some(Ordering::Equal),
         }

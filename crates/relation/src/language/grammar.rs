@@ -142,14 +142,9 @@ fn rule(rule: Rule) -> Part {
             one(K::End),
         ]),
         Rule::Comment => row([one(K::Hash), many([Part::One(Kinds::all_but(&[K::Newline]))])]),
-        Rule::ModelHeader => row([
-            one(K::Model),
-            one(K::Newline),
-            one(K::Schema),
-            one(K::Whitespace),
-            one(K::SchemaVersion),
-            space(),
-        ]),
+        Rule::ModelHeader => {
+            row([one(K::Model), one(K::Newline), one(K::Schema), one(K::Whitespace), one(K::SchemaVersion), space()])
+        }
         Rule::ModuleHeader => row([one(K::Module), one(K::Whitespace), Call(Rule::Identifier), space()]),
         Rule::Types => many([Call(Rule::Type)]),
         Rule::Type => row([
@@ -176,13 +171,10 @@ fn rule(rule: Rule) -> Part {
             Either(vec![Call(Rule::Direct), Call(Rule::Rewrite), Call(Rule::Group)]),
             maybe([Call(Rule::Partials)]),
         ]),
-        Rule::PlainDefinition => row([
-            Either(vec![Call(Rule::Rewrite), Call(Rule::PlainGroup)]),
-            maybe([Call(Rule::Partials)]),
-        ]),
-        Rule::Partials => {
-            Either(vec![some([operand(K::Or)]), some([operand(K::And)]), operand(K::ButNot)])
+        Rule::PlainDefinition => {
+            row([Either(vec![Call(Rule::Rewrite), Call(Rule::PlainGroup)]), maybe([Call(Rule::Partials)])])
         }
+        Rule::Partials => Either(vec![some([operand(K::Or)]), some([operand(K::And)]), operand(K::ButNot)]),
         Rule::Group => group(Rule::Definition),
         Rule::PlainGroup => group(Rule::PlainDefinition),
         Rule::Direct => row([
@@ -201,10 +193,7 @@ fn rule(rule: Rule) -> Part {
         ]),
         Rule::RestrictionBase => row([
             Call(Rule::Identifier),
-            maybe([Either(vec![
-                row([one(K::Colon), one(K::Star)]),
-                row([one(K::Hash), Call(Rule::Identifier)]),
-            ])]),
+            maybe([Either(vec![row([one(K::Colon), one(K::Star)]), row([one(K::Hash), Call(Rule::Identifier)])])]),
         ]),
         Rule::Rewrite => row([
             Call(Rule::Identifier),
@@ -252,14 +241,9 @@ fn condition_rule(rule: Rule) -> Part {
             space(),
             one(K::RightBrace),
         ]),
-        Rule::Parameter => row([
-            line_break(),
-            Call(Rule::ParameterName),
-            space(),
-            one(K::Colon),
-            space(),
-            Call(Rule::ParameterKind),
-        ]),
+        Rule::Parameter => {
+            row([line_break(), Call(Rule::ParameterName), space(), one(K::Colon), space(), Call(Rule::ParameterKind)])
+        }
         Rule::ParameterKind => Either(vec![
             one(K::ParameterType),
             row([one(K::ParameterContainer), one(K::Less), one(K::ParameterType), one(K::Greater)]),

@@ -92,12 +92,7 @@ impl Lexer<'_> {
             }
             self.take(kind, length);
         }
-        self.tokens.push(Token {
-            kind: Kind::End,
-            text: "<EOF>".to_owned(),
-            line: self.line,
-            column: self.column,
-        });
+        self.tokens.push(Token { kind: Kind::End, text: "<EOF>".to_owned(), line: self.line, column: self.column });
         self.tokens
     }
 
@@ -117,13 +112,15 @@ impl Lexer<'_> {
     }
 
     fn word(&self) -> (Kind, usize) {
-        let length = self.rest.find(|letter| !is_word(letter) && !matches!(letter, '-' | '.' | '/')).unwrap_or(self.rest.len());
+        let length =
+            self.rest.find(|letter| !is_word(letter) && !matches!(letter, '-' | '.' | '/')).unwrap_or(self.rest.len());
         let word = self.rest.get(..length).unwrap_or_default();
         if word == "but" {
             let after = self.rest.get(length..).unwrap_or_default();
             let not = after.trim_start_matches([' ', '\t']);
             let gap = after.len() - not.len();
-            if gap > 0 && not.starts_with("not") && !not.chars().nth(3).is_some_and(|next| is_word(next) || next == '-') {
+            if gap > 0 && not.starts_with("not") && !not.chars().nth(3).is_some_and(|next| is_word(next) || next == '-')
+            {
                 return (Kind::ButNot, length + gap + 3);
             }
         }
@@ -162,7 +159,10 @@ impl Lexer<'_> {
         let text = body.trim_end();
         let (text_length, tail_length) = (text.len(), body.len() - text.len());
         // Its first word is a token by itself, because that is what a message about a misplaced expression names.
-        let word_length = text.find(|letter| !is_word(letter)).unwrap_or(text_length).max(text.chars().next().map_or(0, char::len_utf8));
+        let word_length = text
+            .find(|letter| !is_word(letter))
+            .unwrap_or(text_length)
+            .max(text.chars().next().map_or(0, char::len_utf8));
         for (kind, length) in [(Kind::Expression, word_length), (Kind::ExpressionRest, text_length - word_length)] {
             if length > 0 {
                 self.take(kind, length);
@@ -203,7 +203,8 @@ fn closing_brace(text: &str) -> usize {
 /// The spaces and line breaks at the beginning: one token, and a line break if there is one in it.
 fn space(text: &str) -> (Kind, usize) {
     let length = text.find(|letter| !matches!(letter, ' ' | '\t' | '\n' | '\r')).unwrap_or(text.len());
-    let kind = if text.get(..length).is_some_and(|gap| gap.contains(['\n', '\r'])) { Kind::Newline } else { Kind::Whitespace };
+    let kind =
+        if text.get(..length).is_some_and(|gap| gap.contains(['\n', '\r'])) { Kind::Newline } else { Kind::Whitespace };
     (kind, length)
 }
 
@@ -227,7 +228,9 @@ fn symbol(letter: char) -> Kind {
 
 fn parameter_word(word: &str) -> Kind {
     match word {
-        "any" | "bool" | "string" | "int" | "uint" | "double" | "duration" | "timestamp" | "ipaddress" => Kind::ParameterType,
+        "any" | "bool" | "string" | "int" | "uint" | "double" | "duration" | "timestamp" | "ipaddress" => {
+            Kind::ParameterType
+        }
         "map" | "list" => Kind::ParameterContainer,
         _ => Kind::Identifier,
     }

@@ -78,7 +78,10 @@ fn read_schema(value: Option<Value>, faults: &mut Vec<Fault>) -> Option<Placed<S
             faults.push(fault(message, scalar.place));
         }
         Some(Value::Scalar(scalar)) => {
-            faults.push(fault(format!("unexpected schema type, expected string got value {}", scalar.text), scalar.place));
+            faults.push(fault(
+                format!("unexpected schema type, expected string got value {}", scalar.text),
+                scalar.place,
+            ));
         }
         Some(Value::List(_, place)) => {
             faults.push(fault("unexpected schema type, expected string got a list".to_owned(), place));
@@ -175,7 +178,8 @@ fn pairs(text: &str) -> Result<Vec<(String, Value)>, Vec<Fault>> {
         let value = match value.trim() {
             "" => Value::List(Vec::new(), here(number, line)),
             _ => Value::Scalar(
-                scalar(value, number, key.len() + 1 + lead).map_err(|message| vec![fault(message, here(number, line))])?,
+                scalar(value, number, key.len() + 1 + lead)
+                    .map_err(|message| vec![fault(message, here(number, line))])?,
             ),
         };
         pairs.push((key.trim().to_owned(), value));
@@ -202,8 +206,8 @@ fn scalar(text: &str, line: usize, column: usize) -> Result<Scalar, String> {
         return Err("this is not understood here".to_owned());
     }
     let place = Place::within(line, column, written.chars().count());
-    let is_text = quote.is_some()
-        || !(matches!(written, "true" | "false" | "null" | "~") || written.parse::<f64>().is_ok());
+    let is_text =
+        quote.is_some() || !(matches!(written, "true" | "false" | "null" | "~") || written.parse::<f64>().is_ok());
     let value = quote.map_or(written, |quote| written.trim_matches(quote));
     Ok(Scalar { text: value.to_owned(), is_text, place })
 }

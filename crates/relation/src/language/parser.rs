@@ -282,13 +282,8 @@ impl<'a> Parser<'a> {
             }
             Mistake::NoWay { from, at } => {
                 let last = self.tokens.get(*at).or(self.tokens.last()).unwrap_or(here);
-                let text: String = self
-                    .tokens
-                    .iter()
-                    .take(at + 1)
-                    .skip(*from)
-                    .map(|token| token.text.as_str())
-                    .collect();
+                let text: String =
+                    self.tokens.iter().take(at + 1).skip(*from).map(|token| token.text.as_str()).collect();
                 self.fault(last, format!("no viable alternative at input '{}'", one_line(&text)));
             }
             Mistake::TooDeep => {

@@ -1,6 +1,6 @@
 //! From the tree of a text to its model, with the places of everything in it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, btree_map::Entry};
 
 use super::{
     Parsed,
@@ -9,8 +9,8 @@ use super::{
     token::{Kind, Token},
 };
 use crate::model::{
-    Condition, ConditionPlaces, Fault, FaultKind, LeafPlace, Model, ParameterKind, ParameterType, Place, Places, Relation,
-    RelationPlaces, Restriction, RestrictionPlaces, Rewrite, Shape, Source, TypeDefinition, TypePlaces,
+    Condition, ConditionPlaces, Fault, FaultKind, LeafPlace, Model, ParameterKind, ParameterType, Place, Places,
+    Relation, RelationPlaces, Restriction, RestrictionPlaces, Rewrite, Shape, Source, TypeDefinition, TypePlaces,
 };
 
 /// The model of a tree that is whole.
@@ -85,7 +85,7 @@ impl Reader {
             self.fault(format!("'{name}' is already extended in file."), name_place.clone());
         }
         let mut relations = BTreeMap::new();
-        let mut places = TypePlaces { name: name_place, relations: std::collections::HashMap::new() };
+        let mut places = TypePlaces { name: name_place, relations: HashMap::new() };
         for relation in node.nodes(Rule::Relation) {
             let Some(relation_name_node) = relation.node(Rule::Identifier) else { continue };
             let (relation_name, relation_place) = (relation_name_node.text(), place_of(relation_name_node));
@@ -113,12 +113,16 @@ impl Reader {
         for parameter in node.nodes(Rule::Parameter) {
             let Some(parameter_node) = parameter.node(Rule::ParameterName) else { continue };
             let parameter_name = parameter_node.text();
-            let kind = parameter.node(Rule::ParameterKind).and_then(parameter_type);
-            if parameters.contains_key(&parameter_name) {
-                let message = format!("parameter '{parameter_name}' is already defined in the condition '{name}'");
-                self.fault(message, place_of(parameter_node));
-            } else if let Some(kind) = kind {
-                parameters.insert(parameter_name, kind);
+            let Some(kind) = parameter.node(Rule::ParameterKind).and_then(parameter_type) else { continue };
+            match parameters.entry(parameter_name) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(kind);
+                }
+                Entry::Occupied(taken) => {
+                    let parameter = taken.key();
+                    let message = format!("parameter '{parameter}' is already defined in the condition '{name}'");
+                    self.fault(message, place_of(parameter_node));
+                }
             }
         }
         if self.model.conditions.contains_key(&name) {
@@ -228,9 +232,7 @@ fn read_restriction(node: &Node) -> (Restriction, RestrictionPlaces) {
         None if base.is_some_and(|base| base.token(Kind::Star).is_some()) => Shape::Wildcard,
         None => Shape::Object,
     };
-    let places = RestrictionPlaces {
-        whole: base.map(place_of).unwrap_or_default(),
-        condition: condition.map(place_of),
-    };
+    let places =
+        RestrictionPlaces { whole: base.map(place_of).unwrap_or_default(), condition: condition.map(place_of) };
     (Restriction { type_name, shape, condition: condition.map(Node::text) }, places)
 }

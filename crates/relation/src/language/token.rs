@@ -201,8 +201,7 @@ impl fmt::Debug for Kinds {
 /// As a message lists them: alone, or between braces.
 impl fmt::Display for Kinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> =
-            Kind::ALL.into_iter().filter(|kind| self.has(*kind)).map(Kind::display).collect();
+        let names: Vec<&str> = Kind::ALL.into_iter().filter(|kind| self.has(*kind)).map(Kind::display).collect();
         match names.as_slice() {
             [only] => f.write_str(only),
             _ => write!(f, "{{{}}}", names.join(", ")),

@@ -15,7 +15,9 @@ pub struct WriteOptions {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unwritable {
     /// The language writes who is assigned directly once, and first.
-    #[error("the '{relation}' relation definition under the '{type_name}' type is not supported by the OpenFGA DSL syntax yet")]
+    #[error(
+        "the '{relation}' relation definition under the '{type_name}' type is not supported by the OpenFGA DSL syntax yet"
+    )]
     Relation {
         /// The type.
         type_name: String,
@@ -100,11 +102,9 @@ fn expression(rewrite: &Rewrite, direct: &str, first: bool) -> Option<String> {
         Rewrite::Computed(_) | Rewrite::From { .. } => rewrite.leaf_text(),
         Rewrite::Union(children) => joined(children, " or ", direct, first),
         Rewrite::Intersection(children) => joined(children, " and ", direct, first),
-        Rewrite::Difference(pair) => Some(format!(
-            "{} but not {}",
-            operand(&pair.0, direct, first)?,
-            operand(&pair.1, direct, false)?
-        )),
+        Rewrite::Difference(pair) => {
+            Some(format!("{} but not {}", operand(&pair.0, direct, first)?, operand(&pair.1, direct, false)?))
+        }
     }
 }
 

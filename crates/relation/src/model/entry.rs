@@ -95,7 +95,10 @@ impl<'a> Graph<'a> {
     /// The types of the objects that a tupleset can name.
     fn parents(&self, type_name: &str, tupleset: &str) -> impl Iterator<Item = &'a str> + use<'a> {
         let relation = self.relations.get(&(type_name, tupleset)).copied();
-        relation.into_iter().flat_map(|relation| &relation.restrictions).map(|restriction| restriction.type_name.as_str())
+        relation
+            .into_iter()
+            .flat_map(|relation| &relation.restrictions)
+            .map(|restriction| restriction.type_name.as_str())
     }
 
     /// Whether somebody can stand by this, as far as is known. Calls itself for operators inside each other, which are bounded.
@@ -153,7 +156,9 @@ impl<'a> Graph<'a> {
             Rewrite::Union(children) => children.iter().for_each(|child| self.blamed(type_name, relation, child, to)),
             Rewrite::Intersection(children) => {
                 let first = children.iter().find(|child| !self.stands(type_name, relation, child));
-                first.into_iter().for_each(|child| self.blamed(type_name, relation, child, to));
+                if let Some(child) = first {
+                    self.blamed(type_name, relation, child, to);
+                }
             }
             Rewrite::Difference(pair) => {
                 let side = if self.stands(type_name, relation, &pair.0) { &pair.1 } else { &pair.0 };

@@ -38,8 +38,10 @@ impl Model {
     pub fn from_json(json: &Value) -> Read<Self> {
         let object = object(json, "model")?;
         known(object, "model", &["id", "schema_version", "type_definitions", "conditions"])?;
-        let mut model =
-            Self { schema_version: optional_text(object, "model", "schema_version")?.unwrap_or_default(), ..Self::default() };
+        let mut model = Self {
+            schema_version: optional_text(object, "model", "schema_version")?.unwrap_or_default(),
+            ..Self::default()
+        };
         for (at, kind) in optional_list(object, "model", "type_definitions")?.iter().enumerate() {
             model.types.push(type_from_json(kind, &format!("type_definitions[{at}]"))?);
         }
@@ -288,7 +290,8 @@ fn rewrite_from_json(json: &Value, path: &str, depth: usize) -> Read<Rewrite> {
             .iter()
             .map(|child| rewrite_from_json(child, path, depth + 1))
             .collect();
-        children.and_then(|all| if all.is_empty() { Err(fault(path, "has an operator without operands")) } else { Ok(all) })
+        children
+            .and_then(|all| if all.is_empty() { Err(fault(path, "has an operator without operands")) } else { Ok(all) })
     };
     let side = |name: &str| -> Read<Rewrite> {
         let side = member(inner, name).ok_or_else(|| fault(path, "has a difference without both sides"))?;

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
-    Fault, FaultKind, Model, Place, Places, Relation, Rewrite, SCHEMA_VERSIONS, Shape, TypeDefinition, entry::impossible,
-    place::RelationPlaces,
+    Fault, FaultKind, Model, Place, Places, Relation, Rewrite, SCHEMA_VERSIONS, Shape, TypeDefinition,
+    entry::impossible, place::RelationPlaces,
 };
 
 /// The longest names, in characters, as OpenFGA has them.
@@ -86,7 +86,8 @@ impl<'a> Validation<'a> {
                 let message = "a type cannot be named 'self' or 'this'.".to_owned();
                 self.fault(FaultKind::ReservedTypeKeyword, place, message);
             } else if !is_name(type_name, TYPE_NAME) {
-                let message = format!("type '{type_name}' does not match naming rule: '^[^:#@\\*\\s]{{1,{TYPE_NAME}}}$'.");
+                let message =
+                    format!("type '{type_name}' does not match naming rule: '^[^:#@\\*\\s]{{1,{TYPE_NAME}}}$'.");
                 self.fault(FaultKind::InvalidName, place, message);
             }
             for (name, relation) in &kind.relations {
@@ -100,7 +101,8 @@ impl<'a> Validation<'a> {
                     );
                     self.fault(FaultKind::InvalidName, place, message);
                 } else if relation.rewrite.depth() > DEPTH {
-                    let message = format!("`{name}` of `{type_name}` has more than {DEPTH} operators inside each other.");
+                    let message =
+                        format!("`{name}` of `{type_name}` has more than {DEPTH} operators inside each other.");
                     self.fault(FaultKind::TooLarge, place, message);
                 }
             }
@@ -128,7 +130,7 @@ impl<'a> Validation<'a> {
                 }
                 Rewrite::From { computed, tupleset } => {
                     let tupleset_place = place.and_then(|place| place.tupleset.clone());
-                    self.from_references(kind, (computed, tupleset), whole, tupleset_place);
+                    self.references_through(kind, (computed, tupleset), whole, tupleset_place);
                 }
                 Rewrite::This => self.restriction_references(relation, places),
                 _ => {}
@@ -136,7 +138,7 @@ impl<'a> Validation<'a> {
         }
     }
 
-    fn from_references(
+    fn references_through(
         &mut self,
         kind: &'a TypeDefinition,
         (computed, tupleset): (&str, &str),
@@ -197,8 +199,7 @@ impl<'a> Validation<'a> {
         for found in impossible(self.model) {
             let place = self.places.relation(found.type_name, found.relation).map(|places| places.name.clone());
             let why = if found.is_loop { "potential loop" } else { "no entrypoint" };
-            let message =
-                format!("`{}` is an impossible relation for `{}` ({why}).", found.relation, found.type_name);
+            let message = format!("`{}` is an impossible relation for `{}` ({why}).", found.relation, found.type_name);
             self.fault(FaultKind::RelationNoEntryPoint, place, message);
         }
     }
@@ -246,7 +247,8 @@ impl<'a> Validation<'a> {
                     && let Some(at) = first.insert(text.clone(), at)
                 {
                     let place = places.and_then(|places| places.leaves.get(at)).map(|place| place.whole.clone());
-                    let message = format!("the partial relation definition `{text}` is a duplicate in the relation `{name}`.");
+                    let message =
+                        format!("the partial relation definition `{text}` is a duplicate in the relation `{name}`.");
                     self.fault(FaultKind::Duplicated, place, message);
                 }
                 at += child.leaves().len();

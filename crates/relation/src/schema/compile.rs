@@ -13,8 +13,8 @@ const TYPES: usize = 1_000;
 const RELATIONS: usize = 20_000;
 
 pub(super) fn compile(model: Model) -> Result<Schema, Vec<Fault>> {
-    let too_large = model.types.len() > TYPES
-        || model.types.iter().map(|kind| kind.relations.len()).sum::<usize>() > RELATIONS;
+    let too_large =
+        model.types.len() > TYPES || model.types.iter().map(|kind| kind.relations.len()).sum::<usize>() > RELATIONS;
     if too_large {
         let message = format!("the model has more than {TYPES} types or {RELATIONS} relations");
         return Err(vec![Fault { message, kind: FaultKind::TooLarge, place: None }]);
@@ -25,8 +25,7 @@ pub(super) fn compile(model: Model) -> Result<Schema, Vec<Fault>> {
     if !faults.is_empty() {
         return Err(faults);
     }
-    let mut schema =
-        Schema { model, types: Vec::new(), by_name: HashMap::new(), relations: Vec::new(), conditions };
+    let mut schema = Schema { model, types: Vec::new(), by_name: HashMap::new(), relations: Vec::new(), conditions };
     number(&mut schema);
     let rules = all_rules(&schema);
     schema.relations = rules;
@@ -72,7 +71,6 @@ fn all_rules(schema: &Schema) -> Vec<RelationRules> {
         for (name, relation) in &kind.relations {
             rules.push(RelationRules {
                 name: name.clone(),
-                of,
                 type_name: kind.name.clone(),
                 rule: rule(schema, of, &relation.rewrite),
                 allowed: allowed(schema, relation),
@@ -92,7 +90,7 @@ fn allowed(schema: &Schema, relation: &Relation) -> Vec<Allowed> {
             Shape::Userset(relation) => AllowedShape::Userset(schema.relation(of, relation)?),
         };
         let type_name = schema.type_name(of).to_owned();
-        Some(Allowed { of, type_name, shape, condition: restriction.condition.clone() })
+        Some(Allowed { type_name, shape, condition: restriction.condition.clone() })
     };
     relation.restrictions.iter().filter_map(one).collect()
 }
@@ -118,9 +116,7 @@ fn rule(schema: &Schema, of: TypeId, rewrite: &Rewrite) -> Rule {
         }
         Rewrite::Union(children) => Rule::Union(all(children)),
         Rewrite::Intersection(children) => Rule::Intersection(all(children)),
-        Rewrite::Difference(pair) => {
-            Rule::Difference(Box::new((rule(schema, of, &pair.0), rule(schema, of, &pair.1))))
-        }
+        Rewrite::Difference(pair) => Rule::Difference(Box::new((rule(schema, of, &pair.0), rule(schema, of, &pair.1)))),
     }
 }
 
@@ -139,7 +135,9 @@ fn all_dependents(schema: &Schema) -> Vec<(RelationId, Dependent)> {
                 }),
                 Rule::Computed(on) => hangs(*on, By::Computed),
                 Rule::From { tupleset, computed } => {
-                    computed.iter().for_each(|on| hangs(*on, By::From(*tupleset)));
+                    for on in computed {
+                        hangs(*on, By::From(*tupleset));
+                    }
                 }
                 Rule::Union(children) => open.extend(children.iter().map(|child| (child, enough))),
                 Rule::Intersection(children) => open.extend(children.iter().map(|child| (child, false))),

@@ -30,7 +30,12 @@ impl<T: Tuples> Tuples for Overlay<'_, T> {
         Ok(self.brought.usersets(object, relation)?.chain(self.kept.usersets(object, relation)?))
     }
 
-    fn objects<'a>(&'a self, user: UserRef<'_>, relation: &str, object_type: &str) -> Result<Self::Rows<'a>, ReadError> {
+    fn objects<'a>(
+        &'a self,
+        user: UserRef<'_>,
+        relation: &str,
+        object_type: &str,
+    ) -> Result<Self::Rows<'a>, ReadError> {
         let brought = self.brought.objects(user, relation, object_type)?;
         Ok(brought.chain(self.kept.objects(user, relation, object_type)?))
     }

@@ -135,9 +135,9 @@ impl Snapshot {
     /// The entries of an object and a relation, from a class on.
     fn range(&self, object: &str, relation: &str, from: Class) -> Range<usize> {
         let Some((object, relation)) = self.names.find(object).zip(self.names.find(relation)) else { return 0..0 };
-        let start = self.entries.partition_point(|entry| {
-            (entry.object, entry.relation, entry.class()) < (object, relation, from)
-        });
+        let start = self
+            .entries
+            .partition_point(|entry| (entry.object, entry.relation, entry.class()) < (object, relation, from));
         let rest = self.entries.get(start..).unwrap_or_default();
         let length = run(rest, |entry| (entry.object, entry.relation) == (object, relation));
         start..start + length
@@ -198,7 +198,8 @@ impl Tuples for Snapshot {
         };
         let wanted = Entry { object, relation, user, user_relation, condition: 0 };
         let start = self.entries.partition_point(|entry| entry.by_object() < wanted.by_object());
-        let length = run(self.entries.get(start..).unwrap_or_default(), |entry| Entry { condition: 0, ..*entry } == wanted);
+        let length =
+            run(self.entries.get(start..).unwrap_or_default(), |entry| Entry { condition: 0, ..*entry } == wanted);
         Ok(self.rows(start..start + length))
     }
 
@@ -210,14 +211,18 @@ impl Tuples for Snapshot {
         Ok(self.rows(self.range(object, relation, Class::Userset)))
     }
 
-    fn objects<'a>(&'a self, user: UserRef<'_>, relation: &str, object_type: &str) -> Result<SnapshotRows<'a>, ReadError> {
+    fn objects<'a>(
+        &'a self,
+        user: UserRef<'_>,
+        relation: &str,
+        object_type: &str,
+    ) -> Result<SnapshotRows<'a>, ReadError> {
         let Some(((user, user_relation), relation)) = self.numbers(user).zip(self.names.find(relation)) else {
             return Ok(self.rows(0..0));
         };
         let wanted = (user, user_relation, relation);
-        let key = |at: &u32| {
-            self.entries.get(*at as usize).map(|entry| (entry.user, entry.user_relation, entry.relation))
-        };
+        let key =
+            |at: &u32| self.entries.get(*at as usize).map(|entry| (entry.user, entry.user_relation, entry.relation));
         let start = self.by_user.partition_point(|at| key(at) < Some(wanted));
         let length = run(self.by_user.get(start..).unwrap_or_default(), |at| key(at) == Some(wanted));
         let rows = start..start + length;

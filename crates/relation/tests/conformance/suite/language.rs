@@ -3,11 +3,12 @@
 use std::{fs, path::Path};
 
 use keyholder_relation::{
+    is_plain_object_id,
     language::{ModuleFile, WriteOptions, combine, parse, read_mod_file, write},
     model::{Fault, Model, Span, validate},
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Report, material, same};
 
@@ -22,6 +23,7 @@ struct Case {
     mod_file: String,
     #[serde(default)]
     skip: bool,
+    object_id: Option<String>,
     valid: Option<bool>,
     error_message: Option<String>,
     expected_errors: Option<Vec<Expected>>,
@@ -81,16 +83,23 @@ fn told(faults: &[Fault], with_kind: bool) -> Vec<Told> {
     told
 }
 
-/// Runs everything in the folder `language`.
+/// Runs everything in a folder like OpenFGA's `language`.
 pub(crate) fn run(folder: &Path, report: &mut Report) {
-    let folder = folder.join("language");
-    transformer(&folder.join("transformer"), report);
-    syntax(&folder.join("dsl-syntax-validation-cases.yaml"), report);
-    semantics(&folder.join("dsl-semantic-validation-cases.yaml"), report);
+    transformer(&folder.join("transformer"), "language", report);
+    syntax(&folder.join("dsl-syntax-validation-cases.yaml"), "language", report);
+    semantics(&folder.join("dsl-semantic-validation-cases.yaml"), "language", report);
     json_validation(&folder.join("json-validation-cases.yaml"), report);
     json_to_text(&folder.join("json-syntax-transformer-validation-cases.yaml"), report);
+    object_ids(&folder.join("object-id-validation-cases.yaml"), report);
     mod_files(&folder.join("fga-mod-transformer-cases.yaml"), report);
     modules(&folder.join("transformer-module"), report);
+}
+
+/// Runs our own.
+pub(crate) fn run_own(folder: &Path, report: &mut Report) {
+    transformer(&folder.join("transformer"), "own", report);
+    syntax(&folder.join("own-syntax-cases.yaml"), "own", report);
+    semantics(&folder.join("own-semantic-cases.yaml"), "own", report);
 }
 
 fn model_of(json: &Value) -> Result<Model, String> {
@@ -101,7 +110,7 @@ fn messages(faults: &[Fault]) -> String {
     faults.iter().map(|fault| format!("{} at {:?}", fault.message, fault.place)).collect::<Vec<_>>().join("; ")
 }
 
-fn transformer(folder: &Path, report: &mut Report) {
+fn transformer(folder: &Path, whose: &str, report: &mut Report) {
     for pair in material::folders(folder) {
         let name = material::name(&pair);
         let text = material::text(&pair.join("authorization-model.fga"));
@@ -109,18 +118,19 @@ fn transformer(folder: &Path, report: &mut Report) {
         let read = parse(&text)
             .map_err(|faults| messages(&faults))
             .and_then(|parsed| same(&completed(parsed.model().to_json()), &completed(json.clone())));
-        report.note("language: text to JSON", &name, read);
+        report.note(&format!("{whose}: text to JSON"), &name, read);
         let written = model_of(&json)
             .and_then(|model| write(&model, WriteOptions::default()).map_err(|error| error.to_string()))
             .and_then(|written| same(&written, &text));
-        report.note("language: JSON to text", &name, written);
+        report.note(&format!("{whose}: JSON to text"), &name, written);
     }
 }
 
 /// Without what means nothing: members that are null, and conditions that are none.
 fn completed(mut json: Value) -> Value {
     if let Some(object) = json.as_object_mut() {
-        object.retain(|name, value| !value.is_null() && !(name == "conditions" && value.as_object().unwrap().is_empty()));
+        let empty = |value: &Value| value.is_null() || value.as_object().is_some_and(Map::is_empty);
+        object.retain(|name, value| !value.is_null() && (name != "conditions" || !empty(value)));
     }
     if let Some(types) = json.get_mut("type_definitions").and_then(Value::as_array_mut) {
         for kind in types {
@@ -130,24 +140,24 @@ fn completed(mut json: Value) -> Value {
     json
 }
 
-fn syntax(path: &Path, report: &mut Report) {
+fn syntax(path: &Path, whose: &str, report: &mut Report) {
     for case in material::yaml::<Vec<Case>>(path) {
         let faults = parse(&case.dsl).err().unwrap_or_default();
         let errors = case.expected_errors.unwrap_or_default();
-        report.note("language: syntax", &case.name, same(&told(&faults, false), &expected(&errors, false)));
+        report.note(&format!("{whose}: syntax"), &case.name, same(&told(&faults, false), &expected(&errors, false)));
     }
 }
 
-fn semantics(path: &Path, report: &mut Report) {
+fn semantics(path: &Path, whose: &str, report: &mut Report) {
     for case in material::yaml::<Vec<Case>>(path) {
         if case.skip {
-            report.note("language: semantics, skipped upstream too", &case.name, Ok(()));
+            report.skipped.push(case.name);
             continue;
         }
         let outcome = parse(&case.dsl).map_err(|faults| messages(&faults)).and_then(|parsed| {
             same(&told(&parsed.validate(), true), &expected(&case.expected_errors.unwrap_or_default(), true))
         });
-        report.note("language: semantics", &case.name, outcome);
+        report.note(&format!("{whose}: semantics"), &case.name, outcome);
     }
 }
 
@@ -167,9 +177,9 @@ fn json_validation(path: &Path, report: &mut Report) {
 fn json_to_text(path: &Path, report: &mut Report) {
     for case in material::yaml::<Vec<Case>>(path) {
         let valid = case.valid.unwrap_or(true);
-        let written = serde_json::from_str(&case.json).map_err(|error| error.to_string()).and_then(|json| {
-            write(&model_of(&json)?, WriteOptions::default()).map_err(|error| error.to_string())
-        });
+        let written = serde_json::from_str(&case.json)
+            .map_err(|error| error.to_string())
+            .and_then(|json| write(&model_of(&json)?, WriteOptions::default()).map_err(|error| error.to_string()));
         let outcome = match (written, valid) {
             (Ok(text), true) => parse(&text).map(|_| ()).map_err(|faults| messages(&faults)),
             (Ok(text), false) => Err(format!("was written as {text}")),
@@ -177,6 +187,13 @@ fn json_to_text(path: &Path, report: &mut Report) {
             (Err(message), true) => Err(message),
         };
         report.note("language: JSON that has no text", &case.name, outcome);
+    }
+}
+
+fn object_ids(path: &Path, report: &mut Report) {
+    for case in material::yaml::<Vec<Case>>(path) {
+        let valid = is_plain_object_id(case.object_id.as_deref().unwrap());
+        report.note("language: object ids", &case.name, same(&Some(valid), &case.valid));
     }
 }
 
@@ -195,7 +212,8 @@ fn mod_files(path: &Path, report: &mut Report) {
                     json["value"] = value;
                     json
                 };
-                let contents = read.contents.value.iter().map(|file| placed(file.value.clone().into(), &file.place)).collect();
+                let contents =
+                    read.contents.value.iter().map(|file| placed(file.value.clone().into(), &file.place)).collect();
                 let got = serde_json::json!({
                     "schema": placed(read.schema.value.into(), &read.schema.place),
                     "contents": placed(Value::Array(contents), &read.contents.place),
@@ -218,7 +236,11 @@ fn modules(folder: &Path, report: &mut Report) {
         if errors.exists() {
             let errors: Vec<Expected> = serde_json::from_str(&material::text(&errors)).unwrap();
             let faults = combined.clone().unwrap().err().unwrap_or_default();
-            report.note("language: modules that do not fit", &name, same(&told(&faults, false), &expected(&errors, false)));
+            report.note(
+                "language: modules that do not fit",
+                &name,
+                same(&told(&faults, false), &expected(&errors, false)),
+            );
         }
         let model = case.join("authorization-model.json");
         if !model.exists() {
@@ -226,13 +248,16 @@ fn modules(folder: &Path, report: &mut Report) {
         }
         let json = material::json(&model);
         if let Some(combined) = combined {
-            let outcome = combined.map_err(|faults| messages(&faults)).and_then(|model| {
-                same(&sorted_types(model.to_json()), &sorted_types(json.clone()))
-            });
+            let outcome = combined
+                .map_err(|faults| messages(&faults))
+                .and_then(|model| same(&sorted_types(model.to_json()), &sorted_types(json.clone())));
             report.note("language: modules to JSON", &name, outcome);
         }
         let written = model_of(&json).and_then(|model| {
-            same(&model.modules(), &serde_json::from_value(material::json(&case.join("expected_modules.json"))).unwrap())?;
+            same(
+                &model.modules(),
+                &serde_json::from_value(material::json(&case.join("expected_modules.json"))).unwrap(),
+            )?;
             for (file, with_source) in [("combined.fga", false), ("combined-sourceinfo.fga", true)] {
                 if case.join(file).exists() {
                     let text = write(&model, WriteOptions { with_source }).map_err(|error| error.to_string())?;
