@@ -17,6 +17,7 @@ pub use mod_file::{ModFile, Placed, read_mod_file};
 pub use module::{ModuleFile, combine};
 pub use write::{Unwritable, WriteOptions, write};
 
+use crate::condition::Compiled;
 use crate::model::{Fault, FaultKind, Model, Place, Places, validate_placed};
 
 /// The longest text that is read, in bytes.
@@ -41,9 +42,26 @@ impl Parsed {
         self.module.as_deref()
     }
 
-    /// Everything that is wrong with the model, with its places.
+    /// Everything that is wrong with the model, with its places. Conditions' expressions are another language's, and not looked into.
     pub fn validate(&self) -> Vec<Fault> {
         validate_placed(&self.model, &self.places)
+    }
+
+    /// Everything that is wrong with the expressions of the conditions.
+    pub fn validate_conditions(&self) -> Vec<Fault> {
+        let wrong =
+            self.model.conditions.iter().filter_map(|(name, condition)| Some((name, Compiled::new(condition).err()?)));
+        wrong
+            .map(|(name, fault)| {
+                let begin = self.places.conditions.get(name).map(|places| &places.expression);
+                let expression = self.model.conditions.get(name).map_or("", |condition| condition.expression.as_str());
+                Fault {
+                    message: format!("the condition `{name}`: {}", fault.problem),
+                    kind: FaultKind::InvalidCondition,
+                    place: begin.map(|begin| letter_place(begin, expression, fault.at)),
+                }
+            })
+            .collect()
     }
 }
 
@@ -60,12 +78,24 @@ pub fn parse(text: &str) -> Result<Parsed, Vec<Fault>> {
     if faults.is_empty() { read::read(&tree) } else { Err(faults) }
 }
 
-/// Reads a text and validates the model.
+/// The place of a letter in an expression that begins at a place.
+fn letter_place(begin: &Place, expression: &str, at: usize) -> Place {
+    let before: String = expression.chars().take(at).collect();
+    let breaks = before.matches('\n').count();
+    let column = match before.rsplit_once('\n') {
+        Some((_, line)) => line.chars().count(),
+        None => begin.column.start + at,
+    };
+    Place::within(begin.line.start + breaks, column, 1)
+}
+
+/// Reads a text and validates the model, the expressions of its conditions too.
 ///
 /// # Errors
 /// Everything that is wrong with the text; or, where that is sound, with the model.
 pub fn read_model(text: &str) -> Result<Model, Vec<Fault>> {
     let parsed = parse(text)?;
-    let faults = parsed.validate();
+    let mut faults = parsed.validate();
+    faults.extend(parsed.validate_conditions());
     if faults.is_empty() { Ok(parsed.model) } else { Err(faults) }
 }

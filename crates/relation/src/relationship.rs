@@ -87,7 +87,7 @@ impl<'a> UserRef<'a> {
         };
         let user = Self { object, relation };
         ObjectRef::parse(object)?;
-        let sound = relation.is_none_or(|relation| is_part(relation) && !user.is_wildcard());
+        let sound = relation.is_none_or(|relation| is_part(relation) && !object.ends_with(":*"));
         sound.then_some(user)
     }
 

@@ -101,23 +101,9 @@ impl<'a> Inference<'a> {
                 Some((_, found)) => Ok(found.clone()),
                 None => fault(format!("'{name}' is no parameter of the condition"), expression),
             },
-            Form::Member(of, _) | Form::Has(of, _) => {
-                let inner = match self.of(of)? {
-                    Type::Any => Type::Any,
-                    Type::Map(inner) => *inner,
-                    other => return fault(format!("{} has no members", other.name()), expression),
-                };
-                Ok(if matches!(expression.form, Form::Has(..)) { BOOL } else { inner })
-            }
-            Form::Index(of, index) => {
-                let (found, at) = (self.of(of)?, self.of(index)?);
-                match found {
-                    Type::Any => Ok(Type::Any),
-                    Type::List(inner) if at.fits(&INT) || at.fits(&UINT) => Ok(*inner),
-                    Type::Map(inner) if at.fits(&TEXT) => Ok(*inner),
-                    other => fault(format!("{} has no element at {}", other.name(), at.name()), expression),
-                }
-            }
+            Form::Member(of, _) => self.member(of, expression),
+            Form::Has(of, _) => self.member(of, expression).map(|_| BOOL),
+            Form::Index(of, index) => self.element(of, index, expression),
             Form::Not(inner) => self.expects(inner, &BOOL).map(|()| BOOL),
             Form::Negate(inner) => {
                 let found = self.of(inner)?;
@@ -167,6 +153,29 @@ impl<'a> Inference<'a> {
                 )
             }
             Form::Each(each, inner) => self.each(*each, inner, expression),
+        }
+    }
+
+    fn member(&mut self, of: &'a Expression, expression: &'a Expression) -> Result<Type, ConditionFault> {
+        match self.of(of)? {
+            Type::Any => Ok(Type::Any),
+            Type::Map(inner) => Ok(*inner),
+            other => fault(format!("{} has no members", other.name()), expression),
+        }
+    }
+
+    fn element(
+        &mut self,
+        of: &'a Expression,
+        index: &'a Expression,
+        expression: &'a Expression,
+    ) -> Result<Type, ConditionFault> {
+        let (found, at) = (self.of(of)?, self.of(index)?);
+        match found {
+            Type::Any => Ok(Type::Any),
+            Type::List(inner) if at.fits(&INT) || at.fits(&UINT) => Ok(*inner),
+            Type::Map(inner) if at.fits(&TEXT) => Ok(*inner),
+            other => fault(format!("{} has no element at {}", other.name(), at.name()), expression),
         }
     }
 

@@ -167,6 +167,15 @@ fn rule(rule: Rule) -> Part {
             space(),
             Call(Rule::Definition),
         ]),
+        Rule::Conditions => many([Call(Rule::Condition)]),
+        _ => definition_rule(rule),
+    }
+}
+
+/// What stands behind a relation's colon.
+fn definition_rule(rule: Rule) -> Part {
+    use Kind as K;
+    match rule {
         Rule::Definition => row([
             Either(vec![Call(Rule::Direct), Call(Rule::Rewrite), Call(Rule::Group)]),
             maybe([Call(Rule::Partials)]),
@@ -209,7 +218,6 @@ fn rule(rule: Rule) -> Part {
             K::Relation,
             K::ExtendedIdentifier,
         ])),
-        Rule::Conditions => many([Call(Rule::Condition)]),
         _ => condition_rule(rule),
     }
 }
@@ -284,6 +292,8 @@ pub(super) struct State {
     pub(super) edges: Vec<Edge>,
     /// Whether one token is always enough to choose among the edges, and for each edge which tokens choose it.
     pub(super) first: Option<Vec<Kinds>>,
+    /// The tokens that can come next within the rule, and whether the rule can end without any.
+    pub(super) next: (Kinds, bool),
 }
 
 /// The automaton.
@@ -298,7 +308,8 @@ pub(super) struct Automaton {
 
 pub(super) static AUTOMATON: LazyLock<Automaton> = LazyLock::new(Automaton::build);
 
-static NOWHERE: State = State { kind: StateKind::Stop, rule: Rule::Main, edges: Vec::new(), first: None };
+static NOWHERE: State =
+    State { kind: StateKind::Stop, rule: Rule::Main, edges: Vec::new(), first: None, next: (Kinds::NONE, true) };
 
 impl Automaton {
     fn build() -> Self {
@@ -328,9 +339,9 @@ impl Automaton {
             }
         }
         for at in 0..automaton.states.len() {
-            let first = automaton.first_of_edges(at);
+            let (first, next) = (automaton.first_of_edges(at), automaton.next_within(at));
             if let Some(state) = automaton.states.get_mut(at) {
-                state.first = first;
+                (state.first, state.next) = (first, next);
             }
         }
         automaton
@@ -353,7 +364,7 @@ impl Automaton {
     }
 
     fn add(&mut self, kind: StateKind, rule: Rule) -> usize {
-        self.states.push(State { kind, rule, edges: Vec::new(), first: None });
+        self.states.push(State { kind, rule, edges: Vec::new(), first: None, next: (Kinds::NONE, false) });
         self.states.len() - 1
     }
 
@@ -435,8 +446,7 @@ impl Automaton {
         end
     }
 
-    /// The tokens that can come next within the rule, and whether the rule can end without any.
-    pub(super) fn next(&self, from: usize) -> (Kinds, bool) {
+    fn next_within(&self, from: usize) -> (Kinds, bool) {
         let (mut kinds, mut ends) = (Kinds::NONE, false);
         let mut seen = vec![false; self.states.len()];
         // A call is entered with the state after it, where the rule that is called may have nothing.
@@ -504,7 +514,7 @@ impl Automaton {
                 *seen = true;
             }
             let state = self.state(at);
-            let (inner, ends) = self.next(at);
+            let (inner, ends) = self.next_within(at);
             kinds = kinds.or(inner);
             if ends {
                 open.extend(self.followers(state.rule));

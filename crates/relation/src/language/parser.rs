@@ -6,7 +6,7 @@
 
 use super::{
     grammar::{AUTOMATON, Edge, Rule, StateKind},
-    predict::{NoWay, choose},
+    predict::{Made, NoWay, choose},
     token::{Kind, Kinds, Token, one_line},
 };
 use crate::model::{Fault, FaultKind, Place};
@@ -86,6 +86,7 @@ struct Parser<'a> {
     recovering: bool,
     /// The place and the states of the last mistake, so that no mistake is made twice at one place without a token being skipped.
     last: Option<(usize, Vec<usize>)>,
+    made: Made,
 }
 
 /// A rule cannot be gone on with.
@@ -97,7 +98,15 @@ enum Mistake {
 
 /// Reads tokens as the grammar says. The tree is whole if there are no faults.
 pub(super) fn parse(tokens: &[Token]) -> (Node, Vec<Fault>) {
-    let mut parser = Parser { tokens, at: 0, open: Vec::new(), faults: Vec::new(), recovering: false, last: None };
+    let mut parser = Parser {
+        tokens,
+        at: 0,
+        open: Vec::new(),
+        faults: Vec::new(),
+        recovering: false,
+        last: None,
+        made: Made::default(),
+    };
     let tree = parser.run();
     (tree, parser.faults)
 }
@@ -159,8 +168,9 @@ impl<'a> Parser<'a> {
                 None => Err(Mistake::NoWay { from: self.at, at: self.at }),
             };
         }
-        let callers: Vec<usize> = self.open.iter().skip(1).map(|open| open.follow).collect();
-        choose(at, self.tokens, self.at, &callers).map_err(|NoWay { at }| Mistake::NoWay { from: self.at, at })
+        let Self { made, open, tokens, at: here, .. } = self;
+        let callers = || open.iter().skip(1).map(|open| open.follow).collect();
+        choose(made, at, tokens, *here, callers).map_err(|NoWay { at }| Mistake::NoWay { from: *here, at })
     }
 
     /// Before a choice: tokens that cannot be meant here are left out while there is a way to go on.
@@ -168,7 +178,7 @@ impl<'a> Parser<'a> {
         if self.recovering {
             return Ok(());
         }
-        let (expected, ends) = AUTOMATON.next(at);
+        let (expected, ends) = AUTOMATON.state(at).next;
         if ends || expected.has(self.kind(0)) {
             return Ok(());
         }
@@ -216,7 +226,7 @@ impl<'a> Parser<'a> {
 
     /// What can come next, by the rules that are really open.
     fn expected(&self, at: usize) -> Kinds {
-        let (mut kinds, mut ends) = AUTOMATON.next(at);
+        let (mut kinds, mut ends) = AUTOMATON.state(at).next;
         for open in self.open.iter().rev() {
             if !ends {
                 return kinds;
@@ -224,7 +234,7 @@ impl<'a> Parser<'a> {
             if open.follow == usize::MAX {
                 break;
             }
-            let (more, on) = AUTOMATON.next(open.follow);
+            let (more, on) = AUTOMATON.state(open.follow).next;
             (kinds, ends) = (kinds.or(more), on);
         }
         if ends { kinds.or(Kinds::of(Kind::End)) } else { kinds }
@@ -235,7 +245,7 @@ impl<'a> Parser<'a> {
         self.open
             .iter()
             .filter(|open| open.follow != usize::MAX)
-            .fold(Kinds::NONE, |all, open| all.or(AUTOMATON.next(open.follow).0))
+            .fold(Kinds::NONE, |all, open| all.or(AUTOMATON.state(open.follow).next.0))
     }
 
     fn recover(&mut self, at: usize) {

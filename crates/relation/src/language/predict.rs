@@ -4,12 +4,19 @@
 //! message's text reaches. Where that leaves two ways that have become the same, the real callers decide, and the first way
 //! where not even they can.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     grammar::{AUTOMATON, Edge, StateKind},
-    token::Token,
+    token::{Kind, Token},
 };
+
+/// How far ahead tokens are looked at before a choice that is worth remembering is made: almost all are.
+const AHEAD: usize = 3;
+
+/// Choices that were made, by where and by the tokens ahead: the same tokens lead to the same choice, whoever called.
+#[derive(Debug, Default)]
+pub(super) struct Made(HashMap<(usize, [Kind; AHEAD]), usize>);
 
 /// One way that is still open.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,22 +37,41 @@ pub(super) struct NoWay {
 }
 
 /// The edge to take at `state`, `tokens[at]` being next. `callers` are the states to go on at, the innermost last.
-pub(super) fn choose(state: usize, tokens: &[Token], at: usize, callers: &[usize]) -> Result<usize, NoWay> {
-    match follow(state, tokens, at, None)? {
-        Outcome::Sure(edge) => Ok(edge),
-        Outcome::Tied(first) => match follow(state, tokens, at, Some(callers))? {
+pub(super) fn choose(
+    made: &mut Made,
+    state: usize,
+    tokens: &[Token],
+    at: usize,
+    callers: impl FnOnce() -> Vec<usize>,
+) -> Result<usize, NoWay> {
+    let ahead: [Kind; AHEAD] =
+        std::array::from_fn(|ahead| tokens.get(at + ahead).map_or(Kind::End, |token| token.kind));
+    if let Some(edge) = made.0.get(&(state, ahead)) {
+        return Ok(*edge);
+    }
+    let (outcome, looked) = follow(state, tokens, at, None)?;
+    match outcome {
+        Outcome::Sure(edge) => {
+            if looked <= AHEAD {
+                made.0.insert((state, ahead), edge);
+            }
+            Ok(edge)
+        }
+        Outcome::Tied(first) => match follow(state, tokens, at, Some(&callers()))?.0 {
             Outcome::Sure(edge) => Ok(edge),
             Outcome::Tied(edge) => Ok(edge.min(first)),
         },
     }
 }
 
+/// What the tokens ahead say.
 enum Outcome {
     Sure(usize),
     Tied(usize),
 }
 
-fn follow(state: usize, tokens: &[Token], at: usize, callers: Option<&[usize]>) -> Result<Outcome, NoWay> {
+/// Follows all ways at once; tells the outcome, and how many tokens it took.
+fn follow(state: usize, tokens: &[Token], at: usize, callers: Option<&[usize]>) -> Result<(Outcome, usize), NoWay> {
     let begin = AUTOMATON.state(state).edges.iter().enumerate().filter_map(|(edge, to)| match to {
         Edge::Free(to) => {
             Some(Way { edge, state: *to, calls: callers.map(<[usize]>::to_vec).unwrap_or_default(), left: false })
@@ -56,6 +82,7 @@ fn follow(state: usize, tokens: &[Token], at: usize, callers: Option<&[usize]>) 
     let mut ways = spread(begin, depth, callers.is_some());
     let mut next = at;
     loop {
+        let looked = next + 1 - at;
         let Some(token) = tokens.get(next).or(tokens.last()) else { return Err(NoWay { at: next }) };
         let stepped = ways.iter().flat_map(|way| {
             AUTOMATON.state(way.state).edges.iter().filter_map(move |edge| match edge {
@@ -67,13 +94,14 @@ fn follow(state: usize, tokens: &[Token], at: usize, callers: Option<&[usize]>) 
         if reached.is_empty() {
             // A way that had come to the end of its rule is taken all the same: the mistake belongs to a rule further out.
             let ended = |way: &&Way| way.left || AUTOMATON.state(way.state).kind == StateKind::Stop;
-            return ways.iter().filter(ended).map(|way| way.edge).min().map(Outcome::Sure).ok_or(NoWay { at: next });
+            let ended = ways.iter().filter(ended).map(|way| way.edge).min();
+            return ended.map(|edge| (Outcome::Sure(edge), looked)).ok_or(NoWay { at: next });
         }
         if let Some(first) = settled(&reached) {
-            return Ok(first);
+            return Ok((first, looked));
         }
         if next >= tokens.len() {
-            return Ok(Outcome::Tied(reached.iter().map(|way| way.edge).min().unwrap_or(0)));
+            return Ok((Outcome::Tied(reached.iter().map(|way| way.edge).min().unwrap_or(0)), looked));
         }
         ways = reached;
         next += 1;

@@ -134,7 +134,13 @@ impl Reader {
             .filter_map(|kind| node.token(kind))
             .map(|token| token.text.as_str())
             .collect();
-        self.places.conditions.insert(name.clone(), ConditionPlaces { name: name_place });
+        self.places.conditions.insert(
+            name.clone(),
+            ConditionPlaces {
+                name: name_place,
+                expression: node.token(Kind::Expression).map(place).unwrap_or_default(),
+            },
+        );
         let condition = Condition { name: name.clone(), expression, parameters, source: self.source() };
         self.model.conditions.insert(name, condition);
     }

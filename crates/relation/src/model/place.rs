@@ -46,10 +46,11 @@ pub(crate) struct LeafPlace {
     pub(crate) tupleset: Option<Place>,
 }
 
-/// Where a condition's name stands.
+/// Where a condition's name stands, and the beginning of its expression.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ConditionPlaces {
     pub(crate) name: Place,
+    pub(crate) expression: Place,
 }
 
 impl Places {
