@@ -1,7 +1,19 @@
-//! Who may do what: relationship facts, the rules over them, and the permit that says a rule was met.
+//! Who may do what: relationship facts, the rules over them, and the permit that says a rule was met. Beside them an
+//! authorization engine that speaks OpenFGA: models, tuples, conditions, and the questions that they answer.
 //!
 //! Pure. Reads no clock, no database: facts come in with the revision at which they were true, and a [`Permit`] carries that
 //! revision to the place where it is spent. Nothing else mints permits.
+//!
+//! ```
+//! use keyholder_relation::{Relationship, Schema, Snapshot, check, language, query::{Brought, CheckRequest, Limits}};
+//!
+//! let model = language::read_model("model\n  schema 1.1\ntype user\ntype document\n  relations\n    define viewer: [user]\n")?;
+//! let schema = Schema::new(model)?;
+//! let tuples = Snapshot::new(&[Relationship::new("document:1", "viewer", "user:anne")]).unwrap_or_default();
+//! let request = CheckRequest { object: "document:1", relation: "viewer", user: "user:anne", brought: Brought::default() };
+//! assert!(check(&schema, &tuples, request, &Limits::default()).is_ok_and(|stands| stands));
+//! # Ok::<(), Vec<keyholder_relation::model::Fault>>(())
+//! ```
 
 pub mod action;
 mod check;

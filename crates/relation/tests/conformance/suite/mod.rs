@@ -66,6 +66,12 @@ pub(crate) struct Tally {
     pub(crate) failed: Vec<String>,
 }
 
+impl Tally {
+    pub(crate) fn executed(&self) -> usize {
+        self.passed + self.failed.len()
+    }
+}
+
 impl Report {
     /// OpenFGA's cases, in the folder that they are in.
     pub(crate) fn openfga(folder: &Path) -> Self {
@@ -105,7 +111,7 @@ impl Report {
 
     /// Kinds of which not just as many were executed as there are.
     pub(crate) fn miscounted(&self, of: impl Fn(&str) -> bool) -> Vec<String> {
-        let executed = |kind: &str| self.kinds.get(kind).map_or(0, |tally| tally.passed + tally.failed.len());
+        let executed = |kind: &str| self.kinds.get(kind).map_or(0, Tally::executed);
         let known = CASES.iter().filter(|(kind, _)| of(kind)).map(|(kind, count)| (*kind, *count));
         let unknown = self.kinds.keys().filter(|kind| !CASES.iter().any(|(known, _)| known == kind));
         known
