@@ -8,14 +8,16 @@
 //! An answer that a bound or a condition withholds is withheld only if nothing else decides: one yes makes a union yes, one no an
 //! intersection no.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
+
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use crate::{
     condition::Context,
     query::{CheckRequest, Limits, QueryError, checked_node, checked_user, lay},
-    relationship::{BoundCondition, UserRef, type_of},
+    relationship::{BoundCondition, UserRef, is_of_type},
     schema::{AllowedShape, RelationId, RelationRules, Rule, Schema},
-    tuples::{Overlay, Tuples},
+    tuples::{Overlay, Row, Tuples},
 };
 
 /// How many operators may be open at once: the depth of one model's operators, many times over, and far from the end of a stack.
@@ -93,6 +95,8 @@ pub(crate) struct Search<'a, T> {
     user: UserRef<'a>,
     /// The relation that the user names.
     user_relation: Option<RelationId>,
+    /// All of the user's type.
+    everybody: String,
     context: Option<&'a Context>,
     depth: usize,
     steps: usize,
@@ -133,7 +137,8 @@ impl<'a, T: Tuples> Search<'a, T> {
         let user_relation = user.relation.and_then(|relation| schema.relation_of(user.type_name(), relation).ok());
         let (depth, steps) = (limits.depth, limits.steps);
         let (known, open) = (HashMap::new(), Vec::new());
-        Self { schema, tuples, user, user_relation, context, depth, steps, known, open }
+        let everybody = format!("{}:*", user.type_name());
+        Self { schema, tuples, user, user_relation, everybody, context, depth, steps, known, open }
     }
 
     /// Whether the user stands there.
@@ -248,17 +253,16 @@ impl<'a, T: Tuples> Search<'a, T> {
         let lets_in = |shape: AllowedShape| {
             rules.allowed.iter().any(|allowed| allowed.shape == shape && allowed.type_name == user_type)
         };
-        let own = match user.relation {
-            None if user.is_wildcard() => lets_in(AllowedShape::Wildcard),
-            None => lets_in(AllowedShape::Object),
-            Some(_) => false,
-        };
-        if own && self.written(region, place, rules, user)? {
-            return Ok(true);
+        let single = user.relation.is_none() && !user.is_wildcard();
+        if single && lets_in(AllowedShape::Object) {
+            let rows = tuples.tuple(place.0, &rules.name, user)?;
+            if self.written(region, rules, rows)? {
+                return Ok(true);
+            }
         }
-        if user.relation.is_none() && !user.is_wildcard() && lets_in(AllowedShape::Wildcard) {
-            let everybody = format!("{user_type}:*");
-            if self.written(region, place, rules, UserRef { object: &everybody, relation: None })? {
+        if user.relation.is_none() && lets_in(AllowedShape::Wildcard) {
+            let rows = tuples.tuple(place.0, &rules.name, UserRef { object: &self.everybody, relation: None })?;
+            if self.written(region, rules, rows)? {
                 return Ok(true);
             }
         }
@@ -275,18 +279,16 @@ impl<'a, T: Tuples> Search<'a, T> {
         Ok(false)
     }
 
-    /// Whether just this user is written there.
+    /// Whether one of these tuples lets the user stand there.
     fn written(
         &mut self,
         region: &mut Region<'a>,
-        place: Place<'a>,
         rules: &RelationRules,
-        user: UserRef<'_>,
+        rows: impl Iterator<Item = Row<'a>>,
     ) -> Result<bool, QueryError> {
-        let (schema, tuples) = (self.schema, self.tuples);
-        for row in tuples.tuple(place.0, &rules.name, user)? {
+        for row in rows {
             self.spend()?;
-            if rules.allows(schema, row.user, row.condition) && self.holds(region, row.condition) {
+            if rules.allows(self.schema, row.user, row.condition) && self.holds(region, row.condition) {
                 return Ok(true);
             }
         }
@@ -308,7 +310,7 @@ impl<'a, T: Tuples> Search<'a, T> {
                 continue;
             }
             let parent = row.user.object;
-            let relation = computed.iter().find(|relation| schema.rules(**relation).type_name == type_of(parent));
+            let relation = computed.iter().find(|relation| is_of_type(parent, &schema.rules(**relation).type_name));
             if let Some(relation) = relation
                 && self.holds(region, row.condition)
             {

@@ -4,7 +4,9 @@
 //! stands to it. Where that alone is not enough for an answer, because something else must hold too or must not, the object is
 //! asked about by itself. What is taken away leads nowhere and is not followed.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
+
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use crate::{
     check::{Search, holds},

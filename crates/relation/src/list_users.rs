@@ -4,12 +4,14 @@
 //! is in the list; everybody else who was come by is asked about by himself. A condition that cannot be evaluated ends the
 //! question: a list that may lack somebody is no list.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+
+use foldhash::{HashMap, HashMapExt as _};
 
 use crate::{
     check::{Search, holds},
     query::{Limits, ListUsersRequest, QueryError, checked_object, lay, listed, listed_type},
-    relationship::{BoundCondition, UserRef, type_of},
+    relationship::{BoundCondition, UserRef, is_of_type},
     schema::{RelationId, Rule, Schema},
     tuples::{Overlay, Tuples},
 };
@@ -143,7 +145,7 @@ impl<'a, T: Tuples> Walk<'a, T> {
         for row in tuples.users(object, &rules.name)? {
             self.spend()?;
             let parent = row.user.object;
-            let relation = computed.iter().find(|relation| schema.rules(**relation).type_name == type_of(parent));
+            let relation = computed.iter().find(|relation| is_of_type(parent, &schema.rules(**relation).type_name));
             if let Some(relation) = relation
                 && rules.allows(schema, row.user, row.condition)
                 && self.holds(row.condition)?

@@ -111,6 +111,11 @@ impl fmt::Display for UserRef<'_> {
     }
 }
 
+/// Whether an object that was read before is of a type.
+pub(crate) fn is_of_type(object: &str, type_name: &str) -> bool {
+    object.strip_prefix(type_name).is_some_and(|rest| rest.starts_with(':'))
+}
+
 /// The type of an object that was read before.
 pub(crate) fn type_of(object: &str) -> &str {
     object.split_once(':').map_or("", |(type_name, _)| type_name)

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     condition::{Compiled, fits},
     model::{Fault, Model, ParameterType},
-    relationship::{BoundCondition, ObjectRef, Relationship, UserRef},
+    relationship::{BoundCondition, ObjectRef, Relationship, UserRef, is_of_type},
 };
 
 /// A relation of a type.
@@ -237,9 +237,8 @@ impl Schema {
 impl RelationRules {
     /// Whether such a user may be in a tuple of the relation: what an older model let in is no tuple of this one.
     pub(crate) fn allows(&self, schema: &Schema, user: UserRef<'_>, condition: Option<&BoundCondition>) -> bool {
-        let type_name = user.type_name();
         self.allowed.iter().any(|allowed| {
-            allowed.type_name == type_name
+            is_of_type(user.object, &allowed.type_name)
                 && allowed.condition.as_deref() == condition.map(|bound| bound.name.as_str())
                 && match allowed.shape {
                     AllowedShape::Object => user.relation.is_none() && !user.is_wildcard(),
@@ -258,10 +257,10 @@ impl RelationRules {
         user: UserRef<'_>,
         condition: Option<&BoundCondition>,
     ) -> Option<RelationId> {
-        let (type_name, name) = (user.type_name(), user.relation?);
+        let name = user.relation?;
         self.allowed.iter().find_map(|allowed| match allowed.shape {
             AllowedShape::Userset(relation)
-                if allowed.type_name == type_name
+                if is_of_type(user.object, &allowed.type_name)
                     && schema.rules(relation).name == name
                     && allowed.condition.as_deref() == condition.map(|bound| bound.name.as_str()) =>
             {

@@ -74,6 +74,19 @@ struct Validation<'a> {
 }
 
 impl<'a> Validation<'a> {
+    /// The relations of a type as they are written: in its own file first. Without a text, by name.
+    fn relations(&self, kind: &'a TypeDefinition) -> Vec<(&'a String, &'a Relation)> {
+        let mut relations: Vec<(&String, &Relation)> = kind.relations.iter().collect();
+        if let Some(of_type) = self.places.types.get(&kind.name) {
+            relations.sort_by_key(|(name, _)| {
+                let place = of_type.relations.get(*name).map(|places| &places.name);
+                let elsewhere = place.is_some_and(|place| place.file != of_type.name.file);
+                (elsewhere, place.map(|place| (&place.file, place.line.start, place.column.start)))
+            });
+        }
+        relations
+    }
+
     fn fault(&mut self, kind: FaultKind, place: Option<Place>, message: String) {
         self.faults.push(Fault { message, kind, place });
     }
@@ -90,7 +103,7 @@ impl<'a> Validation<'a> {
                     format!("type '{type_name}' does not match naming rule: '^[^:#@\\*\\s]{{1,{TYPE_NAME}}}$'.");
                 self.fault(FaultKind::InvalidName, place, message);
             }
-            for (name, relation) in &kind.relations {
+            for (name, relation) in self.relations(kind) {
                 let place = self.places.relation(type_name, name).map(|places| places.name.clone());
                 if is_reserved(name) {
                     let message = "a relation cannot be named 'self' or 'this'.".to_owned();
@@ -112,7 +125,7 @@ impl<'a> Validation<'a> {
     fn references(&mut self) {
         let model = self.model;
         for kind in &model.types {
-            for (name, relation) in &kind.relations {
+            for (name, relation) in self.relations(kind) {
                 self.relation_references(kind, name, relation);
             }
         }
@@ -196,11 +209,17 @@ impl<'a> Validation<'a> {
     }
 
     fn entries(&mut self) {
-        for found in impossible(self.model) {
-            let place = self.places.relation(found.type_name, found.relation).map(|places| places.name.clone());
-            let why = if found.is_loop { "potential loop" } else { "no entrypoint" };
-            let message = format!("`{}` is an impossible relation for `{}` ({why}).", found.relation, found.type_name);
-            self.fault(FaultKind::RelationNoEntryPoint, place, message);
+        let model = self.model;
+        let found: HashMap<_, _> =
+            impossible(model).into_iter().map(|one| ((one.type_name, one.relation), one.is_loop)).collect();
+        for kind in &model.types {
+            for (name, _) in self.relations(kind) {
+                let Some(is_loop) = found.get(&(kind.name.as_str(), name.as_str())) else { continue };
+                let place = self.places.relation(&kind.name, name).map(|places| places.name.clone());
+                let why = if *is_loop { "potential loop" } else { "no entrypoint" };
+                let message = format!("`{name}` is an impossible relation for `{}` ({why}).", kind.name);
+                self.fault(FaultKind::RelationNoEntryPoint, place, message);
+            }
         }
     }
 
@@ -208,7 +227,7 @@ impl<'a> Validation<'a> {
         let model = self.model;
         let mut seen = HashSet::new();
         for kind in &model.types {
-            for (name, relation) in &kind.relations {
+            for (name, relation) in self.relations(kind) {
                 self.relation_duplicates(kind, name, relation);
             }
             if !seen.insert(&kind.name) {

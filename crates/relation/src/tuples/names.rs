@@ -1,6 +1,8 @@
 //! Names by number, and numbers by name: each name is kept once, and all of them in one text.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
 
 /// No name.
 pub(super) const NOTHING: u32 = u32::MAX;
@@ -53,6 +55,11 @@ impl Names {
         let start = number.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0) as usize;
         let end = self.ends.get(number).copied().unwrap_or(0) as usize;
         self.text.get(start..end).unwrap_or_default()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
     }
 
     /// How many bytes it takes.

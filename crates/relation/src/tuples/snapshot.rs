@@ -1,6 +1,6 @@
 //! Tuples in memory, as they were at one moment.
 //!
-//! Names are numbers here, so that a tuple takes 24 bytes and its share of the names. The rows are sorted by object; the same rows
+//! Names are numbers here, so that a tuple takes 24 bytes and its share of the names, which take 8 bytes and their letters. The rows are sorted by object; the same rows
 //! by user are a list of their places.
 
 use std::ops::Range;
@@ -9,7 +9,7 @@ use super::{
     ReadError, Row, Tuples,
     names::{NOTHING, Names},
 };
-use crate::relationship::{BoundCondition, Relationship, UserRef, type_of};
+use crate::relationship::{BoundCondition, Relationship, UserRef, is_of_type};
 
 /// More tuples or names than a snapshot can number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +52,9 @@ pub struct Snapshot {
     names: Names,
     entries: Vec<Entry>,
     by_user: Vec<u32>,
+    /// For each name, how many entries are about objects before it; and how many are of users before it.
+    starts: Vec<u32>,
+    user_starts: Vec<u32>,
     conditions: Vec<BoundCondition>,
 }
 
@@ -65,7 +68,7 @@ impl Snapshot {
         for tuple in tuples {
             snapshot.add(tuple).ok_or(SnapshotFull)?;
         }
-        let Self { names, entries, by_user, conditions } = &mut snapshot;
+        let Self { names, entries, by_user, conditions, starts, user_starts } = &mut snapshot;
         entries.sort_unstable_by_key(Entry::by_object);
         entries.dedup_by(|one, other| {
             let alike = one.condition == other.condition || {
@@ -79,6 +82,8 @@ impl Snapshot {
         names.shrink();
         *by_user = (0..u32::try_from(entries.len()).map_err(|_| SnapshotFull)?).collect();
         by_user.sort_unstable_by_key(|at| entries.get(*at as usize).map(Entry::by_user));
+        *starts = counted(names.len(), entries.iter().map(|entry| entry.object));
+        *user_starts = counted(names.len(), entries.iter().map(|entry| entry.user));
         Ok(snapshot)
     }
 
@@ -117,7 +122,7 @@ impl Snapshot {
         size_of::<Self>()
             + self.names.bytes()
             + self.entries.capacity() * size_of::<Entry>()
-            + self.by_user.capacity() * size_of::<u32>()
+            + (self.by_user.capacity() + self.starts.capacity() + self.user_starts.capacity()) * size_of::<u32>()
             + self.conditions.capacity() * size_of::<BoundCondition>()
     }
 
@@ -135,12 +140,25 @@ impl Snapshot {
     /// The entries of an object and a relation, from a class on.
     fn range(&self, object: &str, relation: &str, from: Class) -> Range<usize> {
         let Some((object, relation)) = self.names.find(object).zip(self.names.find(relation)) else { return 0..0 };
-        let start = self
-            .entries
-            .partition_point(|entry| (entry.object, entry.relation, entry.class()) < (object, relation, from));
-        let rest = self.entries.get(start..).unwrap_or_default();
-        let length = run(rest, |entry| (entry.object, entry.relation) == (object, relation));
-        start..start + length
+        self.of_object(
+            object,
+            |entry| (entry.relation, entry.class()) < (relation, from),
+            |entry| entry.relation == relation,
+        )
+    }
+
+    /// Of an object's entries, those that belong, before which others stand.
+    fn of_object(
+        &self,
+        object: u32,
+        before: impl Fn(&Entry) -> bool,
+        belongs: impl Fn(&Entry) -> bool,
+    ) -> Range<usize> {
+        let Range { start, end } = between(&self.starts, object);
+        let all = self.entries.get(start..end).unwrap_or_default();
+        let skipped = run(all, before);
+        let length = run(all.get(skipped..).unwrap_or_default(), belongs);
+        start + skipped..start + skipped + length
     }
 
     fn numbers(&self, user: UserRef<'_>) -> Option<(u32, u32)> {
@@ -151,6 +169,28 @@ impl Snapshot {
     fn rows(&self, rows: Range<usize>) -> SnapshotRows<'_> {
         SnapshotRows { snapshot: self, rows, by_user: false, object_type: String::new() }
     }
+}
+
+/// For each of so many names and one more, how many of these numbers are smaller.
+fn counted(names: usize, numbers: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut counts = vec![0; names + 1];
+    for number in numbers {
+        if let Some(count) = counts.get_mut(number as usize + 1) {
+            *count += 1;
+        }
+    }
+    let mut total = 0;
+    for count in &mut counts {
+        total += *count;
+        *count = total;
+    }
+    counts
+}
+
+/// What lies between a name's start and the next one's.
+fn between(starts: &[u32], name: u32) -> Range<usize> {
+    let start = |at: usize| starts.get(at).map_or(0, |start| *start as usize);
+    start(name as usize)..start(name as usize + 1)
 }
 
 /// How many of the first belong; they stand together. Most often there are few, so that it is looked for from the beginning.
@@ -180,7 +220,7 @@ impl<'a> Iterator for SnapshotRows<'a> {
             let at = self.rows.next()?;
             let at = if self.by_user { *self.snapshot.by_user.get(at)? as usize } else { at };
             let row = self.snapshot.row(self.snapshot.entries.get(at)?);
-            if !self.by_user || type_of(row.object) == self.object_type {
+            if !self.by_user || is_of_type(row.object, &self.object_type) {
                 return Some(row);
             }
         }
@@ -197,10 +237,9 @@ impl Tuples for Snapshot {
             return Ok(self.rows(0..0));
         };
         let wanted = Entry { object, relation, user, user_relation, condition: 0 };
-        let start = self.entries.partition_point(|entry| entry.by_object() < wanted.by_object());
-        let length =
-            run(self.entries.get(start..).unwrap_or_default(), |entry| Entry { condition: 0, ..*entry } == wanted);
-        Ok(self.rows(start..start + length))
+        let first = wanted.by_object();
+        let belongs = |entry: &Entry| Entry { condition: 0, ..*entry } == wanted;
+        Ok(self.rows(self.of_object(object, |entry| entry.by_object() < first, belongs)))
     }
 
     fn users<'a>(&'a self, object: &str, relation: &str) -> Result<SnapshotRows<'a>, ReadError> {
@@ -220,12 +259,13 @@ impl Tuples for Snapshot {
         let Some(((user, user_relation), relation)) = self.numbers(user).zip(self.names.find(relation)) else {
             return Ok(self.rows(0..0));
         };
-        let wanted = (user, user_relation, relation);
-        let key =
-            |at: &u32| self.entries.get(*at as usize).map(|entry| (entry.user, entry.user_relation, entry.relation));
-        let start = self.by_user.partition_point(|at| key(at) < Some(wanted));
-        let length = run(self.by_user.get(start..).unwrap_or_default(), |at| key(at) == Some(wanted));
-        let rows = start..start + length;
+        let wanted = (user_relation, relation);
+        let key = |at: &u32| self.entries.get(*at as usize).map(|entry| (entry.user_relation, entry.relation));
+        let Range { start, end } = between(&self.user_starts, user);
+        let all = self.by_user.get(start..end).unwrap_or_default();
+        let skipped = run(all, |at| key(at) < Some(wanted));
+        let length = run(all.get(skipped..).unwrap_or_default(), |at| key(at) == Some(wanted));
+        let rows = start + skipped..start + skipped + length;
         Ok(SnapshotRows { snapshot: self, rows, by_user: true, object_type: object_type.to_owned() })
     }
 }

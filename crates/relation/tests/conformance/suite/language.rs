@@ -55,19 +55,19 @@ type Told = (String, Option<String>, Option<(Span, Span)>, Option<String>);
 
 fn expected(case: &[Expected], with_kind: bool) -> Vec<Told> {
     let span = |lines: Lines| Span { start: lines.start, end: lines.end };
-    let mut told: Vec<Told> = case
+    let told: Vec<Told> = case
         .iter()
         .map(|error| {
             let kind = error.metadata.as_ref().and_then(|metadata| metadata.error_type.clone()).filter(|_| with_kind);
             (error.msg.clone(), error.file.clone(), error.line.map(span).zip(error.column.map(span)), kind)
         })
         .collect();
-    told.sort();
+
     told
 }
 
 fn told(faults: &[Fault], with_kind: bool) -> Vec<Told> {
-    let mut told: Vec<Told> = faults
+    let told: Vec<Told> = faults
         .iter()
         .map(|fault| {
             let place = fault.place.clone();
@@ -79,7 +79,7 @@ fn told(faults: &[Fault], with_kind: bool) -> Vec<Told> {
             )
         })
         .collect();
-    told.sort();
+
     told
 }
 
