@@ -8,7 +8,7 @@
 //! An answer that a bound or a condition withholds is withheld only if nothing else decides: one yes makes a union yes, one no an
 //! intersection no.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, hash::Hash};
 
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
@@ -17,7 +17,7 @@ use crate::{
     query::{CheckRequest, Limits, QueryError, checked_node, checked_user, lay},
     relationship::{BoundCondition, UserRef, is_of_type},
     schema::{AllowedShape, RelationId, RelationRules, Rule, Schema},
-    tuples::{Overlay, Row, Tuples},
+    tuples::{Name, Overlay, ReadError, Row, Tuples, User},
 };
 
 /// How many operators may be open at once: the depth of one model's operators, many times over, and far from the end of a stack.
@@ -35,7 +35,8 @@ pub fn check<T: Tuples>(
 ) -> Result<bool, QueryError> {
     let (object, relation) = checked_node(schema, request.object, request.relation)?;
     let user = checked_user(schema, request.user)?;
-    let overlay = lay(schema, tuples, request.brought, limits)?;
+    let mut overlay = lay(schema, tuples, request.brought, limits)?;
+    let (object, user) = (overlay.place(object)?, Asker::new(schema, &mut overlay, user)?);
     Search::new(schema, &overlay, user, request.brought.context, limits).answer(object, relation)
 }
 
@@ -56,7 +57,34 @@ pub fn batch_check<T: Tuples>(
 }
 
 /// A relation of an object.
-type Place<'a> = (&'a str, RelationId);
+type Place<O> = (Name<O>, RelationId);
+
+/// The user who is asked about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker<'a, O> {
+    object: Name<O>,
+    type_name: &'a str,
+    is_wildcard: bool,
+    /// The relation that he names.
+    relation: Option<RelationId>,
+    /// All of his type, if there is a tuple that names them.
+    everybody: Option<Name<O>>,
+}
+
+impl<'a, O: Copy> Asker<'a, O> {
+    /// Places a user that the model knows.
+    pub(crate) fn new<T: Tuples<Object = O>>(
+        schema: &Schema,
+        overlay: &mut Overlay<'_, T>,
+        user: UserRef<'a>,
+    ) -> Result<Self, ReadError> {
+        let type_name = user.type_name();
+        let relation = user.relation.and_then(|relation| schema.relation_of(type_name, relation).ok());
+        let object = overlay.place(user.object)?;
+        let everybody = if user.is_wildcard() { Some(object) } else { overlay.object(&format!("{type_name}:*"))? };
+        Ok(Self { object, type_name, is_wildcard: user.is_wildcard(), relation, everybody })
+    }
+}
 
 /// Depends on nothing that is still open.
 const FREE: usize = usize::MAX;
@@ -89,33 +117,29 @@ impl Found {
 }
 
 /// Checks of one user.
-pub(crate) struct Search<'a, T> {
+pub(crate) struct Search<'a, T: Tuples> {
     schema: &'a Schema,
     tuples: &'a Overlay<'a, T>,
-    user: UserRef<'a>,
-    /// The relation that the user names.
-    user_relation: Option<RelationId>,
-    /// All of the user's type.
-    everybody: String,
+    user: Asker<'a, T::Object>,
     context: Option<&'a Context>,
     depth: usize,
     steps: usize,
-    known: HashMap<Place<'a>, bool>,
+    known: HashMap<Place<T::Object>, bool>,
     /// The places whose operators are being worked out, the outermost first.
-    open: Vec<Place<'a>>,
+    open: Vec<Place<T::Object>>,
 }
 
 /// One search through unions.
-struct Region<'a> {
-    seen: HashSet<Place<'a>>,
-    queue: VecDeque<(Place<'a>, usize)>,
+struct Region<O> {
+    seen: HashSet<Place<O>>,
+    queue: VecDeque<(Place<O>, usize)>,
     withheld: Option<QueryError>,
     on: usize,
     doubtful: bool,
 }
 
-impl<'a> Region<'a> {
-    fn enqueue(&mut self, place: Place<'a>, depth: usize) {
+impl<O: Copy + Eq + Hash> Region<O> {
+    fn enqueue(&mut self, place: Place<O>, depth: usize) {
         if self.seen.insert(place) {
             self.queue.push_back((place, depth));
         }
@@ -130,19 +154,16 @@ impl<'a, T: Tuples> Search<'a, T> {
     pub(crate) fn new(
         schema: &'a Schema,
         tuples: &'a Overlay<'a, T>,
-        user: UserRef<'a>,
+        user: Asker<'a, T::Object>,
         context: Option<&'a Context>,
         limits: &Limits,
     ) -> Self {
-        let user_relation = user.relation.and_then(|relation| schema.relation_of(user.type_name(), relation).ok());
         let (depth, steps) = (limits.depth, limits.steps);
-        let (known, open) = (HashMap::new(), Vec::new());
-        let everybody = format!("{}:*", user.type_name());
-        Self { schema, tuples, user, user_relation, everybody, context, depth, steps, known, open }
+        Self { schema, tuples, user, context, depth, steps, known: HashMap::new(), open: Vec::new() }
     }
 
     /// Whether the user stands there.
-    pub(crate) fn answer(&mut self, object: &'a str, relation: RelationId) -> Result<bool, QueryError> {
+    pub(crate) fn answer(&mut self, object: Name<T::Object>, relation: RelationId) -> Result<bool, QueryError> {
         match self.region((object, relation), None, 0)?.verdict {
             Verdict::Yes => Ok(true),
             Verdict::No => Ok(false),
@@ -155,13 +176,22 @@ impl<'a, T: Tuples> Search<'a, T> {
         self.steps
     }
 
+    fn user_ref(&self, user: User<'a, Name<T::Object>>) -> UserRef<'a> {
+        UserRef { object: self.tuples.name(user.object), relation: user.relation }
+    }
+
     fn spend(&mut self) -> Result<(), QueryError> {
         self.steps = self.steps.checked_sub(1).ok_or(QueryError::TooComplex)?;
         Ok(())
     }
 
     /// Searches from a place, or from one operand of its rule.
-    fn region(&mut self, place: Place<'a>, operand: Option<&'a Rule>, depth: usize) -> Result<Found, QueryError> {
+    fn region(
+        &mut self,
+        place: Place<T::Object>,
+        operand: Option<&'a Rule>,
+        depth: usize,
+    ) -> Result<Found, QueryError> {
         let mut region =
             Region { seen: HashSet::new(), queue: VecDeque::new(), withheld: None, on: FREE, doubtful: false };
         let mut yes = false;
@@ -189,9 +219,14 @@ impl<'a, T: Tuples> Search<'a, T> {
     }
 
     /// Whether the user stands at this place, as far as it is not left to places further on.
-    fn arrive(&mut self, region: &mut Region<'a>, place: Place<'a>, depth: usize) -> Result<bool, QueryError> {
+    fn arrive(
+        &mut self,
+        region: &mut Region<T::Object>,
+        place: Place<T::Object>,
+        depth: usize,
+    ) -> Result<bool, QueryError> {
         self.spend()?;
-        if self.user_relation == Some(place.1) && self.user.object == place.0 {
+        if self.user.relation == Some(place.1) && self.user.object == place.0 {
             return Ok(true);
         }
         if let Some(known) = self.known.get(&place) {
@@ -211,8 +246,8 @@ impl<'a, T: Tuples> Search<'a, T> {
 
     fn follow(
         &mut self,
-        region: &mut Region<'a>,
-        place: Place<'a>,
+        region: &mut Region<T::Object>,
+        place: Place<T::Object>,
         rule: &'a Rule,
         depth: usize,
     ) -> Result<bool, QueryError> {
@@ -246,30 +281,31 @@ impl<'a, T: Tuples> Search<'a, T> {
     }
 
     /// The tuples of the place itself: the user, all of his type, those who stand somewhere else.
-    fn direct(&mut self, region: &mut Region<'a>, place: Place<'a>, depth: usize) -> Result<bool, QueryError> {
+    fn direct(
+        &mut self,
+        region: &mut Region<T::Object>,
+        place: Place<T::Object>,
+        depth: usize,
+    ) -> Result<bool, QueryError> {
         let (schema, tuples, user) = (self.schema, self.tuples, self.user);
         let rules = schema.rules(place.1);
-        let user_type = user.type_name();
         let lets_in = |shape: AllowedShape| {
-            rules.allowed.iter().any(|allowed| allowed.shape == shape && allowed.type_name == user_type)
+            rules.allowed.iter().any(|allowed| allowed.shape == shape && allowed.type_name == user.type_name)
         };
-        let single = user.relation.is_none() && !user.is_wildcard();
-        if single && lets_in(AllowedShape::Object) {
-            let rows = tuples.tuple(place.0, &rules.name, user)?;
-            if self.written(region, rules, rows)? {
-                return Ok(true);
-            }
-        }
-        if user.relation.is_none() && lets_in(AllowedShape::Wildcard) {
-            let rows = tuples.tuple(place.0, &rules.name, UserRef { object: &self.everybody, relation: None })?;
-            if self.written(region, rules, rows)? {
-                return Ok(true);
+        if user.relation.is_none() {
+            let one = (!user.is_wildcard && lets_in(AllowedShape::Object)).then_some(user.object);
+            let all = user.everybody.filter(|_| lets_in(AllowedShape::Wildcard));
+            for object in [one, all].into_iter().flatten() {
+                let rows = tuples.tuple(place.0, &rules.name, User { object, relation: None })?;
+                if self.written(region, rules, rows)? {
+                    return Ok(true);
+                }
             }
         }
         if rules.allowed.iter().any(|allowed| matches!(allowed.shape, AllowedShape::Userset(_))) {
             for row in tuples.usersets(place.0, &rules.name)? {
                 self.spend()?;
-                if let Some(relation) = rules.userset(schema, row.user, row.condition)
+                if let Some(relation) = rules.userset(schema, self.user_ref(row.user), row.condition)
                     && self.holds(region, row.condition)
                 {
                     region.enqueue((row.user.object, relation), depth + 1);
@@ -282,13 +318,13 @@ impl<'a, T: Tuples> Search<'a, T> {
     /// Whether one of these tuples lets the user stand there.
     fn written(
         &mut self,
-        region: &mut Region<'a>,
+        region: &mut Region<T::Object>,
         rules: &RelationRules,
-        rows: impl Iterator<Item = Row<'a>>,
+        rows: impl Iterator<Item = Row<'a, Name<T::Object>>>,
     ) -> Result<bool, QueryError> {
         for row in rows {
             self.spend()?;
-            if rules.allows(self.schema, row.user, row.condition) && self.holds(region, row.condition) {
+            if rules.allows(self.schema, self.user_ref(row.user), row.condition) && self.holds(region, row.condition) {
                 return Ok(true);
             }
         }
@@ -297,8 +333,8 @@ impl<'a, T: Tuples> Search<'a, T> {
 
     fn from(
         &mut self,
-        region: &mut Region<'a>,
-        object: &'a str,
+        region: &mut Region<T::Object>,
+        object: Name<T::Object>,
         (tupleset, computed): (RelationId, &[RelationId]),
         depth: usize,
     ) -> Result<bool, QueryError> {
@@ -306,11 +342,12 @@ impl<'a, T: Tuples> Search<'a, T> {
         let rules = schema.rules(tupleset);
         for row in tuples.users(object, &rules.name)? {
             self.spend()?;
-            if !rules.allows(schema, row.user, row.condition) {
+            if !rules.allows(schema, self.user_ref(row.user), row.condition) {
                 continue;
             }
             let parent = row.user.object;
-            let relation = computed.iter().find(|relation| is_of_type(parent, &schema.rules(**relation).type_name));
+            let name = tuples.name(parent);
+            let relation = computed.iter().find(|relation| is_of_type(name, &schema.rules(**relation).type_name));
             if let Some(relation) = relation
                 && self.holds(region, row.condition)
             {
@@ -321,7 +358,7 @@ impl<'a, T: Tuples> Search<'a, T> {
     }
 
     /// Whether a tuple's condition is met; an answer that is withheld is noted.
-    fn holds(&self, region: &mut Region<'a>, condition: Option<&BoundCondition>) -> bool {
+    fn holds(&self, region: &mut Region<T::Object>, condition: Option<&BoundCondition>) -> bool {
         holds(self.schema, condition, self.context).unwrap_or_else(|error| {
             region.withhold(error);
             false
@@ -329,7 +366,7 @@ impl<'a, T: Tuples> Search<'a, T> {
     }
 
     /// What must hold with or without something else.
-    fn operators(&mut self, place: Place<'a>, rule: &'a Rule, depth: usize) -> Result<Found, QueryError> {
+    fn operators(&mut self, place: Place<T::Object>, rule: &'a Rule, depth: usize) -> Result<Found, QueryError> {
         if self.open.len() >= OPEN {
             return Err(QueryError::TooComplex);
         }
@@ -349,7 +386,7 @@ impl<'a, T: Tuples> Search<'a, T> {
     }
 
     /// A sure no decides; then one that is not sure, then what is withheld.
-    fn all(&mut self, place: Place<'a>, children: &'a [Rule], depth: usize) -> Result<Found, QueryError> {
+    fn all(&mut self, place: Place<T::Object>, children: &'a [Rule], depth: usize) -> Result<Found, QueryError> {
         let mut all = Found::sure(Verdict::Yes);
         for child in children {
             let found = self.region(place, Some(child), depth)?;
@@ -363,7 +400,7 @@ impl<'a, T: Tuples> Search<'a, T> {
         Ok(all)
     }
 
-    fn without(&mut self, place: Place<'a>, pair: &'a (Rule, Rule), depth: usize) -> Result<Found, QueryError> {
+    fn without(&mut self, place: Place<T::Object>, pair: &'a (Rule, Rule), depth: usize) -> Result<Found, QueryError> {
         let base = self.region(place, Some(&pair.0), depth)?;
         if matches!(base.verdict, Verdict::No) {
             return Ok(base);

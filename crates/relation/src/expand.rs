@@ -4,8 +4,9 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     query::{ExpandRequest, Limits, QueryError, checked_node, lay},
+    relationship::{UserRef, is_of_type},
     schema::{RelationId, Rule, Schema},
-    tuples::{Overlay, Tuples},
+    tuples::{Name, Overlay, Tuples},
 };
 
 /// A part of the tree: of which relation of which object, and what makes somebody stand in it.
@@ -50,22 +51,23 @@ pub fn expand<T: Tuples>(
     limits: &Limits,
 ) -> Result<Node, QueryError> {
     let (object, relation) = checked_node(schema, request.object, request.relation)?;
-    let overlay = lay(schema, tuples, request.brought, limits)?;
+    let mut overlay = lay(schema, tuples, request.brought, limits)?;
+    let object = overlay.place(object)?;
     let mut expansion = Expansion { schema, tuples: &overlay, object, relation, steps: limits.steps };
     expansion.node(&schema.rules(relation).rule)
 }
 
-struct Expansion<'a, T> {
+struct Expansion<'a, T: Tuples> {
     schema: &'a Schema,
     tuples: &'a Overlay<'a, T>,
-    object: &'a str,
+    object: Name<T::Object>,
     relation: RelationId,
     steps: usize,
 }
 
 impl<T: Tuples> Expansion<'_, T> {
     fn name(&self, relation: RelationId) -> String {
-        format!("{}#{}", self.object, self.schema.rules(relation).name)
+        format!("{}#{}", self.tuples.name(self.object), self.schema.rules(relation).name)
     }
 
     /// Calls itself for operators inside each other, which a model bounds.
@@ -76,9 +78,7 @@ impl<T: Tuples> Expansion<'_, T> {
             Rule::From { tupleset, computed } => {
                 let parents = self.users(*tupleset)?;
                 let of = |parent: &String| {
-                    let has = |relation: &&RelationId| {
-                        self.schema.rules(**relation).type_name == crate::relationship::type_of(parent)
-                    };
+                    let has = |relation: &&RelationId| is_of_type(parent, &self.schema.rules(**relation).type_name);
                     computed.iter().find(has).map(|relation| format!("{parent}#{}", self.schema.rules(*relation).name))
                 };
                 Branch::From { tupleset: self.name(*tupleset), computed: parents.iter().filter_map(of).collect() }
@@ -100,8 +100,9 @@ impl<T: Tuples> Expansion<'_, T> {
         let mut users = Vec::new();
         for row in self.tuples.users(self.object, &rules.name)? {
             self.steps = self.steps.checked_sub(1).ok_or(QueryError::TooComplex)?;
-            if rules.allows(self.schema, row.user, row.condition) {
-                users.push(row.user.to_string());
+            let user = UserRef { object: self.tuples.name(row.user.object), relation: row.user.relation };
+            if rules.allows(self.schema, user, row.condition) {
+                users.push(user.to_string());
             }
         }
         users.sort();

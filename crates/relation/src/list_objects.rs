@@ -9,11 +9,11 @@ use std::collections::{BTreeSet, VecDeque};
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use crate::{
-    check::{Search, holds},
+    check::{Asker, Search, holds},
     query::{Limits, ListObjectsRequest, QueryError, checked_user, lay, listed},
-    relationship::{BoundCondition, UserRef, type_of},
+    relationship::{BoundCondition, UserRef, is_of_type},
     schema::{AllowedShape, By, RelationId, Rule, Schema},
-    tuples::{Overlay, Tuples},
+    tuples::{Name, Overlay, Tuples, User},
 };
 
 /// The objects, sorted; no more of them than the limits say.
@@ -28,7 +28,8 @@ pub fn list_objects<T: Tuples>(
 ) -> Result<Vec<String>, QueryError> {
     let target = listed(schema, request.object_type, request.relation)?;
     let user = checked_user(schema, request.user)?;
-    let overlay = lay(schema, tuples, request.brought, limits)?;
+    let mut overlay = lay(schema, tuples, request.brought, limits)?;
+    let asker = Asker::new(schema, &mut overlay, user)?;
     let relevant = relevant(schema, target);
     let mut walk = Walk {
         schema,
@@ -43,11 +44,11 @@ pub fn list_objects<T: Tuples>(
     walk.begin(user)?;
     walk.run()?;
     let Walk { seen, steps, .. } = walk;
-    let mut search = Search::new(schema, &overlay, user, request.brought.context, &Limits { steps, ..*limits });
+    let mut search = Search::new(schema, &overlay, asker, request.brought.context, &Limits { steps, ..*limits });
     let mut objects = BTreeSet::new();
     for ((object, relation), sure) in seen {
         if relation == target && (sure || search.answer(object, relation)?) {
-            objects.insert(object);
+            objects.insert(overlay.name(object));
         }
     }
     Ok(objects.into_iter().take(limits.results).map(str::to_owned).collect())
@@ -71,15 +72,15 @@ fn relevant(schema: &Schema, target: RelationId) -> HashSet<RelationId> {
     relevant
 }
 
-struct Walk<'a, T> {
+struct Walk<'a, T: Tuples> {
     schema: &'a Schema,
     tuples: &'a Overlay<'a, T>,
     request: ListObjectsRequest<'a>,
     limits: &'a Limits,
     relevant: HashSet<RelationId>,
     /// Where the user may stand, and whether he surely does.
-    seen: HashMap<(&'a str, RelationId), bool>,
-    queue: VecDeque<(&'a str, RelationId, usize)>,
+    seen: HashMap<(Name<T::Object>, RelationId), bool>,
+    queue: VecDeque<(Name<T::Object>, RelationId, usize)>,
     steps: usize,
 }
 
@@ -88,24 +89,24 @@ impl<'a, T: Tuples> Walk<'a, T> {
     fn begin(&mut self, user: UserRef<'a>) -> Result<(), QueryError> {
         let (schema, type_name) = (self.schema, user.type_name());
         if let Some(relation) = user.relation.and_then(|relation| schema.relation_of(type_name, relation).ok()) {
-            self.reach(user.object, relation, true, 0);
+            if let Some(object) = self.tuples.object(user.object)? {
+                self.reach(object, relation, true, 0);
+            }
             return Ok(());
         }
-        let everybody = format!("{type_name}:*");
+        let one = if user.is_wildcard() { None } else { self.tuples.object(user.object)? };
+        let everybody = self.tuples.object(&format!("{type_name}:*"))?;
         for (relation, rules) in schema.relations() {
             if !self.relevant.contains(&relation) {
                 continue;
             }
             let of_type = || rules.allowed.iter().filter(|allowed| allowed.type_name == type_name);
-            let direct = Self::is_enough(&rules.rule);
-            for (shape, user) in
-                [(AllowedShape::Object, user), (AllowedShape::Wildcard, UserRef { object: &everybody, relation: None })]
-            {
-                // All of a type are asked about as such, and are not in themselves.
-                let asked = of_type().any(|allowed| allowed.shape == shape)
-                    && (shape == AllowedShape::Wildcard || !user.is_wildcard());
-                if asked {
-                    self.along(user, relation, relation, direct, 0)?;
+            let enough = Self::is_enough(&rules.rule);
+            for (shape, user) in [(AllowedShape::Object, one), (AllowedShape::Wildcard, everybody)] {
+                if let Some(object) = user
+                    && of_type().any(|allowed| allowed.shape == shape)
+                {
+                    self.along(User { object, relation: None }, relation, relation, enough, 0)?;
                 }
             }
         }
@@ -138,11 +139,11 @@ impl<'a, T: Tuples> Walk<'a, T> {
                 match dependent.by {
                     By::Computed => self.reach(object, dependent.relation, enough, depth + 1),
                     By::Userset => {
-                        let user = UserRef { object, relation: Some(&rules.name) };
+                        let user = User { object, relation: Some(rules.name.as_str()) };
                         self.along(user, dependent.relation, dependent.relation, enough, depth + 1)?;
                     }
                     By::From(tupleset) => {
-                        let user = UserRef { object, relation: None };
+                        let user = User { object, relation: None };
                         self.along(user, tupleset, dependent.relation, enough, depth + 1)?;
                     }
                 }
@@ -154,7 +155,7 @@ impl<'a, T: Tuples> Walk<'a, T> {
     /// Follows the tuples of a user in one relation, to another relation of their objects.
     fn along(
         &mut self,
-        user: UserRef<'_>,
+        user: User<'_, Name<T::Object>>,
         written: RelationId,
         reached: RelationId,
         sure: bool,
@@ -162,9 +163,11 @@ impl<'a, T: Tuples> Walk<'a, T> {
     ) -> Result<(), QueryError> {
         let (schema, tuples) = (self.schema, self.tuples);
         let rules = schema.rules(written);
-        for row in tuples.objects(user, &rules.name, &rules.type_name)? {
+        for row in tuples.objects(user, &rules.name)? {
             self.spend()?;
-            if rules.allows(schema, row.user, row.condition)
+            let user = UserRef { object: tuples.name(row.user.object), relation: row.user.relation };
+            if is_of_type(tuples.name(row.object), &rules.type_name)
+                && rules.allows(schema, user, row.condition)
                 && let Some(sure) = self.met(row.condition, sure)
             {
                 self.reach(row.object, reached, sure, depth);
@@ -182,8 +185,7 @@ impl<'a, T: Tuples> Walk<'a, T> {
         }
     }
 
-    fn reach(&mut self, object: &'a str, relation: RelationId, sure: bool, depth: usize) {
-        debug_assert_eq!(type_of(object), self.schema.rules(relation).type_name);
+    fn reach(&mut self, object: Name<T::Object>, relation: RelationId, sure: bool, depth: usize) {
         let news = match self.seen.get(&(object, relation)) {
             None => true,
             Some(known) => sure && !known,

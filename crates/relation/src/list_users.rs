@@ -4,16 +4,16 @@
 //! is in the list; everybody else who was come by is asked about by himself. A condition that cannot be evaluated ends the
 //! question: a list that may lack somebody is no list.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use foldhash::{HashMap, HashMapExt as _};
 
 use crate::{
-    check::{Search, holds},
+    check::{Asker, Search, holds},
     query::{Limits, ListUsersRequest, QueryError, checked_object, lay, listed, listed_type},
     relationship::{BoundCondition, UserRef, is_of_type},
     schema::{RelationId, Rule, Schema},
-    tuples::{Overlay, Tuples},
+    tuples::{Name, Overlay, Tuples},
 };
 
 /// The users, sorted; no more of them than the limits say. `type:*` stands for all of the type.
@@ -32,7 +32,8 @@ pub fn list_users<T: Tuples>(
         Some(relation) => Some(listed(schema, request.user_type, relation)?),
         None => listed_type(schema, request.user_type).map(|_| None)?,
     };
-    let overlay = lay(schema, tuples, request.brought, limits)?;
+    let mut overlay = lay(schema, tuples, request.brought, limits)?;
+    let object = overlay.place(object.text)?;
     let mut walk = Walk {
         schema,
         tuples: &overlay,
@@ -41,36 +42,40 @@ pub fn list_users<T: Tuples>(
         wanted,
         seen: HashMap::new(),
         queue: VecDeque::new(),
-        users: BTreeMap::new(),
+        users: HashMap::new(),
         steps: limits.steps,
     };
-    walk.reach((object.text, relation), true, 0);
+    walk.reach((object, relation), true, 0);
     walk.run()?;
     let Walk { users, mut steps, .. } = walk;
+    let mut users: Vec<(String, bool)> =
+        users.into_iter().map(|(user, sure)| (overlay.name(user).to_owned(), sure)).collect();
+    users.sort();
     let mut found = Vec::new();
-    for (user, sure) in &users {
+    for (user, sure) in users {
         if found.len() >= limits.results {
             break;
         }
-        let stands = *sure || {
-            let user = UserRef { object: user, relation: request.user_relation };
+        let user = UserRef { object: &user, relation: request.user_relation };
+        let stands = sure || {
             let left = Limits { steps, ..*limits };
-            let mut search = Search::new(schema, &overlay, user, request.brought.context, &left);
-            let stands = search.answer(object.text, relation)?;
+            let asker = Asker::new(schema, &mut overlay, user)?;
+            let mut search = Search::new(schema, &overlay, asker, request.brought.context, &left);
+            let stands = search.answer(object, relation)?;
             steps = search.steps();
             stands
         };
         if stands {
-            found.push(UserRef { object: user, relation: request.user_relation }.to_string());
+            found.push(user.to_string());
         }
     }
     Ok(found)
 }
 
 /// A relation of an object.
-type Place<'a> = (&'a str, RelationId);
+type Place<O> = (Name<O>, RelationId);
 
-struct Walk<'a, T> {
+struct Walk<'a, T: Tuples> {
     schema: &'a Schema,
     tuples: &'a Overlay<'a, T>,
     request: ListUsersRequest<'a>,
@@ -78,14 +83,14 @@ struct Walk<'a, T> {
     /// The relation of the users that are asked for.
     wanted: Option<RelationId>,
     /// Whether who stands there surely stands where it is asked about.
-    seen: HashMap<Place<'a>, bool>,
-    queue: VecDeque<(Place<'a>, usize)>,
+    seen: HashMap<Place<T::Object>, bool>,
+    queue: VecDeque<(Place<T::Object>, usize)>,
     /// By object; whether surely.
-    users: BTreeMap<&'a str, bool>,
+    users: HashMap<Name<T::Object>, bool>,
     steps: usize,
 }
 
-impl<'a, T: Tuples> Walk<'a, T> {
+impl<T: Tuples> Walk<'_, T> {
     fn run(&mut self) -> Result<(), QueryError> {
         let schema = self.schema;
         while let Some((place, depth)) = self.queue.pop_front() {
@@ -113,17 +118,18 @@ impl<'a, T: Tuples> Walk<'a, T> {
         Ok(())
     }
 
-    fn direct(&mut self, place: Place<'a>, sure: bool, depth: usize) -> Result<(), QueryError> {
+    fn direct(&mut self, place: Place<T::Object>, sure: bool, depth: usize) -> Result<(), QueryError> {
         let (schema, tuples) = (self.schema, self.tuples);
         let rules = schema.rules(place.1);
         for row in tuples.users(place.0, &rules.name)? {
             self.spend()?;
-            if !rules.allows(schema, row.user, row.condition) || !self.holds(row.condition)? {
+            let user = UserRef { object: tuples.name(row.user.object), relation: row.user.relation };
+            if !rules.allows(schema, user, row.condition) || !self.holds(row.condition)? {
                 continue;
             }
-            match rules.userset(schema, row.user, row.condition) {
+            match rules.userset(schema, user, row.condition) {
                 Some(relation) => self.reach((row.user.object, relation), sure, depth + 1),
-                None if self.wanted.is_none() && row.user.type_name() == self.request.user_type => {
+                None if self.wanted.is_none() && is_of_type(user.object, self.request.user_type) => {
                     self.found(row.user.object, sure);
                 }
                 None => {}
@@ -134,7 +140,7 @@ impl<'a, T: Tuples> Walk<'a, T> {
 
     fn from(
         &mut self,
-        object: &'a str,
+        object: Name<T::Object>,
         tupleset: RelationId,
         computed: &[RelationId],
         sure: bool,
@@ -145,9 +151,11 @@ impl<'a, T: Tuples> Walk<'a, T> {
         for row in tuples.users(object, &rules.name)? {
             self.spend()?;
             let parent = row.user.object;
-            let relation = computed.iter().find(|relation| is_of_type(parent, &schema.rules(**relation).type_name));
+            let user = UserRef { object: tuples.name(parent), relation: row.user.relation };
+            let relation =
+                computed.iter().find(|relation| is_of_type(user.object, &schema.rules(**relation).type_name));
             if let Some(relation) = relation
-                && rules.allows(schema, row.user, row.condition)
+                && rules.allows(schema, user, row.condition)
                 && self.holds(row.condition)?
             {
                 self.reach((parent, *relation), sure, depth + 1);
@@ -160,12 +168,12 @@ impl<'a, T: Tuples> Walk<'a, T> {
         holds(self.schema, condition, self.request.brought.context)
     }
 
-    fn found(&mut self, object: &'a str, sure: bool) {
+    fn found(&mut self, object: Name<T::Object>, sure: bool) {
         let known = self.users.entry(object).or_insert(sure);
         *known |= sure;
     }
 
-    fn reach(&mut self, place: Place<'a>, sure: bool, depth: usize) {
+    fn reach(&mut self, place: Place<T::Object>, sure: bool, depth: usize) {
         let news = match self.seen.get(&place) {
             None => true,
             Some(known) => sure && !known,

@@ -4,7 +4,7 @@ use crate::{
     condition::{ConditionError, Context},
     relationship::{ObjectRef, Relationship, UserRef},
     schema::{RelationId, Schema, TupleFault, TypeId},
-    tuples::{Overlay, ReadError, Snapshot, SnapshotFull},
+    tuples::{Overlay, ReadError, Tuples},
 };
 
 /// How far a question may go. What goes beyond ends with [`QueryError::TooComplex`].
@@ -142,7 +142,7 @@ pub struct ExpandRequest<'a> {
 }
 
 /// Lays what a question brings along over the tuples that are kept.
-pub(crate) fn lay<'t, T>(
+pub(crate) fn lay<'t, T: Tuples>(
     schema: &Schema,
     kept: &'t T,
     brought: Brought<'_>,
@@ -151,11 +151,12 @@ pub(crate) fn lay<'t, T>(
     if brought.tuples.len() > limits.contextual {
         return Err(QueryError::Invalid(format!("more than {} contextual tuples", limits.contextual)));
     }
+    let mut overlay = Overlay::new(kept);
     for tuple in brought.tuples {
         schema.admit(tuple).map_err(QueryError::InvalidTuple)?;
+        overlay.bring(tuple)?;
     }
-    let brought = Snapshot::new(brought.tuples).map_err(|SnapshotFull| QueryError::TooComplex)?;
-    Ok(Overlay { kept, brought })
+    Ok(overlay)
 }
 
 /// The object and the relation that a check is about.

@@ -6,10 +6,10 @@
 use std::ops::Range;
 
 use super::{
-    ReadError, Row, Tuples,
+    ReadError, Row, Tuples, User,
     names::{NOTHING, Names},
 };
-use crate::relationship::{BoundCondition, Relationship, UserRef, is_of_type};
+use crate::relationship::{BoundCondition, Relationship, UserRef};
 
 /// More tuples or names than a snapshot can number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -126,20 +126,18 @@ impl Snapshot {
             + self.conditions.capacity() * size_of::<BoundCondition>()
     }
 
-    fn row(&self, entry: &Entry) -> Row<'_> {
+    fn row(&self, entry: &Entry) -> Row<'_, u32> {
+        let relation = (entry.user_relation != NOTHING).then(|| self.names.name(entry.user_relation));
         Row {
-            object: self.names.name(entry.object),
-            user: UserRef {
-                object: self.names.name(entry.user),
-                relation: (entry.user_relation != NOTHING).then(|| self.names.name(entry.user_relation)),
-            },
+            object: entry.object,
+            user: User { object: entry.user, relation },
             condition: self.conditions.get(entry.condition as usize),
         }
     }
 
     /// The entries of an object and a relation, from a class on.
-    fn range(&self, object: &str, relation: &str, from: Class) -> Range<usize> {
-        let Some((object, relation)) = self.names.find(object).zip(self.names.find(relation)) else { return 0..0 };
+    fn range(&self, object: u32, relation: &str, from: Class) -> Range<usize> {
+        let Some(relation) = self.names.find(relation) else { return 0..0 };
         self.of_object(
             object,
             |entry| (entry.relation, entry.class()) < (relation, from),
@@ -161,13 +159,13 @@ impl Snapshot {
         start + skipped..start + skipped + length
     }
 
-    fn numbers(&self, user: UserRef<'_>) -> Option<(u32, u32)> {
-        let relation = user.relation.map_or(Some(NOTHING), |relation| self.names.find(relation));
-        self.names.find(user.object).zip(relation)
+    fn rows(&self, rows: Range<usize>) -> SnapshotRows<'_> {
+        SnapshotRows { snapshot: self, rows, by_user: false }
     }
 
-    fn rows(&self, rows: Range<usize>) -> SnapshotRows<'_> {
-        SnapshotRows { snapshot: self, rows, by_user: false, object_type: String::new() }
+    /// The number of a user's relation.
+    fn user_relation(&self, relation: Option<&str>) -> Option<u32> {
+        relation.map_or(Some(NOTHING), |relation| self.names.find(relation))
     }
 }
 
@@ -209,63 +207,58 @@ pub struct SnapshotRows<'a> {
     snapshot: &'a Snapshot,
     rows: Range<usize>,
     by_user: bool,
-    object_type: String,
 }
 
 impl<'a> Iterator for SnapshotRows<'a> {
-    type Item = Row<'a>;
+    type Item = Row<'a, u32>;
 
-    fn next(&mut self) -> Option<Row<'a>> {
-        loop {
-            let at = self.rows.next()?;
-            let at = if self.by_user { *self.snapshot.by_user.get(at)? as usize } else { at };
-            let row = self.snapshot.row(self.snapshot.entries.get(at)?);
-            if !self.by_user || is_of_type(row.object, &self.object_type) {
-                return Some(row);
-            }
-        }
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.rows.next()?;
+        let at = if self.by_user { *self.snapshot.by_user.get(at)? as usize } else { at };
+        self.snapshot.entries.get(at).map(|entry| self.snapshot.row(entry))
     }
 }
 
 impl Tuples for Snapshot {
+    type Object = u32;
     type Rows<'a> = SnapshotRows<'a>;
 
-    fn tuple<'a>(&'a self, object: &str, relation: &str, user: UserRef<'_>) -> Result<SnapshotRows<'a>, ReadError> {
-        let Some(((object, relation), (user, user_relation))) =
-            self.names.find(object).zip(self.names.find(relation)).zip(self.numbers(user))
-        else {
+    fn object(&self, name: &str) -> Result<Option<u32>, ReadError> {
+        Ok(self.names.find(name))
+    }
+
+    fn name(&self, object: u32) -> &str {
+        self.names.name(object)
+    }
+
+    fn tuple<'a>(&'a self, object: u32, relation: &str, user: User<'_, u32>) -> Result<SnapshotRows<'a>, ReadError> {
+        let Some((relation, user_relation)) = self.names.find(relation).zip(self.user_relation(user.relation)) else {
             return Ok(self.rows(0..0));
         };
-        let wanted = Entry { object, relation, user, user_relation, condition: 0 };
+        let wanted = Entry { object, relation, user: user.object, user_relation, condition: 0 };
         let first = wanted.by_object();
         let belongs = |entry: &Entry| Entry { condition: 0, ..*entry } == wanted;
         Ok(self.rows(self.of_object(object, |entry| entry.by_object() < first, belongs)))
     }
 
-    fn users<'a>(&'a self, object: &str, relation: &str) -> Result<SnapshotRows<'a>, ReadError> {
+    fn users<'a>(&'a self, object: u32, relation: &str) -> Result<SnapshotRows<'a>, ReadError> {
         Ok(self.rows(self.range(object, relation, Class::One)))
     }
 
-    fn usersets<'a>(&'a self, object: &str, relation: &str) -> Result<SnapshotRows<'a>, ReadError> {
+    fn usersets<'a>(&'a self, object: u32, relation: &str) -> Result<SnapshotRows<'a>, ReadError> {
         Ok(self.rows(self.range(object, relation, Class::Userset)))
     }
 
-    fn objects<'a>(
-        &'a self,
-        user: UserRef<'_>,
-        relation: &str,
-        object_type: &str,
-    ) -> Result<SnapshotRows<'a>, ReadError> {
-        let Some(((user, user_relation), relation)) = self.numbers(user).zip(self.names.find(relation)) else {
+    fn objects<'a>(&'a self, user: User<'_, u32>, relation: &str) -> Result<SnapshotRows<'a>, ReadError> {
+        let Some((user_relation, relation)) = self.user_relation(user.relation).zip(self.names.find(relation)) else {
             return Ok(self.rows(0..0));
         };
         let wanted = (user_relation, relation);
         let key = |at: &u32| self.entries.get(*at as usize).map(|entry| (entry.user_relation, entry.relation));
-        let Range { start, end } = between(&self.user_starts, user);
+        let Range { start, end } = between(&self.user_starts, user.object);
         let all = self.by_user.get(start..end).unwrap_or_default();
         let skipped = run(all, |at| key(at) < Some(wanted));
         let length = run(all.get(skipped..).unwrap_or_default(), |at| key(at) == Some(wanted));
-        let rows = start + skipped..start + skipped + length;
-        Ok(SnapshotRows { snapshot: self, rows, by_user: true, object_type: object_type.to_owned() })
+        Ok(SnapshotRows { snapshot: self, rows: start + skipped..start + skipped + length, by_user: true })
     }
 }
