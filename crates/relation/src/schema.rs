@@ -130,6 +130,9 @@ pub enum TupleFault {
         /// The condition.
         condition: Option<String>,
     },
+    /// The tuple says of those who stand somewhere that they stand there.
+    #[error("'{0}' stands there without a tuple")]
+    Implicit(String),
     /// The tuple says of the condition what it is not about.
     #[error("the context does not fit the condition '{0}'")]
     Context(String),
@@ -166,6 +169,9 @@ impl Schema {
         let relation = self.relation_of(object.type_name, &tuple.relation)?;
         let user = UserRef::parse(&tuple.user).ok_or_else(|| TupleFault::User(tuple.user.clone()))?;
         self.known_user(user)?;
+        if user.object == object.text && user.relation == Some(&tuple.relation) {
+            return Err(TupleFault::Implicit(tuple.user.clone()));
+        }
         let condition = tuple.condition.as_ref();
         if !self.rules(relation).allows(self, user, condition) {
             return Err(TupleFault::NotAllowed {

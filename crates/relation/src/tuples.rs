@@ -9,7 +9,7 @@ mod overlay;
 mod snapshot;
 
 pub(crate) use overlay::{Name, Overlay};
-pub use snapshot::{Snapshot, SnapshotFull};
+pub use snapshot::{Snapshot, SnapshotFault};
 
 use std::{fmt::Debug, hash::Hash};
 

@@ -145,6 +145,7 @@ fn a_tuple_against_the_model_is_refused() {
         (tuple("document:1", "viewer", "user:*"), not_allowed),
         (tuple("document:1", "viewer", "group:1"), not_allowed),
         (tuple("document:1", "reader", "user:a"), not_allowed),
+        (tuple("document:1", "viewer", "document:1#viewer"), |fault| matches!(fault, TupleFault::Implicit(_))),
         (tuple("document:1", "viewer", "group:1#member").under("small", serde_json::Map::new()), not_allowed),
         (small(json!({ "x": "many" })), |fault| matches!(fault, TupleFault::Context(_))),
         (small(json!({ "y": 1 })), |fault| matches!(fault, TupleFault::Context(_))),

@@ -9,9 +9,10 @@ use super::{
     value::Value,
 };
 
-/// The longest expression, in bytes, and the deepest.
+/// The longest expression, in bytes; how many parentheses may be inside each other, and how many parts.
 const LENGTH: usize = 16 * 1024;
 const DEPTH: usize = 64;
+const HEIGHT: usize = 200;
 /// How large a pattern may become, in bytes.
 const PATTERN: usize = 128 * 1024;
 
@@ -20,6 +21,19 @@ const PATTERN: usize = 128 * 1024;
 pub(super) struct Expression {
     pub(super) at: usize,
     pub(super) form: Form,
+    /// How many parts are inside each other.
+    height: usize,
+}
+
+impl Expression {
+    /// Puts parts together, unless that becomes too high: what walks the tree calls itself.
+    fn new(at: usize, form: Form) -> Result<Self, ConditionFault> {
+        let height = 1 + form.parts().iter().map(|part| part.height).max().unwrap_or(0);
+        if height > HEIGHT {
+            return Err(ConditionFault { problem: "too many parts are inside each other".to_owned(), at });
+        }
+        Ok(Self { at, form, height })
+    }
 }
 
 #[derive(Debug)]
@@ -42,6 +56,26 @@ pub(super) enum Form {
     /// `text.matches(pattern)` with a pattern that is known.
     Matches(Box<Expression>, Regex),
     Each(Macro, Box<Each>),
+}
+
+impl Form {
+    /// What it is put together of.
+    fn parts(&self) -> Vec<&Expression> {
+        match self {
+            Self::Literal(_) | Self::Name(_) => Vec::new(),
+            Self::Member(of, _) | Self::Has(of, _) | Self::Not(of) | Self::Negate(of) | Self::Matches(of, _) => {
+                vec![of]
+            }
+            Self::Index(of, index) => vec![of, index],
+            Self::Binary(_, sides) | Self::And(sides) | Self::Or(sides) => vec![&sides.0, &sides.1],
+            Self::Choice(parts) => vec![&parts.0, &parts.1, &parts.2],
+            Self::List(parts) | Self::Call(_, parts) => parts.iter().collect(),
+            Self::Map(parts) => parts.iter().flat_map(|(key, value)| [key, value]).collect(),
+            Self::Each(_, each) => {
+                [Some(&each.of), each.filter.as_ref(), Some(&each.body)].into_iter().flatten().collect()
+            }
+        }
+    }
 }
 
 /// What a macro is about: the values, the name that each has in turn, and what is asked of it.
@@ -150,7 +184,7 @@ impl<'a> Parser<'a> {
             let yes = self.or()?;
             self.needs(":")?;
             let no = self.expression()?;
-            Expression { at, form: Form::Choice(Box::new((condition, yes, no))) }
+            Expression::new(at, Form::Choice(Box::new((condition, yes, no))))?
         } else {
             condition
         };
@@ -160,28 +194,18 @@ impl<'a> Parser<'a> {
 
     fn or(&mut self) -> Parsed {
         let mut left = self.and()?;
-        let mut length = 0;
         while self.takes("||") {
-            self.grows(&mut length)?;
-            left = Expression { at: left.at, form: Form::Or(Box::new((left, self.and()?))) };
+            left = Expression::new(left.at, Form::Or(Box::new((left, self.and()?))))?;
         }
         Ok(left)
     }
 
     fn and(&mut self) -> Parsed {
         let mut left = self.relation()?;
-        let mut length = 0;
         while self.takes("&&") {
-            self.grows(&mut length)?;
-            left = Expression { at: left.at, form: Form::And(Box::new((left, self.relation()?))) };
+            left = Expression::new(left.at, Form::And(Box::new((left, self.relation()?))))?;
         }
         Ok(left)
-    }
-
-    /// A chain of operators is a deep tree, and must not be too deep.
-    fn grows(&self, length: &mut usize) -> Parsed<()> {
-        *length += 1;
-        if *length > 4 * DEPTH { Err(self.fault("the chain of operators is too long")) } else { Ok(()) }
     }
 
     fn relation(&mut self) -> Parsed {
@@ -197,12 +221,11 @@ impl<'a> Parser<'a> {
             _ => return Ok(left),
         };
         self.next += 1;
-        Ok(Expression { at: left.at, form: Form::Binary(operator, Box::new((left, self.sum()?))) })
+        Expression::new(left.at, Form::Binary(operator, Box::new((left, self.sum()?))))
     }
 
     fn sum(&mut self) -> Parsed {
         let mut left = self.product()?;
-        let mut length = 0;
         loop {
             let operator = if self.takes("+") {
                 Operator::Add
@@ -211,14 +234,12 @@ impl<'a> Parser<'a> {
             } else {
                 return Ok(left);
             };
-            self.grows(&mut length)?;
-            left = Expression { at: left.at, form: Form::Binary(operator, Box::new((left, self.product()?))) };
+            left = Expression::new(left.at, Form::Binary(operator, Box::new((left, self.product()?))))?;
         }
     }
 
     fn product(&mut self) -> Parsed {
         let mut left = self.unary()?;
-        let mut length = 0;
         loop {
             let operator = if self.takes("*") {
                 Operator::Multiply
@@ -229,8 +250,7 @@ impl<'a> Parser<'a> {
             } else {
                 return Ok(left);
             };
-            self.grows(&mut length)?;
-            left = Expression { at: left.at, form: Form::Binary(operator, Box::new((left, self.unary()?))) };
+            left = Expression::new(left.at, Form::Binary(operator, Box::new((left, self.unary()?))))?;
         }
     }
 
@@ -242,21 +262,21 @@ impl<'a> Parser<'a> {
         }
         let mut signs = 0;
         while self.takes(if not { "!" } else { "-" }) {
-            self.grows(&mut signs)?;
+            signs += 1;
         }
         if let (Token::Int(number), true) = (self.token(), negative && signs % 2 == 1) {
             let number = i64::try_from(-*number).map_err(|_| self.fault("this number is too large"))?;
             self.next += 1;
-            let literal = Expression { at, form: Form::Literal(Value::Int(number)) };
+            let literal = Expression::new(at, Form::Literal(Value::Int(number)))?;
             return self.members(literal);
         }
         let sign = |inner: Expression| {
             let inner = Box::new(inner);
-            Expression { at, form: if not { Form::Not(inner) } else { Form::Negate(inner) } }
+            Expression::new(at, if not { Form::Not(inner) } else { Form::Negate(inner) })
         };
-        let once = sign(self.member()?);
+        let once = sign(self.member()?)?;
         // Two signs are none, but they ask for the type all the same.
-        Ok(if signs % 2 == 0 { sign(once) } else { once })
+        if signs % 2 == 0 { sign(once) } else { Ok(once) }
     }
 
     fn member(&mut self) -> Parsed {
@@ -265,21 +285,18 @@ impl<'a> Parser<'a> {
     }
 
     fn members(&mut self, mut of: Expression) -> Parsed {
-        let mut length = 0;
         loop {
             let at = of.at;
             if self.takes(".") {
-                self.grows(&mut length)?;
                 let name_at = self.at();
                 let name = self.name()?;
                 let form =
                     if self.takes("(") { self.method(of, &name, name_at)? } else { Form::Member(Box::new(of), name) };
-                of = Expression { at, form };
+                of = Expression::new(at, form)?;
             } else if self.takes("[") {
-                self.grows(&mut length)?;
                 let index = self.expression()?;
                 self.needs("]")?;
-                of = Expression { at, form: Form::Index(Box::new(of), Box::new(index)) };
+                of = Expression::new(at, Form::Index(Box::new(of), Box::new(index)))?;
             } else {
                 return Ok(of);
             }
@@ -351,7 +368,7 @@ impl<'a> Parser<'a> {
             Token::Name(name) => return self.named(name, at),
             _ => return Err(ConditionFault { problem: "a value is missing".to_owned(), at }),
         };
-        Ok(Expression { at, form })
+        Expression::new(at, form)
     }
 
     fn named(&mut self, name: &str, at: usize) -> Parsed {
@@ -376,7 +393,7 @@ impl<'a> Parser<'a> {
             }
             _ => Form::Name(name.to_owned()),
         };
-        Ok(Expression { at, form })
+        Expression::new(at, form)
     }
 
     fn entries(&mut self) -> Parsed<Vec<(Expression, Expression)>> {

@@ -11,10 +11,16 @@ use super::{
 };
 use crate::relationship::{BoundCondition, Relationship, UserRef};
 
-/// More tuples or names than a snapshot can number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a snapshot cannot hold that many tuples")]
-pub struct SnapshotFull;
+/// Tuples that a snapshot cannot take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotFault {
+    /// More tuples or names than it can number.
+    #[error("a snapshot cannot hold that many tuples")]
+    Full,
+    /// A tuple without a user.
+    #[error("'{0}' is no user")]
+    User(String),
+}
 
 /// Which users of an object's relation come first: those that are one (or all of a type), then those of a relation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,11 +68,12 @@ impl Snapshot {
     /// Takes tuples. What is there twice counts once; of two with different conditions both count.
     ///
     /// # Errors
-    /// [`SnapshotFull`].
-    pub fn new<'a>(tuples: impl IntoIterator<Item = &'a Relationship>) -> Result<Self, SnapshotFull> {
+    /// [`SnapshotFault`].
+    pub fn new<'a>(tuples: impl IntoIterator<Item = &'a Relationship>) -> Result<Self, SnapshotFault> {
         let mut snapshot = Self::default();
         for tuple in tuples {
-            snapshot.add(tuple).ok_or(SnapshotFull)?;
+            let user = UserRef::parse(&tuple.user).ok_or_else(|| SnapshotFault::User(tuple.user.clone()))?;
+            snapshot.add(tuple, user).ok_or(SnapshotFault::Full)?;
         }
         let Self { names, entries, by_user, conditions, starts, user_starts } = &mut snapshot;
         entries.sort_unstable_by_key(Entry::by_object);
@@ -80,15 +87,14 @@ impl Snapshot {
         entries.shrink_to_fit();
         conditions.shrink_to_fit();
         names.shrink();
-        *by_user = (0..u32::try_from(entries.len()).map_err(|_| SnapshotFull)?).collect();
+        *by_user = (0..u32::try_from(entries.len()).map_err(|_| SnapshotFault::Full)?).collect();
         by_user.sort_unstable_by_key(|at| entries.get(*at as usize).map(Entry::by_user));
         *starts = counted(names.len(), entries.iter().map(|entry| entry.object));
         *user_starts = counted(names.len(), entries.iter().map(|entry| entry.user));
         Ok(snapshot)
     }
 
-    fn add(&mut self, tuple: &Relationship) -> Option<()> {
-        let user = UserRef::parse(&tuple.user)?;
+    fn add(&mut self, tuple: &Relationship, user: UserRef<'_>) -> Option<()> {
         let condition = match &tuple.condition {
             None => NOTHING,
             Some(bound) => {
