@@ -288,7 +288,7 @@ fn compare(model: &Model, tuples: &[Relationship], x: i64, layered: bool) -> Res
                     prop_assert_eq!(said, stands(object, relation, user), "{} {} {}", object, relation, user);
                 }
                 Ok(said) => prop_assert!(!said || stands(object, relation, user), "{object} {relation} {user}"),
-                Err(QueryError::TooComplex) => {}
+                Err(QueryError::TooComplex) if !layered => {}
                 Err(error) => prop_assert!(false, "{error:?}"),
             }
         }
@@ -317,7 +317,7 @@ fn lists(
                         "{relation} {user}: {listed:?} and not {all:?}"
                     );
                 }
-                Err(error) => prop_assert!(matches!(error, QueryError::TooComplex), "{error:?}"),
+                Err(error) => prop_assert!(!layered && matches!(error, QueryError::TooComplex), "{error:?}"),
             }
         }
     }
@@ -338,7 +338,7 @@ fn lists(
                         prop_assert!(told || !layered, "{user} is not in the list of {object} {relation}");
                     }
                 }
-                Err(error) => prop_assert!(matches!(error, QueryError::TooComplex), "{error:?}"),
+                Err(error) => prop_assert!(!layered && matches!(error, QueryError::TooComplex), "{error:?}"),
             }
         }
     }
@@ -349,12 +349,20 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, max_global_rejects: 100_000, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_answer_is_the_naive_ones(model in model(true), tuples in prop::collection::vec(tuple(), 0..25), x in 0..20_i64) {
+    fn every_answer_is_the_naive_ones(
+        model in model(true),
+        tuples in prop::collection::vec(tuple(), 0..25),
+        x in 0..20_i64,
+    ) {
         compare(&model, &tuples, x, true)?;
     }
 
     #[test]
-    fn a_circle_through_an_exclusion_never_makes_a_yes(model in model(false), tuples in prop::collection::vec(tuple(), 0..25), x in 0..20_i64) {
+    fn a_circle_through_an_exclusion_never_makes_a_yes(
+        model in model(false),
+        tuples in prop::collection::vec(tuple(), 0..25),
+        x in 0..20_i64,
+    ) {
         compare(&model, &tuples, x, false)?;
     }
 }

@@ -1,7 +1,7 @@
 //! Tuples in memory, as they were at one moment.
 //!
-//! Names are numbers here, so that a tuple takes 24 bytes and its share of the names, which take 8 bytes and their letters. The rows are sorted by object; the same rows
-//! by user are a list of their places.
+//! Names are numbers here, so that a tuple takes 24 bytes and its share of the names, each of which takes its letters and about 20
+//! bytes. The rows are sorted by object; the same rows by user are a list of their places.
 
 use std::ops::Range;
 
