@@ -72,7 +72,11 @@ impl<'a> Evaluation<'a> {
             },
             Form::Binary(operator, sides) => {
                 let (left, right) = (self.value(&sides.0)?, self.value(&sides.1)?);
-                self.spend(left.weight().min(right.weight()))?;
+                self.spend(match operator {
+                    Operator::In => right.weight(),
+                    Operator::Add => left.weight() + right.weight(),
+                    _ => left.weight().min(right.weight()),
+                })?;
                 binary(*operator, &left, &right)
             }
             Form::And(sides) => self.decided(&sides.0, &sides.1, false),
@@ -92,7 +96,7 @@ impl<'a> Evaluation<'a> {
             Form::Call(function, arguments) => {
                 let values: Evaluated<Vec<Value>> = arguments.iter().map(|argument| self.value(argument)).collect();
                 let values = values?;
-                self.spend(values.iter().map(Value::weight).sum())?;
+                self.spend(values.iter().map(Value::weight).sum::<usize>() + function.cost())?;
                 function
                     .apply(&values)
                     .map_or_else(|| failed(format!("{function:?} makes nothing of its arguments")), Ok)

@@ -67,6 +67,14 @@ impl Function {
         (form && counts.contains(&arguments)).then_some(function)
     }
 
+    /// How many steps it is, besides those for its arguments: a pattern that is not known before is compiled every time.
+    pub(super) const fn cost(self) -> usize {
+        match self {
+            Self::Matches => 500,
+            _ => 0,
+        }
+    }
+
     /// What it makes of its arguments; none if it makes nothing of them.
     pub(super) fn apply(self, arguments: &[Value]) -> Option<Value> {
         match (self, arguments) {

@@ -13,8 +13,9 @@ use super::{
 const LENGTH: usize = 16 * 1024;
 const DEPTH: usize = 64;
 const HEIGHT: usize = 200;
-/// How large a pattern may become, in bytes.
-const PATTERN: usize = 128 * 1024;
+/// How large a pattern may become, in bytes, and what is kept while it is matched.
+const PATTERN: usize = 32 * 1024;
+const PATTERN_CACHE: usize = 512 * 1024;
 
 /// A part of an expression, and where it begins.
 #[derive(Debug)]
@@ -128,7 +129,7 @@ pub(super) fn parse(text: &str) -> Result<Expression, ConditionFault> {
 
 /// A pattern, compiled.
 pub(super) fn pattern(text: &str) -> Option<Regex> {
-    RegexBuilder::new(text).size_limit(PATTERN).dfa_size_limit(PATTERN).build().ok()
+    RegexBuilder::new(text).size_limit(PATTERN).dfa_size_limit(PATTERN_CACHE).build().ok()
 }
 
 struct Parser<'a> {

@@ -147,6 +147,13 @@ fn no_condition_takes_longer_than_it_is_given() {
     let list = json!({ "l": (0..1000).collect::<Vec<_>>() });
     let nested = "l.all(a, l.all(b, l.all(c, a + b + c >= 0)))";
     assert_eq!(ask(&[("l", "list<int>")], nested, &list), Err(ConditionError::TooCostly));
+    let long = json!({ "l": (0..15_000).collect::<Vec<_>>(), "s": "a".repeat(1_000_000) });
+    let typed: &[(&str, &str)] = &[("l", "list<int>"), ("s", "string")];
+    for costly in
+        ["l.all(a, a in l)", "l.all(a, s + s != '')", "l.all(a, 'b'.matches(s))", "s.matches('a*b')", "l + l == l + l"]
+    {
+        assert_eq!(ask(typed, costly, &long), Err(ConditionError::TooCostly), "{costly}");
+    }
     let mut parameters = BTreeMap::new();
     parameters.insert("x".to_owned(), ParameterType::plain(ParameterKind::Int));
     assert!(fits(&parameters, json!({ "x": 1 }).as_object().unwrap()));

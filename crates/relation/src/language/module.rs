@@ -9,6 +9,9 @@ use crate::model::{
     Fault, FaultKind, Model, Place, Places, TypeDefinition, TypePlaces, naming_faults, validate_placed,
 };
 
+/// How many files a model may be made of.
+const FILES: usize = 1_000;
+
 /// A file of a modular model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleFile {
@@ -24,6 +27,10 @@ pub struct ModuleFile {
 /// Everything that is wrong with the files and with how they fit together, and how things are named; or, where that is sound, with
 /// the model.
 pub fn combine(files: &[ModuleFile], schema_version: &str) -> Result<Model, Vec<Fault>> {
+    if files.len() > FILES {
+        let message = format!("there are more than {FILES} files");
+        return Err(vec![Fault { message, kind: FaultKind::TooLarge, place: None }]);
+    }
     let mut combination = Combination {
         model: Model { schema_version: schema_version.to_owned(), ..Model::default() },
         places: Places::default(),
