@@ -4,7 +4,7 @@
 //! stands to it. Where that alone is not enough for an answer, because something else must hold too or must not, the object is
 //! asked about by itself. What is taken away leads nowhere and is not followed.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
@@ -45,13 +45,19 @@ pub fn list_objects<T: Tuples>(
     walk.run()?;
     let Walk { seen, steps, .. } = walk;
     let mut search = Search::new(schema, &overlay, asker, request.brought.context, &Limits { steps, ..*limits });
-    let mut objects = BTreeSet::new();
-    for ((object, relation), sure) in seen {
-        if relation == target && (sure || search.answer(object, relation)?) {
-            objects.insert(overlay.name(object));
+    let reached = seen.into_iter().filter(|((_, relation), _)| *relation == target);
+    let mut reached: Vec<_> = reached.map(|((object, _), sure)| (overlay.name(object), object, sure)).collect();
+    reached.sort_unstable_by_key(|(name, ..)| *name);
+    let mut objects = Vec::new();
+    for (name, object, sure) in reached {
+        if objects.len() >= limits.results {
+            break;
+        }
+        if sure || search.answer(object, target)? {
+            objects.push(name.to_owned());
         }
     }
-    Ok(objects.into_iter().take(limits.results).map(str::to_owned).collect())
+    Ok(objects)
 }
 
 /// The relations on which the target may hang.
