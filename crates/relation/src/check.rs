@@ -10,7 +10,7 @@
 
 use std::{collections::VecDeque, hash::Hash};
 
-use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
+use foldhash::{HashSet, HashSetExt as _};
 
 use crate::{
     condition::Context,
@@ -86,6 +86,9 @@ impl<'a, O: Copy> Asker<'a, O> {
     }
 }
 
+/// How many places a search comes by, most often.
+const FEW: usize = 14;
+
 /// Depends on nothing that is still open.
 const FREE: usize = usize::MAX;
 
@@ -124,7 +127,9 @@ pub(crate) struct Search<'a, T: Tuples> {
     context: Option<&'a Context>,
     depth: usize,
     steps: usize,
-    known: HashMap<Place<T::Object>, bool>,
+    /// Where the user is known to stand, and where not.
+    yes: HashSet<Place<T::Object>>,
+    no: HashSet<Place<T::Object>>,
     /// The places whose operators are being worked out, the outermost first.
     open: Vec<Place<T::Object>>,
 }
@@ -159,7 +164,7 @@ impl<'a, T: Tuples> Search<'a, T> {
         limits: &Limits,
     ) -> Self {
         let (depth, steps) = (limits.depth, limits.steps);
-        Self { schema, tuples, user, context, depth, steps, known: HashMap::new(), open: Vec::new() }
+        Self { schema, tuples, user, context, depth, steps, yes: HashSet::new(), no: HashSet::new(), open: Vec::new() }
     }
 
     /// Whether the user stands there.
@@ -192,8 +197,13 @@ impl<'a, T: Tuples> Search<'a, T> {
         operand: Option<&'a Rule>,
         depth: usize,
     ) -> Result<Found, QueryError> {
-        let mut region =
-            Region { seen: HashSet::new(), queue: VecDeque::new(), withheld: None, on: FREE, doubtful: false };
+        let mut region = Region {
+            seen: HashSet::with_capacity(FEW),
+            queue: VecDeque::new(),
+            withheld: None,
+            on: FREE,
+            doubtful: false,
+        };
         let mut yes = false;
         match operand {
             Some(rule) => yes = self.follow(&mut region, place, rule, depth)?,
@@ -204,16 +214,19 @@ impl<'a, T: Tuples> Search<'a, T> {
         }
         if yes {
             if operand.is_none() {
-                self.known.insert(place, true);
+                self.yes.insert(place);
             }
             return Ok(Found::sure(Verdict::Yes));
         }
-        let Region { seen, withheld, on, doubtful, .. } = region;
+        let Region { mut seen, withheld, on, doubtful, .. } = region;
         let verdict = withheld.map_or(Verdict::No, Verdict::Unknown);
         let found = Found { verdict, on, doubtful };
         if matches!(found.verdict, Verdict::No) && found.is_sure() {
-            // Whoever is not found from here is not found from anywhere that was come by.
-            self.known.extend(seen.into_iter().map(|place| (place, false)));
+            // Whoever is not found from here is not found from anywhere that was come by. The smaller set goes into the larger.
+            if self.no.len() < seen.len() {
+                std::mem::swap(&mut self.no, &mut seen);
+            }
+            self.no.extend(seen);
         }
         Ok(found)
     }
@@ -229,8 +242,11 @@ impl<'a, T: Tuples> Search<'a, T> {
         if self.user.relation == Some(place.1) && self.user.object == place.0 {
             return Ok(true);
         }
-        if let Some(known) = self.known.get(&place) {
-            return Ok(*known);
+        if self.yes.contains(&place) {
+            return Ok(true);
+        }
+        if self.no.contains(&place) {
+            return Ok(false);
         }
         if let Some(at) = self.open.iter().position(|open| *open == place) {
             region.on = region.on.min(at);

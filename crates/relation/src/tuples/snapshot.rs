@@ -56,6 +56,7 @@ impl Entry {
 #[derive(Debug, Default)]
 pub struct Snapshot {
     names: Names,
+    relations: Names,
     entries: Vec<Entry>,
     by_user: Vec<u32>,
     /// For each name, how many entries are about objects before it; and how many are of users before it.
@@ -75,7 +76,7 @@ impl Snapshot {
             let user = UserRef::parse(&tuple.user).ok_or_else(|| SnapshotFault::User(tuple.user.clone()))?;
             snapshot.add(tuple, user).ok_or(SnapshotFault::Full)?;
         }
-        let Self { names, entries, by_user, conditions, starts, user_starts } = &mut snapshot;
+        let Self { names, relations, entries, by_user, conditions, starts, user_starts } = &mut snapshot;
         entries.sort_unstable_by_key(Entry::by_object);
         entries.dedup_by(|one, other| {
             let alike = one.condition == other.condition || {
@@ -87,6 +88,7 @@ impl Snapshot {
         entries.shrink_to_fit();
         conditions.shrink_to_fit();
         names.shrink();
+        relations.shrink();
         *by_user = (0..u32::try_from(entries.len()).map_err(|_| SnapshotFault::Full)?).collect();
         by_user.sort_unstable_by_key(|at| entries.get(*at as usize).map(Entry::by_user));
         *starts = counted(names.len(), entries.iter().map(|entry| entry.object));
@@ -104,9 +106,9 @@ impl Snapshot {
         };
         let entry = Entry {
             object: self.names.add(&tuple.object)?,
-            relation: self.names.add(&tuple.relation)?,
+            relation: self.relations.add(&tuple.relation)?,
             user: self.names.add(user.object)?,
-            user_relation: user.relation.map_or(Some(NOTHING), |relation| self.names.add(relation))?,
+            user_relation: user.relation.map_or(Some(NOTHING), |relation| self.relations.add(relation))?,
             condition,
         };
         self.entries.push(entry);
@@ -127,13 +129,14 @@ impl Snapshot {
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.names.bytes()
+            + self.relations.bytes()
             + self.entries.capacity() * size_of::<Entry>()
             + (self.by_user.capacity() + self.starts.capacity() + self.user_starts.capacity()) * size_of::<u32>()
             + self.conditions.capacity() * size_of::<BoundCondition>()
     }
 
     fn row(&self, entry: &Entry) -> Row<'_, u32> {
-        let relation = (entry.user_relation != NOTHING).then(|| self.names.name(entry.user_relation));
+        let relation = (entry.user_relation != NOTHING).then(|| self.relations.name(entry.user_relation));
         Row {
             object: entry.object,
             user: User { object: entry.user, relation },
@@ -143,7 +146,7 @@ impl Snapshot {
 
     /// The entries of an object and a relation, from a class on.
     fn range(&self, object: u32, relation: &str, from: Class) -> Range<usize> {
-        let Some(relation) = self.names.find(relation) else { return 0..0 };
+        let Some(relation) = self.relations.find(relation) else { return 0..0 };
         self.of_object(
             object,
             |entry| (entry.relation, entry.class()) < (relation, from),
@@ -171,7 +174,7 @@ impl Snapshot {
 
     /// The number of a user's relation.
     fn user_relation(&self, relation: Option<&str>) -> Option<u32> {
-        relation.map_or(Some(NOTHING), |relation| self.names.find(relation))
+        relation.map_or(Some(NOTHING), |relation| self.relations.find(relation))
     }
 }
 
@@ -238,7 +241,8 @@ impl Tuples for Snapshot {
     }
 
     fn tuple<'a>(&'a self, object: u32, relation: &str, user: User<'_, u32>) -> Result<SnapshotRows<'a>, ReadError> {
-        let Some((relation, user_relation)) = self.names.find(relation).zip(self.user_relation(user.relation)) else {
+        let Some((relation, user_relation)) = self.relations.find(relation).zip(self.user_relation(user.relation))
+        else {
             return Ok(self.rows(0..0));
         };
         let wanted = Entry { object, relation, user: user.object, user_relation, condition: 0 };
@@ -256,7 +260,8 @@ impl Tuples for Snapshot {
     }
 
     fn objects<'a>(&'a self, user: User<'_, u32>, relation: &str) -> Result<SnapshotRows<'a>, ReadError> {
-        let Some((user_relation, relation)) = self.user_relation(user.relation).zip(self.names.find(relation)) else {
+        let Some((user_relation, relation)) = self.user_relation(user.relation).zip(self.relations.find(relation))
+        else {
             return Ok(self.rows(0..0));
         };
         let wanted = (user_relation, relation);
