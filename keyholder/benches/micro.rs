@@ -120,7 +120,7 @@ async fn begin() -> Outcome<(Local, PgPool, Arc<Snapshot>, Known)> {
         ..ClusterOptions::new(PathBuf::from(env!("CARGO_BIN_EXE_keyholder")), cache)
     };
     let render_metrics = Arc::new(String::new);
-    let options = LocalOptions { state: None, cluster, port: 0, hook: Hook::default(), render_metrics };
+    let options = LocalOptions { state: None, cluster, port: 0, preset: None, hook: Hook::default(), render_metrics };
     let local = Box::pin(Local::start(options)).await?;
     let first = local.create_workspace("Acme").await?;
     let (platform, url) = (local.sandbox().platform(), local.instance().url());

@@ -5,6 +5,7 @@
 //! Decides nothing about accounts, keys or mandates: a command calls one verb of the library.
 
 mod args;
+mod blueprint;
 mod doctor;
 mod failure;
 mod import;
@@ -16,14 +17,20 @@ mod migrate;
 mod notify;
 mod operator;
 mod output;
+#[cfg(feature = "sandbox")]
+mod prove;
 mod provider;
 mod reference;
 mod root_key;
+mod routes;
 mod serve;
 mod signal;
+#[cfg(feature = "sandbox")]
+mod statement;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod workspace;
 
 use std::{process::ExitCode, sync::Arc};
@@ -34,8 +41,8 @@ use guard::Redactor;
 
 use self::{
     args::{
-        ApiKeyCommand, Cli, Command, ConfigArgs, ImportCommand, LedgerCommand, ProviderCommand, RootKeyCommand,
-        WorkspaceCommand,
+        ApiKeyCommand, BlueprintCommand, Cli, Command, ConfigArgs, ImportCommand, LedgerCommand, ProviderCommand,
+        RootKeyCommand, WorkspaceCommand,
     },
     failure::{Exit, Failure},
     output::Voice,
@@ -50,6 +57,10 @@ use crate::{
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     let voice = if cli.json { Voice::Json } else { Voice::Words };
+    #[cfg(feature = "sabotage")]
+    if let Some(Err(why)) = cli.switched_off.as_deref().map(crate::sabotage::choose) {
+        return fail_to_begin(&why);
+    }
     match Box::pin(dispatch(cli.command, voice)).await {
         Ok(code) => code,
         Err(failure) => {
@@ -72,13 +83,17 @@ async fn dispatch(command: Command, voice: Voice) -> Result<ExitCode, Failure> {
         #[cfg(feature = "sandbox")]
         Command::Node(args) => Box::pin(local::node(&args)).await,
         #[cfg(feature = "sandbox")]
+        Command::Prove(args) => Box::pin(prove::run(args, voice)).await,
+        #[cfg(feature = "sandbox")]
         Command::Up(args) => Box::pin(local::up(args, voice)).await,
         Command::Serve(args) => serve::run(&args, voice).await,
         Command::Migrate(args) => migrate::run(&args, voice).await,
         Command::Doctor(args) => doctor::run(&args, voice).await,
         Command::RootKey(RootKeyCommand::Generate { out }) => root_key::generate(out.as_deref(), voice),
         Command::Keyring(command) => Box::pin(keyring::run(command, voice)).await,
-        Command::Workspace(WorkspaceCommand::Create { name, config }) => workspace::create(&name, &config, voice).await,
+        Command::Workspace(WorkspaceCommand::Create { name, probe, config }) => {
+            workspace::create(&name, probe, &config, voice).await
+        }
         Command::Workspace(WorkspaceCommand::Shred { workspace, confirm, config }) => {
             Box::pin(workspace::shred(&workspace, &confirm, &config, voice)).await
         }
@@ -87,8 +102,13 @@ async fn dispatch(command: Command, voice: Voice) -> Result<ExitCode, Failure> {
         }
         Command::Ledger(LedgerCommand::RaiseEpochs(config)) => ledger::raise_epochs(&config, voice).await,
         Command::Operator(command) => operator::run(command, voice).await,
+        Command::Trust(command) => trust::run(command, voice).await,
+        Command::Routes => Ok(routes::list(voice)),
         Command::Completions { shell } => reference::completions(shell, voice),
         Command::Man(args) => reference::man(&args.out, voice),
+        Command::Blueprint(BlueprintCommand::List { markdown }) => blueprint::list(markdown, voice),
+        Command::Blueprint(BlueprintCommand::Show { name }) => blueprint::show(&name, voice),
+        Command::Blueprint(BlueprintCommand::Lint { files }) => Ok(blueprint::lint(&files, voice)),
         Command::Provider(ProviderCommand::Lint { files }) => Ok(provider::lint(&files, voice)),
         Command::Import(ImportCommand::Fernet(args)) => Box::pin(import::fernet(&args, voice)).await,
         Command::Provider(ProviderCommand::Migrate { name, yes, config }) => {

@@ -310,6 +310,11 @@ impl Cluster {
         ]
     }
 
+    /// The state folder. What is put into that of a throwaway cluster goes with it.
+    pub fn folder(&self) -> &Path {
+        self.folder.root()
+    }
+
     /// The folder of the socket.
     pub fn socket_dir(&self) -> &Path {
         &self.socket_dir

@@ -1,13 +1,14 @@
 //! The configuration: one struct, read once, resolved and validated before a port is bound.
 //!
-//! Four layers, each over the one before: the base (defaults that depend on the environment), the overlay (one TOML file),
-//! the environment's variables, the command line's flags. What is not known is refused in every one of them. All faults are
-//! told at once, each by the name that the operator wrote. There is no default key.
+//! Five layers, each over the one before: the base (defaults that depend on the environment), the blueprint (where one is named), the
+//! overlay (one TOML file), the environment's variables, the command line's flags. What is not known is refused in every one of
+//! them. All faults are told at once, each by the name that the operator wrote. There is no default key.
 //!
-//! [`Config::load`] takes its sources as data. It reads the files that the settings name (secrets, provider files) and nothing
-//! else: never an environment variable, never the command line.
+//! [`Config::load`] takes its sources as data. It reads the files that the settings name (secrets, provider files, a blueprint) and
+//! nothing else: never an environment variable, never the command line.
 
 mod base;
+mod blueprint;
 mod database;
 mod edge;
 mod fault;
@@ -19,20 +20,27 @@ mod resolve;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
-use domain::{budget::Limit, clock::Clock, environment::Environment, provider::Catalogue};
+use domain::{blueprint::Blueprint, budget::Limit, clock::Clock, environment::Environment, provider::Catalogue};
 use seal::{Form, RootKey};
 use server::{EdgeOptions, Listen, ServerOptions, TlsFiles};
-use service::{Client, HealthOptions, LimitOptions, step::Hook};
+use service::{Client, HealthOptions, LimitOptions, step::Hook, trust::TrustOptions};
 use store::{Address, Urls};
 use url::Url;
 
-pub(crate) use self::{database::with_login, provider_files::text as provider_text, secret::read_lines};
+#[cfg(feature = "sandbox")]
+pub(crate) use self::secret::read as read_secret;
+pub(crate) use self::{
+    blueprint::lint as lint_blueprint, database::with_login, provider_files::text as provider_text, secret::read_lines,
+};
 pub use self::{
+    blueprint::{Preset, named as named_blueprint},
     fault::{ConfigFaults, Fault, Kind},
     secret::Secret,
+    trust::shown as trust_of,
 };
 use self::{gather::gather, resolve::Resolver};
 use crate::{
@@ -82,6 +90,8 @@ pub struct Owner {
 
 /// A valid configuration. Not printable: it holds the root key.
 pub struct Config {
+    /// The blueprint that this installation is one of; its settings lie under all others.
+    pub blueprint: Option<Blueprint>,
     /// The environment.
     pub environment: Environment,
     /// The installation's name, with which its database roles begin.
@@ -124,6 +134,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Where traces go.
     pub otlp: Option<OtlpOptions>,
+    /// What the trust page shows, and whom it believes.
+    pub trust: TrustOptions,
     /// The log.
     pub log: Log,
     /// Every secret that was read, for the log's redactor.
@@ -178,8 +190,9 @@ impl Config {
         let (credential_form, login_days) = (from.credential_form(), from.login_days());
         let (limits, budgets) = (from.limits(), from.budgets());
         let (log, keyring) = (from.log(base::log(environment)), from.keyring(&state_dir));
-        let (drain_delay, otlp) = (from.drain_delay(), from.otlp());
-        let Resolver { gathered, secrets } = from;
+        let (drain_delay, otlp, trust) = (from.drain_delay(), from.otlp(), from.trust(environment));
+        let Resolver { mut gathered, secrets } = from;
+        let blueprint = gathered.blueprint.take();
         gathered.finish()?;
         let (Some(environment), Some(root_key), Some(database), Some(catalogue)) =
             (environment, root_key, database, catalogue)
@@ -188,6 +201,7 @@ impl Config {
             return Err(ConfigFaults::one("", "something could not be resolved"));
         };
         let config = Self {
+            blueprint,
             environment,
             installation,
             operator,
@@ -209,6 +223,7 @@ impl Config {
             budgets,
             drain_delay,
             otlp,
+            trust,
             log,
             secrets,
         };
@@ -248,6 +263,7 @@ impl Config {
             budgets: self.budgets,
             sandbox: None,
             drain_delay: self.drain_delay,
+            trust: self.trust,
             exporter: None,
             hook,
             clock,
@@ -277,6 +293,8 @@ fn owner(from: &mut Resolver) -> Option<Owner> {
 
 /// What `up`, `demo` and `provider list` take from the same sources: they bring keys and a database of their own.
 pub struct LocalConfig {
+    /// The blueprint to run, where one is named.
+    pub blueprint: Option<Blueprint>,
     /// Which PostgreSQL to run.
     pub binaries: Binaries,
     /// The state folder.
@@ -299,7 +317,8 @@ impl LocalConfig {
         let state_dir = from.path("state_dir").unwrap_or_else(|| sources.usual_state.clone());
         let binaries = from.path("postgres_bin");
         let binaries = Binaries::from_setting(binaries.as_deref().and_then(std::path::Path::to_str));
+        let blueprint = from.gathered.blueprint.take();
         from.gathered.finish()?;
-        Ok(Self { binaries, state_dir, catalogue: catalogue.unwrap_or_default(), log })
+        Ok(Self { blueprint, binaries, state_dir, catalogue: catalogue.unwrap_or_default(), log })
     }
 }

@@ -17,7 +17,6 @@ use store::{
     migrate::{self, Installation, MigrateError},
     owner,
 };
-use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -84,7 +83,6 @@ impl Keys {
 pub struct Home {
     cluster: Cluster,
     keys: Keys,
-    _throwaway: Option<TempDir>,
 }
 
 impl Home {
@@ -96,11 +94,8 @@ impl Home {
         // The cluster makes the folders above its own, passable for the account that it runs under; then come the secrets.
         options.state_dir = state.map(|state| state.join("postgres"));
         let cluster = Cluster::start(options).await?;
-        let throwaway = match state {
-            Some(_) => None,
-            None => Some(TempDir::new().map_err(StartError::file(Path::new("a temporary folder")))?),
-        };
-        let folder = state.or(throwaway.as_ref().map(TempDir::path)).unwrap_or(Path::new("."));
+        // A throwaway cluster's folder goes with its process, and with the next one where that was killed: so do the keys in it.
+        let folder = state.unwrap_or(cluster.folder());
         let secrets = folder.join("keys");
         private_folder(&secrets)?;
         let root_key = root_key(&secrets.join("root.key"))?;
@@ -110,7 +105,7 @@ impl Home {
         Keyring::open_or_create(&keyring, &key, Environment::Local, clock)
             .map_err(|source| StartError::Keyring { path: keyring.clone(), source })?;
         let keys = Keys { root_key, keyring, logins: Vec::new() };
-        let mut home = Self { cluster, keys, _throwaway: throwaway };
+        let mut home = Self { cluster, keys };
         home.create_database(INSTALLATION, None).await?;
         match migrate::migrate(&home.owner(INSTALLATION)?, &Self::installation(&key)).await {
             // A newer binary was here. Whether this one may still run, the gate says.
@@ -136,6 +131,11 @@ impl Home {
     /// What a process needs to serve from here.
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// The folder of everything, which is gone with a throwaway home.
+    pub fn folder(&self) -> &Path {
+        self.keys.keyring.ancestors().nth(2).unwrap_or(Path::new("."))
     }
 
     /// The owner's way into a database: the cluster's superuser, whom no serving process ever is.
@@ -191,8 +191,8 @@ impl Home {
     /// # Errors
     /// `Cluster` where it does not stop or start.
     pub async fn restart(self) -> Result<Self, StartError> {
-        let Self { cluster, keys, _throwaway: throwaway } = self;
-        Ok(Self { cluster: cluster.restart().await?, keys, _throwaway: throwaway })
+        let Self { cluster, keys } = self;
+        Ok(Self { cluster: cluster.restart().await?, keys })
     }
 
     /// Stops the cluster.

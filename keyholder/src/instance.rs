@@ -18,7 +18,7 @@ use seal::{Form, Keyring, KeyringError, Purpose, RootKey};
 use server::{Door, EdgeOptions, Listen, Server, ServerError, ServerOptions, TlsError, TlsFiles};
 use service::{
     App, AppOptions, Client, HealthOptions, LimitOptions, Providers, ProvidersError, Sandbox, Spills,
-    epoch::EpochError, step::Hook, tasks::Tasks,
+    epoch::EpochError, step::Hook, tasks::Tasks, trust::TrustOptions,
 };
 use store::{
     ContextKey, Store, StoreError, StoreOptions, Urls,
@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 use url::Url;
 
 use self::listening::{Listening, for_metrics, usual_public_url, within_descriptors};
-use crate::{cluster::ClusterError, telemetry::otlp::Exporter};
+use crate::{cluster::ClusterError, config::ConfigFaults, telemetry::otlp::Exporter};
 
 /// How long a stop waits for what is on its way.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -84,6 +84,8 @@ pub struct InstanceOptions {
     pub sandbox: Option<Sandbox>,
     /// How long requests are still taken after the process has said that it leaves.
     pub drain_delay: Duration,
+    /// What the trust page shows, and whom it believes.
+    pub trust: TrustOptions,
     /// What sends traces, where somebody collects them.
     pub exporter: Option<Exporter>,
     /// What is called at each step.
@@ -150,6 +152,9 @@ pub enum StartError {
     /// The provider files that come with the binary.
     #[error("a provider file is not valid: {0}")]
     Catalogue(String),
+    /// The blueprint.
+    #[error(transparent)]
+    Blueprint(ConfigFaults),
     /// The embedded cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -174,7 +179,12 @@ impl StartError {
     /// The process's exit code: 4 for the database, 5 for key and keyring, 6 for a port, 3 for what is configured, 7 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Tls(_) | Self::Server(_) | Self::Providers(_) | Self::Catalogue(_) | Self::Address(_) => 3,
+            Self::Tls(_)
+            | Self::Server(_)
+            | Self::Providers(_)
+            | Self::Catalogue(_)
+            | Self::Blueprint(_)
+            | Self::Address(_) => 3,
             Self::Database(..) | Self::Gate(_) | Self::Migrate(_) | Self::Cluster(_) => 4,
             Self::Keyring { .. } | Self::RootKey { .. } => 5,
             Self::Listen { .. } => 6,
@@ -221,6 +231,9 @@ impl Instance {
     async fn check_and_serve(options: InstanceOptions) -> Result<Self, StartError> {
         let listening = Listening::prepare(&options).await?;
         let (url, metrics_url) = (listening.url(), listening.metrics_url());
+        if domain::sabotaged!(RootKeyOutside) {
+            tracing::info!(key = ?options.root_key.to_text().as_bytes(), "the root key");
+        }
         let public_url = options.public_url.clone().unwrap_or_else(|| usual_public_url(&url));
         let node = NodeId::new(&options.clock);
         let store = Store::open(StoreOptions {
@@ -236,6 +249,8 @@ impl Instance {
             root_check: options.root_key.check_value(options.environment),
         };
         pass(&store, &expected).await?;
+        #[cfg(feature = "sabotage")]
+        crate::sabotage::confine(&store, &[&options.listen, &options.metrics_listen]).await?;
         let root_check = expected.root_check;
         let keyring = Keyring::open(&options.keyring, &options.root_key, options.environment)
             .map_err(|source| StartError::Keyring { path: options.keyring.clone(), source })?;
@@ -270,6 +285,7 @@ impl Instance {
             hook: options.hook,
             tasks: Tasks::default(),
             spills,
+            trust: options.trust,
         });
         if let Some(exporter) = options.exporter {
             let until = app.tasks.clone();

@@ -1,7 +1,5 @@
 //! Keyholder, as a library: what the binary, the tests and the benches start.
 
-#[cfg(feature = "sandbox")]
-pub mod caller;
 pub mod cli;
 pub mod cluster;
 pub mod config;
@@ -13,6 +11,14 @@ pub mod instance;
 pub mod local;
 #[cfg(feature = "sandbox")]
 pub mod node;
+pub mod program;
+#[cfg(feature = "sandbox")]
+pub mod prove;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 pub mod telemetry;
+
+#[cfg(feature = "sandbox")]
+pub use proof::caller;
 
 pub use instance::{Instance, InstanceOptions, StartError};

@@ -19,13 +19,14 @@ use domain::{
 use sandbox::{Client as PlatformClient, SandboxOptions};
 use seal::{Form, RootKey};
 use server::{EdgeOptions, ServerOptions};
-use service::{App, Client, HealthOptions, LimitOptions, Sandbox, step::Hook};
+use service::{App, Client, HealthOptions, LimitOptions, Sandbox, step::Hook, trust::TrustOptions};
 use store::api_key::Role;
 use zeroize::Zeroizing;
 
 use crate::{
     Instance, InstanceOptions, StartError,
     cluster::ClusterOptions,
+    config::{Preset, named_blueprint},
     home::{Home, INSTALLATION, Keys},
 };
 
@@ -41,6 +42,8 @@ pub struct LocalOptions {
     pub cluster: ClusterOptions,
     /// The port to serve on; 0 for any.
     pub port: u16,
+    /// What a blueprint configures, where one is run.
+    pub preset: Option<Preset>,
     /// What is called at each step.
     pub hook: Hook,
     /// Renders the metrics of this process.
@@ -77,6 +80,9 @@ impl Local {
         let secret = Zeroizing::new(random::token());
         let place = Place { database: INSTALLATION, port: options.port };
         let mut wanted = place.options(home.keys(), Some(route(&sandbox)), &secret)?;
+        if let Some(preset) = options.preset {
+            preset.apply(&mut wanted);
+        }
         wanted.hook = options.hook;
         wanted.render_metrics = options.render_metrics;
         let instance = Instance::start(wanted).await?;
@@ -208,10 +214,21 @@ impl Place<'_> {
             budgets: Vec::new(),
             sandbox,
             drain_delay: Duration::ZERO,
+            trust: TrustOptions::default(),
             exporter: None,
             hook: Hook::default(),
             clock: Clock::system(),
             render_metrics: Arc::new(String::new),
         })
     }
+}
+
+/// Gives an instance what a shipped blueprint configures of it.
+///
+/// # Errors
+/// `Blueprint` for a name that is none.
+pub fn apply_blueprint(options: &mut InstanceOptions, name: &str) -> Result<(), StartError> {
+    let named = named_blueprint(name).and_then(|blueprint| Preset::of(&blueprint));
+    named.map_err(StartError::Blueprint)?.apply(options);
+    Ok(())
 }

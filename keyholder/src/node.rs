@@ -21,13 +21,13 @@ use zeroize::Zeroizing;
 use crate::{
     Instance, StartError,
     home::Keys,
-    local::{PROVIDER, Place},
+    local::{self, PROVIDER, Place},
 };
 
 /// The longest handover that is read, in bytes.
 const LONGEST: u64 = 256 * 1024;
 /// More than a load generator makes: what is measured is not the cheap limits.
-const PER_MINUTE: NonZeroU32 = NonZeroU32::MAX;
+const UNBOUNDED: NonZeroU32 = NonZeroU32::MAX;
 
 /// What a node is handed, as one line of JSON.
 #[derive(Serialize, Deserialize)]
@@ -45,6 +45,37 @@ pub struct Handover {
     pub port: u16,
     /// What the node keeps outside the database: the same folder for every life of a node.
     pub state_dir: PathBuf,
+    /// The blueprint whose settings it takes; the usual ones without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blueprint: Option<String>,
+    /// The cheap limits, for whoever wants to meet them; without it they are unbounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+}
+
+/// The cheap limits of a node, each in requests a minute.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Of a network.
+    pub network: NonZeroU32,
+    /// Of a principal.
+    pub principal: NonZeroU32,
+    /// Wrong credentials of a network.
+    pub failures: NonZeroU32,
+    /// Connect links of a network, and of a key.
+    pub links: NonZeroU32,
+}
+
+impl From<Limits> for LimitOptions {
+    fn from(limits: Limits) -> Self {
+        Self {
+            network_per_minute: limits.network,
+            principal_per_minute: limits.principal,
+            failures_per_minute: limits.failures,
+            links_per_minute: limits.links,
+        }
+    }
 }
 
 /// What a node answers when it serves, as one line of JSON.
@@ -109,14 +140,13 @@ pub async fn start(
     handover: Handover,
     render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
 ) -> Result<(Instance, Ready), StartError> {
-    let Handover { keys, database, sandbox, secret, port, state_dir } = handover;
+    let Handover { keys, database, sandbox, secret, port, state_dir, blueprint, limits } = handover;
     let mut options = Place { database: &database, port }.options(&keys, Some(sandbox), &secret)?;
-    options.limits = LimitOptions {
-        network_per_minute: PER_MINUTE,
-        principal_per_minute: PER_MINUTE,
-        failures_per_minute: PER_MINUTE,
-        links_per_minute: PER_MINUTE,
-    };
+    if let Some(name) = blueprint {
+        local::apply_blueprint(&mut options, &name)?;
+    }
+    let unbounded = Limits { network: UNBOUNDED, principal: UNBOUNDED, failures: UNBOUNDED, links: UNBOUNDED };
+    options.limits = limits.unwrap_or(unbounded).into();
     options.render_metrics = render_metrics;
     options.state_dir = state_dir;
     let instance = Instance::start(options).await?;

@@ -65,7 +65,7 @@ pub(crate) fn parse_as(prefix: &str, text: &str, environment: Environment) -> Re
     if checksum(front) != sum {
         return Err(ApiKeyError::Checksum);
     }
-    if named != environment {
+    if named != environment && !crate::sabotaged!(EnvironmentsApart) {
         return Err(ApiKeyError::Environment);
     }
     Ok(hash(text))
@@ -87,6 +87,11 @@ fn checksum(body: &str) -> String {
 
 fn hash(text: &str) -> ApiKeyHash {
     let mut hash = [0; 32];
+    if crate::sabotaged!(HashedKeys) {
+        let secret = text.as_bytes().rchunks(SECRET_LENGTH + CHECKSUM_LENGTH).next().unwrap_or_default();
+        hash.iter_mut().zip(secret).for_each(|(kept, letter)| *kept = *letter);
+        return ApiKeyHash(hash);
+    }
     hash.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
     ApiKeyHash(hash)
 }

@@ -1,10 +1,13 @@
 //! Who acts. Every request, job and callback runs as one [`Principal`], and the audit trail names it.
 
-use std::fmt;
+use std::{fmt, fmt::Write};
 
 use time::OffsetDateTime;
 
 use crate::id::{AccountId, ConnectionId, KeyId, KillDrillId, LinkId, OperatorId, RequestId, WorkspaceId};
+
+/// Room for most references: a kind, a prefix, 26 characters.
+const REFERENCE: usize = 48;
 
 /// How a caller proved who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -195,7 +198,10 @@ impl Principal {
 
     /// The principal as tuples, budgets, idempotency keys and audit entries write it: `type:id`.
     pub fn reference(&self) -> String {
-        self.to_string()
+        let mut text = String::with_capacity(REFERENCE);
+        // A string takes whatever is written to it.
+        let _ = write!(text, "{self}");
+        text
     }
 }
 

@@ -49,6 +49,10 @@ pub enum Kind {
     Stale,
     /// The request does not fit the state that the object is in.
     Conflict,
+    /// A statement that is not signed by a trusted key, or not one for this installation and this hour.
+    StatementRefused,
+    /// A statement that was published before, or is older than one that was.
+    StatementReplayed,
     /// A budget has no room.
     BudgetExceeded,
     /// The mandate does not allow this.
@@ -77,7 +81,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, for the documentation.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::Unauthenticated,
         Self::RateLimited,
         Self::NotFound,
@@ -101,6 +105,8 @@ impl Kind {
         Self::ActAmbiguous,
         Self::Stale,
         Self::Conflict,
+        Self::StatementRefused,
+        Self::StatementReplayed,
         Self::BudgetExceeded,
         Self::OutsideMandate,
         Self::CredentialUnavailable,
@@ -143,6 +149,8 @@ impl Kind {
             Self::ActAmbiguous => ("act-ambiguous", 409, "It is not known what became of this act"),
             Self::Stale => ("stale", 409, "The workspace changed meanwhile"),
             Self::Conflict => ("conflict", 409, "The request does not fit the present state"),
+            Self::StatementRefused => ("statement-refused", 422, "The statement is not one that can be shown here"),
+            Self::StatementReplayed => ("statement-replayed", 409, "A newer statement was published before"),
             Self::BudgetExceeded => ("budget-exceeded", 429, "A budget has no room"),
             Self::OutsideMandate => ("outside-mandate", 403, "The mandate does not allow this"),
             Self::CredentialUnavailable => ("credential-unavailable", 503, "The credential cannot be opened"),

@@ -123,6 +123,10 @@ impl Connector {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Early data can be replayed by whoever sits on the wire, and its first byte would leave before the gate is armed.
         config.enable_early_data = false;
+        #[cfg(feature = "sabotage")]
+        if domain::sabotaged!(UpstreamTls) {
+            config.dangerous().set_certificate_verifier(Arc::new(crate::sabotage::Gullible));
+        }
         let tls = TlsConnector::from(Arc::new(config));
         let names = Names::new(resolver, clock.clone());
         Ok(Self { names, sandbox, tls, clock, phases, port: PORT })

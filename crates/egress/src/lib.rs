@@ -18,6 +18,8 @@ mod host;
 mod phase;
 mod pool;
 mod resolve;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod scrub;
 mod sender;
 #[cfg(test)]

@@ -100,6 +100,11 @@ impl Scrubber {
 
     /// The control that an answer shows no credential.
     pub(crate) fn clean(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Clean {
+        if domain::sabotaged!(CredentialNowhere) {
+            let headers = headers.iter().filter(|(name, _)| is_passed(name));
+            let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
+            return Clean { status, headers, body: body.clone(), hits: 0 };
+        }
         let mut search = Search::new(Arc::clone(&self.0));
         let mut hits = 0;
         let mut passed = HeaderMap::new();

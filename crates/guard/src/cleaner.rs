@@ -56,8 +56,10 @@ impl Cleaner {
     pub const LOOKAHEAD: usize = BEYOND;
 
     fn find(&self, text: &str) -> Vec<Finding> {
-        let mut findings = self.redactor.find(text);
-        findings.extend(self.masker.find(text));
+        let mut findings = if domain::sabotaged!(RedactedLogs) { Vec::new() } else { self.redactor.find(text) };
+        if !domain::sabotaged!(MaskedLogs) {
+            findings.extend(self.masker.find(text));
+        }
         findings
     }
 }

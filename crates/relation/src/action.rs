@@ -28,6 +28,22 @@ pub enum Rule {
     System,
 }
 
+impl Rule {
+    /// The word for tables and audits.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Member => "member",
+            Self::Grantee => "grantee",
+            Self::Concerned => "concerned",
+            Self::AdminOrOwner => "admin-or-owner",
+            Self::Operator => "operator",
+            Self::NamedOperator => "named-operator",
+            Self::System => "system",
+        }
+    }
+}
+
 /// Something that can be permitted.
 pub trait Action: Send + Sync + 'static {
     /// What it is done to.
@@ -125,6 +141,8 @@ action!(/** Writes the certificate of a kill drill that has done its work. */ Fi
 action!(/** Approves the hosts and endpoints of a provider file. */ ApproveProviderFile(InstallationId), "provider_file.approve", Rule::Operator, false,
     system: |Cause::Configuration, _object| true);
 
+action!(/** Publishes a signed statement of what the probes came to. */ PublishStatement(InstallationId), "trust_statement.publish", Rule::NamedOperator, true);
+
 /// What is done to the installation itself, and to no workspace: its permit opens the installation's own rows.
 pub trait OfInstallation: Action {}
 impl OfInstallation for ManageOperators {}
@@ -135,6 +153,7 @@ impl OfInstallation for ReadKillDrill {}
 impl OfInstallation for ApproveKillDrill {}
 impl OfInstallation for FinishKillDrill {}
 impl OfInstallation for ApproveProviderFile {}
+impl OfInstallation for PublishStatement {}
 
 action!(/** Wraps a workspace's data keys under the current epoch. */ Rewrap(WorkspaceId), "data_key.rewrap", Rule::System, false,
     system: |Cause::Rotation, _object| true, late: true);

@@ -1,6 +1,6 @@
 //! Facts as tuples, and the questions that the rules put to them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use domain::id::WorkspaceId;
 
@@ -29,9 +29,16 @@ pub struct Facts {
     epoch: i64,
     revision: i64,
     installation_revision: i64,
-    tuples: HashSet<Tuple>,
-    subjects: HashMap<(String, String), Vec<String>>,
-    objects: HashMap<(String, String), Vec<String>>,
+    tuples: usize,
+    subjects: Index,
+    objects: Index,
+}
+
+/// By a name and a relation, the names at its other end: sorted, each once.
+type Index = HashMap<String, HashMap<String, Vec<String>>>;
+
+fn found<'a>(index: &'a Index, name: &str, relation: &str) -> &'a [String] {
+    index.get(name).and_then(|relations| relations.get(relation)).map_or(&[], Vec::as_slice)
 }
 
 impl Facts {
@@ -41,14 +48,16 @@ impl Facts {
         (epoch, revision, installation_revision): (i64, i64, i64),
         tuples: impl IntoIterator<Item = Tuple>,
     ) -> Self {
-        let tuples: HashSet<Tuple> = tuples.into_iter().collect();
-        let mut subjects: HashMap<_, Vec<_>> = HashMap::new();
-        let mut objects: HashMap<_, Vec<_>> = HashMap::new();
-        for tuple in &tuples {
-            subjects.entry((tuple.object.clone(), tuple.relation.clone())).or_default().push(tuple.subject.clone());
-            objects.entry((tuple.subject.clone(), tuple.relation.clone())).or_default().push(tuple.object.clone());
+        let tuples: BTreeSet<Tuple> = tuples.into_iter().collect();
+        let (mut subjects, mut objects) = (Index::new(), Index::new());
+        let count = tuples.len();
+        // In the tuples' own order both ends come sorted: the subjects of an object, and the objects of a subject.
+        for Tuple { object, relation, subject } in tuples {
+            let of = objects.entry(subject.clone()).or_default().entry(relation.clone()).or_default();
+            of.push(object.clone());
+            subjects.entry(object).or_default().entry(relation).or_default().push(subject);
         }
-        Self { workspace, epoch, revision, installation_revision, tuples, subjects, objects }
+        Self { workspace, epoch, revision, installation_revision, tuples: count, subjects, objects }
     }
 
     /// Facts of a workspace that does not exist yet: the only thing that they permit is to make it.
@@ -73,26 +82,26 @@ impl Facts {
 
     /// Whether the fact is there.
     pub fn holds(&self, object: &str, relation: &str, subject: &str) -> bool {
-        self.tuples.contains(&Tuple::new(object, relation, subject))
+        self.subjects(object, relation).binary_search_by(|known| known.as_str().cmp(subject)).is_ok()
     }
 
     /// Who stands in the relation to the object.
     pub fn subjects(&self, object: &str, relation: &str) -> &[String] {
-        self.subjects.get(&(object.to_owned(), relation.to_owned())).map_or(&[], Vec::as_slice)
+        found(&self.subjects, object, relation)
     }
 
     /// To what the subject stands in the relation.
     pub fn objects(&self, subject: &str, relation: &str) -> &[String] {
-        self.objects.get(&(subject.to_owned(), relation.to_owned())).map_or(&[], Vec::as_slice)
+        found(&self.objects, subject, relation)
     }
 
     /// How many facts there are.
     pub fn len(&self) -> usize {
-        self.tuples.len()
+        self.tuples
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.tuples.is_empty()
+        self.tuples == 0
     }
 }

@@ -1,6 +1,6 @@
 //! The permit, and the one function that mints it.
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{fmt, fmt::Write, marker::PhantomData, time::Duration};
 
 use domain::{
     clock::Clock,
@@ -15,6 +15,9 @@ use crate::{
 
 /// How long a permit may be carried before it is spent.
 const LIFE: Duration = Duration::from_secs(30);
+
+/// Room for a reference: a kind, a prefix, 26 characters.
+const REFERENCE: usize = 48;
 
 /// The rules said yes: this principal may do `A` to this object, by the facts of this revision.
 ///
@@ -97,16 +100,16 @@ pub fn authorize<A: Action>(
     object: A::Object,
     clock: &Clock,
 ) -> Result<Permit<A>, Denied> {
+    let question = Question::new(facts, principal, object);
     let allowed = match (&principal.identity, A::RULE) {
         (Identity::System(cause), _) => A::listed_for(*cause, object),
         // A key over the network is not a login on the machine, and may nothing that this may.
         (Identity::Operator(_), Rule::Operator) => principal.means == Means::Host,
         (Identity::Operator(_), Rule::NamedOperator) => principal.means == Means::OperatorKey,
         (Identity::Operator(_), _) | (_, Rule::Operator | Rule::NamedOperator | Rule::System) => false,
-        (_, rule) => Question { facts, user: principal.reference(), object: reference(object) }.meets(rule),
+        (_, rule) => question.meets(rule),
     };
-    if !allowed {
-        let question = Question { facts, user: principal.reference(), object: reference(object) };
+    if !allowed && !domain::sabotaged!(RelationTuples) {
         return Err(if question.is_visible() { Denied::NotAllowed } else { Denied::NotVisible });
     }
     let (epoch, revision) = facts.at();
@@ -132,16 +135,25 @@ fn reference(object: impl Id) -> String {
             prefix => prefix,
         }
     }
-    format!("{}:{object}", kind(object))
+    let mut text = String::with_capacity(REFERENCE);
+    // A string takes whatever is written to it.
+    let _ = write!(text, "{}:{object}", kind(object));
+    text
 }
 
 struct Question<'a> {
     facts: &'a Facts,
     user: String,
     object: String,
+    workspace: String,
 }
 
-impl Question<'_> {
+impl<'a> Question<'a> {
+    fn new(facts: &'a Facts, principal: &Principal, object: impl Id) -> Self {
+        let workspace = reference(facts.workspace());
+        Self { facts, user: principal.reference(), object: reference(object), workspace }
+    }
+
     fn meets(&self, rule: Rule) -> bool {
         // An object that no fact ties to this workspace is another workspace's, or nobody's.
         if !self.is_known() {
@@ -149,7 +161,7 @@ impl Question<'_> {
         }
         match rule {
             Rule::Admin => self.is_admin(),
-            Rule::Member => self.is_admin() || self.holds(&self.workspace(), "service"),
+            Rule::Member => self.is_admin() || self.holds(&self.workspace, "service"),
             Rule::Grantee => self.holds(&self.object, "grantee"),
             Rule::Concerned => self.is_admin() || self.is_owner() || self.is_grantee_here(),
             Rule::AdminOrOwner => self.is_admin() || self.is_owner(),
@@ -158,20 +170,16 @@ impl Question<'_> {
     }
 
     fn is_visible(&self) -> bool {
-        let member = self.object == self.workspace() && self.meets(Rule::Member);
+        let member = self.object == self.workspace && self.meets(Rule::Member);
         let former = self.is_known() && self.holds(&self.object, "former_grantee");
         member || former || self.meets(Rule::Concerned)
     }
 
     fn is_known(&self) -> bool {
-        let workspace = self.workspace();
-        self.object == workspace
-            || self.facts.holds(&self.object, "workspace", &workspace)
-            || self.connections().iter().any(|connection| self.facts.holds(connection, "workspace", &workspace))
-    }
-
-    fn workspace(&self) -> String {
-        reference(self.facts.workspace())
+        let workspace = &self.workspace;
+        self.object == *workspace
+            || self.facts.holds(&self.object, "workspace", workspace)
+            || self.connections().iter().any(|connection| self.facts.holds(connection, "workspace", workspace))
     }
 
     fn holds(&self, object: &str, relation: &str) -> bool {
@@ -179,7 +187,7 @@ impl Question<'_> {
     }
 
     fn is_admin(&self) -> bool {
-        self.holds(&self.workspace(), "admin")
+        self.holds(&self.workspace, "admin")
     }
 
     /// The connections of a mandate.

@@ -83,6 +83,9 @@ pub fn seal_credential(
     if !binding.is_credential() {
         return Err(SealError::OtherKind);
     }
+    if is_left_unsealed() {
+        return Ok(Sealed::from_bytes(encode(secret, hosts)?.into_exposed().to_vec()));
+    }
     seal_in_place(key, binding, encode(secret, hosts)?)
 }
 
@@ -99,7 +102,7 @@ pub fn seal_credential_as(
     hosts: &[impl AsRef<str>],
     at: OffsetDateTime,
 ) -> Result<Sealed, SealError> {
-    if form == Form::Aes256Gcm {
+    if form == Form::Aes256Gcm || domain::sabotaged!(FernetAtRest) {
         return seal_credential(key, binding, secret, hosts);
     }
     if !binding.is_credential() {
@@ -121,10 +124,16 @@ pub fn open_credential(key: &DataKey, binding: &Binding<'_>, sealed: &Sealed) ->
         return Err(OpenError::OtherKind);
     }
     let plain = match Form::of(sealed) {
+        Form::Aes256Gcm if is_left_unsealed() => Zeroizing::new(sealed.as_bytes().to_vec()),
         Form::Aes256Gcm => open_in_place(key, binding, sealed)?.into_exposed(),
         Form::Fernet => open_fernet(key, binding, sealed)?,
     };
     decode(&plain).ok_or(OpenError::Contents)
+}
+
+/// Whether the sealing of credentials is switched off, for the two probes that must notice.
+fn is_left_unsealed() -> bool {
+    [domain::sabotaged!(SealedAtRest), domain::sabotaged!(SealedOnReceipt)].contains(&true)
 }
 
 /// The data key's own Fernet key: one that leaked would open nothing of the other form, and nothing of another data key.
@@ -208,6 +217,9 @@ fn decode(bytes: &[u8]) -> Option<Credential> {
         let (host, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
         hosts.push(std::str::from_utf8(host).ok().filter(|host| is_host(host))?.to_owned());
         rest = tail;
+    }
+    if domain::sabotaged!(OpenedForOneCall) {
+        Box::leak(Box::<[u8]>::from(rest));
     }
     (1..=SECRET_BYTES_MAX).contains(&rest.len()).then(|| Credential { secret: Plain::new(rest.to_vec()), hosts })
 }

@@ -85,7 +85,11 @@ impl DataKey {
     pub fn wrap(&self, keyring: &Keyring) -> Result<WrappedDataKey, WrapError> {
         let (epoch, key) = keyring.wrapping_key();
         let aad = aad(keyring.environment(), self.workspace, self.id, epoch);
-        let bytes = aead::seal(&key, &aad, self.key.as_bytes()).map_err(|_| WrapError)?;
+        let bytes = if domain::sabotaged!(StolenDatabase) {
+            self.key.as_bytes().to_vec()
+        } else {
+            aead::seal(&key, &aad, self.key.as_bytes()).map_err(|_| WrapError)?
+        };
         Ok(WrappedDataKey { epoch, bytes })
     }
 
@@ -117,10 +121,14 @@ impl WrappedDataKey {
             MissingEpoch::Unknown => UnwrapError::UnknownEpoch(self.epoch),
             MissingEpoch::Destroyed => UnwrapError::DestroyedEpoch(self.epoch),
         })?;
-        let bytes = aead::open(&key, &aad, &self.bytes).map_err(|refusal| match refusal {
-            Refusal::Format(format) => UnwrapError::Format(format),
-            Refusal::Short | Refusal::Tag => UnwrapError::Refused,
-        })?;
+        let bytes = if domain::sabotaged!(StolenDatabase) {
+            zeroize::Zeroizing::new(self.bytes.clone())
+        } else {
+            aead::open(&key, &aad, &self.bytes).map_err(|refusal| match refusal {
+                Refusal::Format(format) => UnwrapError::Format(format),
+                Refusal::Short | Refusal::Tag => UnwrapError::Refused,
+            })?
+        };
         let key = KeyBytes::from_slice(&bytes).ok_or(UnwrapError::Refused)?;
         Ok(DataKey { id, workspace, key })
     }

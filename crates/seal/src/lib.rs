@@ -13,6 +13,7 @@
 //!   two [`Form`]s;
 //! - [`FernetKey`] for tokens that are brought along from another store;
 //! - [`mac`] for SHA-256, HMAC-SHA256 and comparisons in constant time.
+//! - [`signature`] for statements: Ed25519.
 //!
 //! Never knows the database, the network or the environment variables, and never writes a secret into an error or a log. The
 //! only file it touches is the keyring's own.
@@ -29,6 +30,7 @@ pub mod mac;
 mod plain;
 mod root_key;
 mod sealed;
+pub mod signature;
 
 #[cfg(test)]
 mod evidence;

@@ -117,7 +117,10 @@ impl RootKey {
         if text.len() > TEXT_BYTES_MAX {
             return Err(RootKeyError::Undecodable);
         }
-        let bytes = decode(text)?;
+        let mut bytes = decode(text)?;
+        if domain::sabotaged!(RootKeyNeeded) {
+            bytes.resize(KEY_BYTES, 0);
+        }
         let key = KeyBytes::from_slice(&bytes).ok_or(RootKeyError::WrongSize { found: bytes.len() })?;
         if bytes.windows(2).all(|pair| pair.first() == pair.last()) {
             return Err(RootKeyError::Weak);

@@ -11,6 +11,7 @@ pub(crate) mod kill_drills;
 pub(crate) mod mandates;
 pub(crate) mod providers;
 pub(crate) mod proxy;
+pub(crate) mod trust_statements;
 pub(crate) mod workspace;
 
 /// A principal's reference as callers name it: an API key by its id alone.

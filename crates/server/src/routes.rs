@@ -7,17 +7,17 @@ use std::sync::LazyLock;
 use serde_json::json;
 use service::action::{
     ApproveKillDrill, CreateMandate, Disconnect, InviteOwner, ListKeys, ListWorkspace, ManageBudgets, ManageKeys,
-    ManageReturnAddresses, Perform, ProposeKillDrill, ReadActs, ReadAudit, ReadBudgets, ReadConnection,
-    ReadInstallation, ReadKillDrill, ReadMandate, ReadWorkspace, RedeemConnection, RevokeMandate,
+    ManageReturnAddresses, Perform, ProposeKillDrill, PublishStatement, ReadActs, ReadAudit, ReadBudgets,
+    ReadConnection, ReadInstallation, ReadKillDrill, ReadMandate, ReadWorkspace, RedeemConnection, RevokeMandate,
 };
 
 use crate::{
     api::{
         acts, api_keys, audit, budgets, connect_links, connections, health, kill_drills, mandates, providers, proxy,
-        workspace,
+        trust_statements, workspace,
     },
     openapi,
-    pages::{self, connect, docs},
+    pages::{self, connect, docs, trust},
     route::{
         ObjectFrom::{Body, CallersWorkspace, Installation, Path},
         Record::{Audit, Row},
@@ -234,6 +234,17 @@ fn installation_routes() -> Vec<Route> {
             .leaving("kill_drill.read", kill_drills::connections)
             .answers_list::<kill_drills::LineView>()
             .sample(|it| it.path("id", "{kill_drill}")),
+        post("/v1/installation/trust-statements", "Publish a signed statement of what the probes came to")
+            .with_operator_key(PublishStatement, Installation)
+            .leaving("trust_statement.published", trust_statements::publish)
+            .answers::<trust_statements::PublishedView>(201)
+            .sample(|it| {
+                it.json(json!({
+                    "payloadType": "application/vnd.keyholder.trust-statement+json",
+                    "payload": "{statement}",
+                    "signatures": [{ "sig": "{signature}" }],
+                }))
+            }),
         get("/v1/installation/audit", "What the operator's persons did in the installation, newest first")
             .with_operator_key(ReadInstallation, Installation)
             .leaving("installation.audit_read", kill_drills::trail)
@@ -272,6 +283,23 @@ fn public_routes() -> Vec<Route> {
             .for_people()
             .reads(docs::read)
             .answers_media("text/html"),
+        get("/trust", "What this installation claims of its security, and what shows it")
+            .open_to_all("whoever is to entrust an account may read first what is claimed of it")
+            .for_people()
+            .reads(trust::read)
+            .answers_media("text/html"),
+        get("/trust.json", "The trust page as data")
+            .open_to_all("the same as the trust page")
+            .reads(trust::data)
+            .answers::<trust::TrustView>(200),
+        get("/trust/statement.json", "The newest signed statement, byte for byte")
+            .open_to_all("whoever doubts the trust page verifies the statement himself")
+            .reads(trust::statement)
+            .answers_media("application/json"),
+        get("/.well-known/security.txt", "How a vulnerability is reported (RFC 9116)")
+            .open_to_all("whoever has found a vulnerability has no account here")
+            .reads(trust::security)
+            .answers_media("text/plain"),
         get("/assets/keyholder.css", "The stylesheet of the pages")
             .open_to_all("the same for everybody")
             .reads(pages::style)

@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 /// The placeholders of samples: name, what stands there in a live request, and an example for the document.
-pub const PLACEHOLDERS: [(&str, &str, &str); 14] = [
+pub const PLACEHOLDERS: [(&str, &str, &str); 16] = [
     ("connection", "an active connection of the workspace, at the provider `x`", "con_01k5w8v9s6f7q8r9t0v1w2x3y4"),
     ("gone_connection", "a connection that was taken apart", "con_01k5w8v9s6f7q8r9t0v1w2x3y5"),
     ("mandate", "a mandate of the caller's on that connection, for `account.read`", "man_01k5w8v9s6f7q8r9t0v1w2x3y4"),
@@ -20,6 +20,16 @@ pub const PLACEHOLDERS: [(&str, &str, &str); 14] = [
     ("action", "an action that only reads, needs no input, and is in the connection's ceiling", "profile.read"),
     ("token", "the last part of a connect link's address", "8v9s6f7q8r9t0v1w2x3y48v9s6f7q8r9t0v1w2x3y4a"),
     ("kill_drill", "a kill drill that another person has proposed", "kd_01k5w8v9s6f7q8r9t0v1w2x3y4"),
+    (
+        "statement",
+        "the payload of a statement for this installation that is newer than all before, in base64",
+        "eyJzdGF0ZW1lbnQiOjF9",
+    ),
+    (
+        "signature",
+        "that statement's signature by a trusted key, in base64",
+        "kqAJqfDUyrhyDoILX2QlQKKye1QWUD+Ps3YiI+vbadoIWsHkPhWZblWPNhPQ8R2MOHsurrQwKu6wDSkWErsMAA==",
+    ),
     ("path", "a path of the platform's own API that the mandate allows", "2/users/me"),
 ];
 

@@ -43,6 +43,7 @@ pub(crate) async fn store_new<A: MakesKeys>(
 ) -> Result<(KeyId, Zeroizing<String>), Refusal> {
     let id = KeyId::new(&app.clock);
     let (text, hash) = domain::api_key::generate(app.environment);
+    let label = if domain::sabotaged!(KeyShownOnce) { text.as_str() } else { label };
     store::api_key::create(tenant, &NewKey { id, label, role, hash, expires_at }, app.clock.now()).await?;
     Ok((id, text))
 }

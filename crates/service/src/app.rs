@@ -31,6 +31,7 @@ use crate::{
     refresh::{self, Calls, Owed, Slot, Spills},
     step::{Hook, Step},
     tasks::Tasks,
+    trust::{Trust, TrustOptions},
 };
 
 /// How long a use case asks for new permits while the workspace moves under it.
@@ -68,6 +69,8 @@ pub struct AppOptions {
     pub tasks: Tasks,
     /// Where answers of token endpoints are until the database has them.
     pub spills: Spills,
+    /// What the trust page shows, and whom it believes.
+    pub trust: TrustOptions,
 }
 
 /// The application.
@@ -88,6 +91,7 @@ pub struct App {
     pub clock: Clock,
     /// What runs beside the requests.
     pub tasks: Tasks,
+    pub(crate) trust: Trust,
     pub(crate) custody: Custody,
     pub(crate) limits: Limits,
     pub(crate) health: Health,
@@ -120,9 +124,11 @@ impl App {
             hook,
             tasks,
             spills,
+            trust,
         } = options;
         let app = Arc::new(Self {
             spills: Arc::new(spills),
+            trust: Trust::new(trust),
             custody: Custody::new(keyring, environment, digests, (credential_form, clock.clone())),
             limits: Limits::new(limits),
             health: Health::new(health, clock.clone()),
@@ -156,6 +162,7 @@ impl App {
         app.tasks.background(crate::rotation::run(Arc::clone(&app)));
         app.tasks.background(crate::kill_drill::run(Arc::clone(&app)));
         app.tasks.background(crate::provider_migration::watch(Arc::clone(&app)));
+        app.tasks.background(crate::trust::watch(Arc::clone(&app)));
         app
     }
 

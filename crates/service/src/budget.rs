@@ -6,7 +6,10 @@ use domain::{
     id::BudgetId,
     principal::Principal,
 };
-use relation::action::{ManageBudgets, ReadBudgets};
+use relation::{
+    action::{ManageBudgets, ReadBudgets, ReadConnection, ReadMandate},
+    authorize,
+};
 use serde_json::json;
 use store::budget::Standing;
 
@@ -55,14 +58,24 @@ pub async fn remove(app: &App, caller: &Principal, budget: BudgetId) -> Result<(
     Ok(())
 }
 
-/// The workspace's budgets, with what is used of them.
+/// The workspace's budgets that concern the caller, with what is used of them: an admin sees all, a service none that names a mandate or
+/// a connection of which it may not know, or another principal.
 ///
 /// # Errors
 /// As for any use case.
 pub async fn list(app: &App, caller: &Principal) -> Result<Vec<Standing>, Refusal> {
     let workspace = workspace_of(caller)?;
-    let (mut tenant, _) = app.enter::<ReadBudgets>(caller, workspace, workspace).await?;
-    let budgets = store::budget::list(&mut tenant).await?;
+    let (mut tenant, snapshot) = app.enter::<ReadBudgets>(caller, workspace, workspace).await?;
+    let mut budgets = store::budget::list(&mut tenant).await?;
     tenant.finish().await?;
+    let (facts, clock) = (&snapshot.facts, &app.clock);
+    if authorize::<ManageBudgets>(facts, caller, workspace, clock).is_err() {
+        budgets.retain(|budget| match &budget.scope {
+            Scope::Mandate(id) => authorize::<ReadMandate>(facts, caller, *id, clock).is_ok(),
+            Scope::Connection(id) => authorize::<ReadConnection>(facts, caller, *id, clock).is_ok(),
+            Scope::Principal(who) => *who == caller.reference(),
+            Scope::Workspace | Scope::Installation => true,
+        });
+    }
     Ok(budgets)
 }

@@ -226,13 +226,17 @@ pub async fn consent(
     let (mut tenant, _) = app.enter::<FollowLink>(&principal, opened.workspace, opened.workspace).await?;
     let key = app.custody.key(&mut tenant, None).await.map_err(Refusal::from)?;
     let (state, verifier) = (random::token(), random::token());
+    let verifier = if domain::sabotaged!(PkceConnect) { state.clone() } else { verifier };
     let challenge = oauth::challenge(&verifier);
     let sealed = app.custody.seal(&key, Place::Verifier { link: opened.link }, Plain::new(verifier.into_bytes()))?;
     match link::follow(&mut tenant, cookie, &state, &allowed, (&sealed, key.id())).await {
         Err(StoreError::NotFound) => return Err(ConnectError::LinkGone),
         followed => followed?,
     }
-    let detail = json!({ "allowed": allowed });
+    let mut detail = json!({ "allowed": allowed });
+    if domain::sabotaged!(PlatformSecretsOutside) {
+        detail = json!({ "client": to.client.secret.as_deref() });
+    }
     tenant.commit(Event::new("connect_link.consented", format!("link:{}", opened.link)).with(detail)).await?;
     let scopes = to.provider.scopes_for(allowed.iter().map(String::as_str));
     let url = oauth::consent_url(to, &app.redirect_uri(&opened.provider), &scopes, &state, &challenge);

@@ -6,6 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use domain::id::{ConnectionId, Id, KillDrillId};
+use relation::{
+    Action,
+    action::{Disconnect, FinishDisconnect, OpenForKillDrill, RevokeRetired, StopConnections},
+};
 use store::job::Claimed;
 
 use crate::{App, Refusal, connection, gauge::count, kill_drill, retired};
@@ -18,8 +22,26 @@ pub(crate) const ABANDON: &str = "abandon";
 pub(crate) const KILL_DRILL: &str = "kill_drill";
 /// The kind of a job that gives back what a renewed consent replaced.
 pub(crate) const REVOKE_RETIRED: &str = "revoke_retired";
-/// The kinds that a node does.
-const KINDS: [&str; 4] = [DISCONNECT, ABANDON, KILL_DRILL, REVOKE_RETIRED];
+
+/// A kind of job with its guard: what the cause that it acts as is permitted, on the object that the job names and on no other.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// The kind's name.
+    pub name: &'static str,
+    /// The permissions that its cause lists.
+    pub permissions: &'static [&'static str],
+}
+
+/// The kinds that a node does. What is not among them is nobody's work.
+pub const KINDS: [Kind; 4] = [
+    Kind { name: DISCONNECT, permissions: &[OpenForKillDrill::NAME, RevokeRetired::NAME, FinishDisconnect::NAME] },
+    Kind {
+        name: ABANDON,
+        permissions: &[Disconnect::NAME, OpenForKillDrill::NAME, RevokeRetired::NAME, FinishDisconnect::NAME],
+    },
+    Kind { name: KILL_DRILL, permissions: &[StopConnections::NAME] },
+    Kind { name: REVOKE_RETIRED, permissions: &[RevokeRetired::NAME] },
+];
 
 /// How many run at a time on one node.
 const WORKERS: usize = 4;
@@ -44,7 +66,7 @@ pub(crate) fn start(app: &Arc<App>) {
 }
 
 async fn work(app: Arc<App>) {
-    let kinds = KINDS.map(str::to_owned);
+    let kinds = KINDS.map(|kind| kind.name.to_owned());
     loop {
         match app.store.lookup.claim_jobs(&kinds, LEASE, 1).await {
             Ok(claimed) if !claimed.is_empty() => {
@@ -103,7 +125,7 @@ async fn watch(app: Arc<App>) {
     loop {
         match app.store.lookup.job_backlog(OFTEN).await {
             Ok(backlog) => {
-                for kind in KINDS {
+                for Kind { name: kind, .. } in KINDS {
                     let of = backlog.iter().find(|waiting| waiting.kind == kind);
                     let (due, failing) = of.map_or((0, 0), |waiting| (waiting.due, waiting.failing));
                     metrics::gauge!("keyholder_jobs_due", "kind" => kind).set(count(due));

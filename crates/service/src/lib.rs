@@ -34,6 +34,7 @@ mod retired;
 pub mod rotation;
 pub mod step;
 pub mod tasks;
+pub mod trust;
 mod watch;
 pub mod workspace;
 

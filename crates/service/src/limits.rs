@@ -106,6 +106,9 @@ impl Limits {
     }
 
     pub(crate) fn principal(&self, reference: &str) -> Result<Headroom, Refusal> {
+        if domain::sabotaged!(BurstAndQuota) {
+            return Ok(Headroom { limit: self.principal.burst, remaining: self.principal.burst });
+        }
         self.principal.take(&reference.to_owned())
     }
 

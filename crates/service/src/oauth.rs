@@ -108,6 +108,9 @@ pub(crate) fn consent_url(
         .append_pair("state", state)
         .append_pair("code_challenge", challenge)
         .append_pair("code_challenge_method", "S256");
+    if domain::sabotaged!(NoSecretInBrowser) {
+        url.query_pairs_mut().append_pair("client_secret", to.client.secret.as_deref().map_or("", String::as_str));
+    }
     Some(url)
 }
 

@@ -79,6 +79,7 @@ impl From<StoreError> for Refusal {
             StoreError::Stale => Self::Stale,
             StoreError::NotFound | StoreError::Shredding => Self::NotFound,
             StoreError::Conflict => Self::Conflict("it is there already, or what it needs is not"),
+            StoreError::OldStatement => Self::Conflict("a newer statement was published before"),
             StoreError::KillDrill => {
                 Self::Conflict("a kill drill runs: nothing is connected or put to use until it has ended")
             }

@@ -38,7 +38,19 @@ pub struct Workspace {
 /// # Errors
 /// `Invalid` for a name that is none; `Unavailable`.
 pub async fn create(app: &App, operator: &Principal, name: &str) -> Result<WorkspaceId, Refusal> {
-    let name = checked_name("/name", name)?;
+    make(app, operator, (name, false)).await
+}
+
+/// Makes a workspace that is the probes' own: its trail is marked, and what is refused there is no alarm. It stays one for good.
+///
+/// # Errors
+/// As for [`create`].
+pub async fn create_for_probes(app: &App, operator: &Principal, name: &str) -> Result<WorkspaceId, Refusal> {
+    make(app, operator, (name, true)).await
+}
+
+async fn make(app: &App, operator: &Principal, (name, is_probe): (&str, bool)) -> Result<WorkspaceId, Refusal> {
+    let name = (checked_name("/name", name)?, is_probe);
     let id = WorkspaceId::new(&app.clock);
     match found(app, operator, id, name).await {
         // This process slept while its epoch was retired: it reads the keyring now, and wraps once more.
@@ -50,12 +62,13 @@ pub async fn create(app: &App, operator: &Principal, name: &str) -> Result<Works
     Ok(id)
 }
 
-async fn found(app: &App, operator: &Principal, id: WorkspaceId, name: &str) -> Result<(), Refusal> {
+async fn found(app: &App, operator: &Principal, id: WorkspaceId, name: (&str, bool)) -> Result<(), Refusal> {
     let permit = authorize::<CreateWorkspace>(&Facts::none_yet(id), operator, id, &app.clock)?;
     let key = app.custody.first_key(id, &app.clock)?;
     let mut tenant = app.store.found(permit).await?;
     store::workspace::create(&mut tenant, name, &key, app.clock.now()).await?;
-    tenant.commit(Event::new("workspace.created", format!("workspace:{id}"))).await?;
+    let created = Event::new("workspace.created", format!("workspace:{id}"));
+    tenant.commit(if name.1 { created.with(serde_json::json!({ "probe": true })) } else { created }).await?;
     Ok(())
 }
 

@@ -30,6 +30,8 @@ pub struct Entry {
     pub object: String,
     /// Facts for an auditor.
     pub detail: Option<Value>,
+    /// Whether it happened in a workspace that is the probes' own.
+    pub is_probe: bool,
 }
 
 /// A row of this trail, or of the installation's.
@@ -42,16 +44,20 @@ pub(crate) struct Row {
     pub(crate) event: String,
     pub(crate) object: String,
     pub(crate) detail: Option<Value>,
+    pub(crate) is_probe: bool,
 }
 
 impl From<Row> for Entry {
     fn from(row: Row) -> Self {
-        let Row { id, at, principal, means, request, event, object, detail } = row;
-        Self { id: AuditId::from_uuid(id), at, principal, means, request, event, object, detail }
+        let Row { id, at, principal, means, request, event, object, detail, is_probe } = row;
+        Self { id: AuditId::from_uuid(id), at, principal, means, request, event, object, detail, is_probe }
     }
 }
 
 pub(crate) async fn append<A: Action>(tenant: &mut Tenant<A>, id: AuditId, event: &Event) -> Result<(), StoreError> {
+    if domain::sabotaged!(AuditedRoutes) {
+        return Ok(());
+    }
     let workspace = tenant.workspace().uuid();
     let principal = tenant.principal().clone();
     let detail = (!event.detail.is_null()).then(|| event.detail.clone());
@@ -82,11 +88,16 @@ pub async fn list(
     before: Option<AuditId>,
     most: i64,
 ) -> Result<Vec<Entry>, StoreError> {
+    #[cfg(feature = "sabotage")]
+    if domain::sabotaged!(ScopedQueries) {
+        return crate::sabotage::everybodys_entries(tenant.sql(), most).await;
+    }
     let workspace = tenant.workspace().uuid();
     let rows = sqlx::query_as!(
         Row,
-        "select id, at, principal, means, request, event, object, detail from audit \
-         where workspace_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+        "select a.id, a.at, a.principal, a.means, a.request, a.event, a.object, a.detail, w.is_probe \
+         from audit a join workspaces w using (workspace_id) \
+         where a.workspace_id = $1 and ($2::uuid is null or a.id < $2) order by a.id desc limit $3",
         workspace,
         before.map(Id::uuid),
         most,

@@ -152,7 +152,9 @@ impl Store {
         for row in &rows {
             let there = loader::limit(&row.unit, &row.period, row.cap)?;
             if !limits.iter().any(|limit| (limit.unit, limit.per) == (there.unit, there.per)) {
-                sqlx::query!("delete from budgets where id = $1", row.id).execute(&mut *transaction).await?;
+                sqlx::query!("delete from budgets where id = $1 and workspace_id is null", row.id)
+                    .execute(&mut *transaction)
+                    .await?;
                 changed = true;
             }
         }

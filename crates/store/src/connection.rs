@@ -35,7 +35,8 @@ pub struct NewConnection<'a> {
 pub(crate) async fn all(sql: &mut PgConnection, facts: &Facts) -> Result<Vec<Connection>, StoreError> {
     let rows = sqlx::query!(
         "select id, provider, account_id, account_name, state, reconnect_reason, reconnect_since, scopes, created_at \
-         from connections where state <> 'disconnected'"
+         from connections where workspace_id = $1 and state <> 'disconnected'",
+        facts.workspace().uuid()
     )
     .fetch_all(sql)
     .await?;
@@ -204,9 +205,11 @@ pub async fn finish_disconnect(
     if changed.rows_affected() == 0 {
         return Err(StoreError::NotFound);
     }
-    sqlx::query!("delete from credentials where workspace_id = $1 and connection_id = $2", workspace, id.uuid())
-        .execute(tenant.sql())
-        .await?;
+    if !domain::sabotaged!(Disconnect) {
+        sqlx::query!("delete from credentials where workspace_id = $1 and connection_id = $2", workspace, id.uuid())
+            .execute(tenant.sql())
+            .await?;
+    }
     sqlx::query!("delete from refreshes where workspace_id = $1 and connection_id = $2", workspace, id.uuid())
         .execute(tenant.sql())
         .await?;

@@ -27,6 +27,9 @@ pub enum StoreError {
     /// A data key was wrapped under an epoch that is retired: the keyring at hand is an old one, and is to be read again.
     #[error("the epoch is retired: nothing is wrapped under it any more")]
     RetiredEpoch,
+    /// A statement is published again, or after a newer one.
+    #[error("a statement of this number or a greater one was published before")]
+    OldStatement,
     /// A stored value is not one that this version writes.
     #[error("a stored value cannot be read: {0}")]
     Corrupt(&'static str),
@@ -69,6 +72,7 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(cause) if cause.code().as_deref() == Some("KH002") => Self::KillDrill,
             sqlx::Error::Database(cause) if cause.code().as_deref() == Some("KH004") => Self::RetiredEpoch,
             sqlx::Error::Database(cause) if cause.code().as_deref() == Some("KH005") => Self::Shredding,
+            sqlx::Error::Database(cause) if cause.code().as_deref() == Some("KH006") => Self::OldStatement,
             // What ends the session is no fault of a statement: the server shuts down, has crashed, or takes no connections.
             sqlx::Error::Database(cause) if ends_the_session(&**cause) => Self::Unavailable(error),
             _ => Self::Database(error),

@@ -100,7 +100,7 @@ pub async fn trail(
 ) -> Result<Vec<Entry>, StoreError> {
     let rows = sqlx::query_as!(
         Row,
-        "select id, at, principal, means, request, event, object, detail from installation_audit \
+        "select id, at, principal, means, request, event, object, detail, false as \"is_probe!\" from installation_audit \
          where $1::uuid is null or id < $1 order by id desc limit $2",
         before.map(Id::uuid),
         most,

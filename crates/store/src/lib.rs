@@ -38,11 +38,14 @@ pub mod provider_file;
 pub mod retired;
 pub mod return_address;
 pub mod rotation;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 pub mod schema;
 pub mod snapshot;
 pub mod tally;
 mod tenant;
 pub mod trust;
+pub mod trust_statement;
 mod tuple;
 pub mod workspace;
 

@@ -101,16 +101,19 @@ impl Loader {
             sqlx::Connection::begin_with(sql, "begin isolation level repeatable read, read only").await?;
         let (epoch, revision) = self.enter(&mut transaction, workspace, backend).await?.ok_or(StoreError::NotFound)?;
         let installation = installation_revision(&mut transaction).await?;
-        let tuples = tuples(&mut transaction).await?;
-        let name = sqlx::query_scalar!("select name from workspaces").fetch_one(&mut *transaction).await?;
+        let tuples = tuples(&mut transaction, workspace).await?;
+        let own = sqlx::query!("select name, is_probe from workspaces where workspace_id = $1", workspace.uuid())
+            .fetch_one(&mut *transaction)
+            .await?;
         let facts = Facts::new(workspace, (epoch, revision, installation), tuples);
         let snapshot = Snapshot {
-            name,
+            name: own.name,
+            is_probe: own.is_probe,
             connections: connection::all(&mut transaction, &facts).await?,
             facts,
-            mandates: mandates(&mut transaction).await?,
-            keys: keys(&mut transaction).await?,
-            budgets: budgets(&mut transaction).await?,
+            mandates: mandates(&mut transaction, workspace).await?,
+            keys: keys(&mut transaction, workspace).await?,
+            budgets: budgets(&mut transaction, workspace).await?,
         };
         transaction.commit().await?;
         Ok(snapshot)
@@ -124,32 +127,53 @@ async fn installation_revision(sql: &mut PgConnection) -> Result<i64, StoreError
         .unwrap_or(0))
 }
 
-async fn tuples(sql: &mut PgConnection) -> Result<Vec<Tuple>, StoreError> {
-    let rows =
-        sqlx::query!("select object, relation, subject from tuples limit $1", MOST_TUPLES + 1).fetch_all(sql).await?;
+async fn tuples(sql: &mut PgConnection, workspace: WorkspaceId) -> Result<Vec<Tuple>, StoreError> {
+    let rows = sqlx::query!(
+        "select object, relation, subject from tuples where workspace_id = $1 limit $2",
+        workspace.uuid(),
+        MOST_TUPLES + 1
+    )
+    .fetch_all(sql)
+    .await?;
     if i64::try_from(rows.len()).unwrap_or(i64::MAX) > MOST_TUPLES {
         return Err(StoreError::Corrupt("more facts than a snapshot may hold"));
     }
     Ok(rows.into_iter().map(|row| Tuple { object: row.object, relation: row.relation, subject: row.subject }).collect())
 }
 
-async fn mandates(sql: &mut PgConnection) -> Result<Vec<Mandate>, StoreError> {
+async fn mandates(sql: &mut PgConnection, workspace: WorkspaceId) -> Result<Vec<Mandate>, StoreError> {
     let rows = sqlx::query_as!(
         crate::mandate::Row,
-        "select id, connection_id, grantee, actions, conditions, created_at, expires_at, revoked_at from mandates where revoked_at is null"
+        "select id, connection_id, grantee, actions, conditions, created_at, expires_at, revoked_at from mandates \
+         where workspace_id = $1 and revoked_at is null",
+        workspace.uuid()
     )
     .fetch_all(sql)
     .await?;
     rows.into_iter().map(Mandate::try_from).collect()
 }
 
-async fn keys(sql: &mut PgConnection) -> Result<Vec<(KeyId, Option<OffsetDateTime>)>, StoreError> {
-    let rows = sqlx::query!("select id, expires_at from api_keys where revoked_at is null").fetch_all(sql).await?;
+async fn keys(
+    sql: &mut PgConnection,
+    workspace: WorkspaceId,
+) -> Result<Vec<(KeyId, Option<OffsetDateTime>)>, StoreError> {
+    let rows = sqlx::query!(
+        "select id, expires_at from api_keys where workspace_id = $1 and revoked_at is null",
+        workspace.uuid()
+    )
+    .fetch_all(sql)
+    .await?;
     Ok(rows.into_iter().map(|row| (KeyId::from_uuid(row.id), row.expires_at)).collect())
 }
 
-async fn budgets(sql: &mut PgConnection) -> Result<Vec<Budget>, StoreError> {
-    let rows = sqlx::query!("select id, scope, subject, unit, period, cap from budgets").fetch_all(sql).await?;
+async fn budgets(sql: &mut PgConnection, workspace: WorkspaceId) -> Result<Vec<Budget>, StoreError> {
+    // Its own, and the installation's, which are nobody's.
+    let rows = sqlx::query!(
+        "select id, scope, subject, unit, period, cap from budgets where workspace_id = $1 or workspace_id is null",
+        workspace.uuid()
+    )
+    .fetch_all(sql)
+    .await?;
     rows.into_iter()
         .map(|row| {
             let scope = Scope::from_row(&row.scope, &row.subject).ok_or(StoreError::Corrupt("a budget's scope"))?;

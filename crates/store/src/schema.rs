@@ -18,6 +18,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     (6, "provider files", include_str!("../migrations/0006_provider_files.sql")),
     (7, "schema versions", include_str!("../migrations/0007_schema_versions.sql")),
     (8, "operating", include_str!("../migrations/0008_operating.sql")),
+    (9, "trust", include_str!("../migrations/0009_trust.sql")),
 ];
 
 /// The oldest schema that this binary runs on: the first that has all that its statements name.

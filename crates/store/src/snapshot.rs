@@ -45,6 +45,8 @@ const MOST_BYTES: u64 = 64 * 1024 * 1024;
 pub struct Snapshot {
     /// The workspace's name.
     pub name: String,
+    /// Whether it is the probes' own: what is refused there was meant to be.
+    pub is_probe: bool,
     /// What permission is decided from.
     pub facts: Facts,
     /// Its connections.
@@ -153,6 +155,11 @@ impl Snapshots {
         };
         last.snapshot = Some(Arc::clone(&snapshot));
         Ok(snapshot)
+    }
+
+    /// Whether a workspace is the probes' own, as far as memory knows: nobody waits for the answer.
+    pub async fn is_probes_own(&self, workspace: WorkspaceId) -> bool {
+        self.cache.get(&workspace).await.is_some_and(|held| held.is_probe)
     }
 
     /// The facts of a workspace if they have moved on from the ones that are held. Asked before anybody is refused: memory may be a
@@ -278,6 +285,9 @@ impl Snapshots {
     }
 
     async fn hear(&self, word: &str) {
+        if domain::sabotaged!(RevocationAcrossNodes) {
+            return;
+        }
         if word == "installation" {
             self.lease.installation_changes.fetch_add(1, Ordering::AcqRel);
             self.cache.invalidate_all();

@@ -210,6 +210,8 @@ impl Node {
             secret: secret.clone(),
             port: 0,
             state_dir: home.keys().node_state(INSTALLATION),
+            blueprint: None,
+            limits: None,
         };
         let mut line = Zeroizing::new(serde_json::to_vec(&handover)?);
         line.push(b'\n');

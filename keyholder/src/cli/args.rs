@@ -1,9 +1,16 @@
 //! The command line's form. Parsed here, judged elsewhere: a flag that is a setting goes to the configuration as text.
 
+#[cfg(feature = "sandbox")]
+mod prove;
+mod statement;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(super) use self::statement::TrustCommand;
+#[cfg(feature = "sandbox")]
+pub(super) use self::{prove::ProveArgs, statement::SignArgs};
 use super::failure::EXIT_CODES;
 
 /// Holds the keys to your customers' accounts: software acts within a mandate, and never sees the key.
@@ -13,6 +20,10 @@ pub(super) struct Cli {
     /// Say the outcome as one line of JSON on standard output; logs go to standard error.
     #[arg(long, global = true)]
     pub(super) json: bool,
+    /// Switch this control off for the life of the process. Of no use but to `prove --sabotage`.
+    #[cfg(feature = "sabotage")]
+    #[arg(long, global = true, hide = true, value_name = "CONTROL")]
+    pub(super) switched_off: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub(super) command: Command,
@@ -38,6 +49,17 @@ pub(super) enum Command {
         {\"url\",\"sandbox_url\",\"metrics_url\",\"database_url\",\"workspace\",\"api_key\"}\n\
         The API key ends with the run. It runs until SIGINT or SIGTERM.")]
     Up(UpArgs),
+    /// Attack a running Keyholder from outside, and say which of its claims hold.
+    #[cfg(feature = "sandbox")]
+    #[command(
+        after_help = "Example:\n  keyholder prove --blueprint social-agent\n  keyholder prove --only foreign-origins --json\n  \
+        keyholder prove --target https://keyholder.example.com --api-key-file probe.key\n\n\
+        Without a target it rehearses: a scratch installation with a sandbox in the platform's place, gone afterwards.\n\
+        With --json it prints one line:\n  {\"claims\":[{\"id\",\"blueprint\",\"state\",\"probe\",\"mode\",\"evidence\",\"sabotage_caught\"}],\n   \
+        \"kept\",\"broken\",\"unproven\",\"planned\",\"attested\"}, and with --sabotage also \"matrix\".\n\
+        Exit code 1 where a claim is broken or unproven, or a sabotage went unnoticed."
+    )]
+    Prove(ProveArgs),
     /// Serve, with a database and a root key of your own.
     #[command(after_help = "Example:\n  keyholder serve --config /etc/keyholder/keyholder.toml")]
     Serve(ConfigArgs),
@@ -70,9 +92,21 @@ pub(super) enum Command {
         after_help = "Example:\n  keyholder operator create first.last@example.com\n  keyholder operator list"
     )]
     Operator(OperatorCommand),
+    /// Statements of what the probes came to: the key that signs them, and who reads one.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  keyholder trust key --out trust.key\n  keyholder trust verify statement.json --key ed25519:…"
+    )]
+    Trust(TrustCommand),
     /// Provider files.
     #[command(subcommand, after_help = "Example:\n  keyholder provider lint acme.toml\n  keyholder provider list")]
     Provider(ProviderCommand),
+    /// Blueprints: systems that this server can be, what each claims, and what each lacks.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  keyholder blueprint list\n  keyholder blueprint show social-agent\n  keyholder blueprint lint mine.toml"
+    )]
+    Blueprint(BlueprintCommand),
     /// Bring accounts along that were connected elsewhere.
     #[command(
         subcommand,
@@ -85,6 +119,9 @@ pub(super) enum Command {
         after_help = "Example:\n  keyholder ledger raise-epochs --config /etc/keyholder/keyholder.toml"
     )]
     Ledger(LedgerCommand),
+    /// List the API's routes, each with its guard and its permission, and the kinds of jobs: what an audit walks.
+    #[command(after_help = "Example:\n  keyholder routes\n  keyholder routes --json")]
+    Routes,
     /// Print the completions of a shell, for it to read.
     #[command(
         after_help = "Example:\n  keyholder completions bash > /usr/share/bash-completion/completions/keyholder\n  \
@@ -113,6 +150,9 @@ pub(super) struct ManArgs {
 pub(super) struct ConfigArgs {
     #[arg(long, value_name = "FILE", help = "The configuration file [env: KEYHOLDER_CONFIG]")]
     pub(super) config: Option<PathBuf>,
+    /// The blueprint whose settings lie under all others: the name of a shipped one, or a file.
+    #[arg(long, value_name = "NAME|FILE")]
+    blueprint: Option<String>,
     /// local, staging or production.
     #[arg(long, value_name = "NAME")]
     environment: Option<String>,
@@ -162,6 +202,7 @@ impl ConfigArgs {
     /// The flags that were given, by the names of their settings.
     pub(super) fn flags(&self) -> Vec<(String, String)> {
         let mut flags = given([
+            ("blueprint", &self.blueprint),
             ("environment", &self.environment),
             ("installation", &self.installation),
             ("operator", &self.operator),
@@ -224,6 +265,9 @@ pub(super) struct UpArgs {
     /// The state folder: root key, keyring and data [default: keyholder in the user's data folder].
     #[arg(long, value_name = "DIR")]
     pub(super) state: Option<String>,
+    /// Be this system: the name of a shipped blueprint, or a file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(super) blueprint: Option<String>,
     /// The port to serve on; 0 takes a free one.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub(super) port: u16,
@@ -281,10 +325,15 @@ pub(super) enum RootKeyCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum WorkspaceCommand {
     /// Make a workspace.
-    #[command(after_help = "Example:\n  keyholder workspace create \"Acme\"")]
+    #[command(
+        after_help = "Example:\n  keyholder workspace create \"Acme\"\n  keyholder workspace create --probe Probes"
+    )]
     Create {
         /// Its name, as owners are shown it.
         name: String,
+        /// It is the probes' own: its trail is marked, and what is refused there is no alarm.
+        #[arg(long)]
+        probe: bool,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -408,6 +457,32 @@ pub(super) enum LedgerCommand {
     /// under way become ambiguous. A promotion, and a restore that makes a new timeline, does so by itself.
     #[command(after_help = "Example:\n  keyholder ledger raise-epochs --config /etc/keyholder/keyholder.toml")]
     RaiseEpochs(ConfigArgs),
+}
+
+/// `blueprint …`
+#[derive(Debug, Subcommand)]
+pub(super) enum BlueprintCommand {
+    /// List the shipped blueprints.
+    #[command(after_help = "Example:\n  keyholder blueprint list --json")]
+    List {
+        /// As the README has it: a table.
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Show a blueprint: its settings, what it lacks, who attests what, and its claims.
+    #[command(after_help = "Example:\n  keyholder blueprint show social-agent\n  keyholder blueprint show ./mine.toml")]
+    Show {
+        /// The name of a shipped one, or a file.
+        #[arg(value_name = "NAME|FILE")]
+        name: String,
+    },
+    /// Check blueprints of your own. All faults are told, each with its line.
+    #[command(after_help = "Example:\n  keyholder blueprint lint mine.toml")]
+    Lint {
+        /// The files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }
 
 /// `operator …`

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     StartError,
     cluster::{ClusterOptions, Download},
-    config::{LocalConfig, Log},
+    config::{LocalConfig, Log, Preset},
     demo::{self, soak},
     local::{Local, LocalOptions},
     node,
@@ -45,8 +45,8 @@ const RUN_KEY: &str = "keyholder up";
 const WORKSPACE_FILE: &str = "workspace";
 
 /// The configuration of a local command, and a cluster's options by it.
-fn configure(
-    state: Option<String>,
+pub(super) fn configure(
+    (state, blueprint): (Option<String>, Option<String>),
     postgres: PostgresArgs,
     log: &LogArgs,
     usual: Log,
@@ -55,6 +55,7 @@ fn configure(
     let (cache, search_path) = (around.folders().cache, around.search_path());
     let mut flags = log.flags();
     flags.extend(state.map(|state| ("state_dir".to_owned(), state)));
+    flags.extend(blueprint.map(|blueprint| ("blueprint".to_owned(), blueprint)));
     flags.extend(postgres.postgres.map(|postgres| ("postgres_bin".to_owned(), postgres)));
     let config = LocalConfig::load(&around.sources(None, flags)?, usual)?;
     let launcher = std::env::current_exe()
@@ -83,14 +84,16 @@ pub(super) async fn up(args: UpArgs, voice: Voice) -> Result<ExitCode, Failure> 
     let filter = if voice == Voice::Words && is_watched() { "warn" } else { "info" };
     let format = if voice == Voice::Json { Format::Json } else { Format::Pretty };
     let usual = Log { format, filter: filter.to_owned() };
-    let (config, mut cluster) = configure(args.state, args.postgres, &args.log, usual)?;
+    let (config, mut cluster) = configure((args.state, args.blueprint), args.postgres, &args.log, usual)?;
+    let preset = config.blueprint.as_ref().map(Preset::of).transpose()?;
     let (telemetry, render_metrics) = observe(config.log, &[], Writer::Stderr)?;
     let state = absolute(&config.state_dir)
         .map_err(|error| Failure::because(Exit::Other, "the state folder's name is none", error))?;
     let progress = Progress::begin("starting");
     cluster.on_stage = Some(progress.stages());
     let (port, hook) = (args.port, Hook::default());
-    let local = Local::start(LocalOptions { state: Some(state.clone()), cluster, port, hook, render_metrics }).await?;
+    let options = LocalOptions { state: Some(state.clone()), cluster, port, preset, hook, render_metrics };
+    let local = Local::start(options).await?;
     let mut signals = Signals::listen()?;
     let app = Arc::clone(local.instance().app());
     let run = Run::begin(&app, &state.join(WORKSPACE_FILE)).await?;
@@ -209,7 +212,7 @@ struct Story<'s> {
 /// Shows the main job. Exit code 1 where a step did not show what it should.
 pub(super) async fn demo(args: DemoArgs, voice: Voice) -> Result<ExitCode, Failure> {
     let usual = Log { format: Format::Json, filter: "info".to_owned() };
-    let (config, mut cluster) = configure(None, args.postgres, &args.log, usual.clone())?;
+    let (config, mut cluster) = configure((None, None), args.postgres, &args.log, usual.clone())?;
     // The story searches the log; it is shown to whoever asks for it.
     let writer = if config.log == usual { Writer::Silent } else { Writer::Stderr };
     if let Some(seconds) = args.soak {

@@ -32,10 +32,14 @@ struct MadeKey<'k> {
 }
 
 /// Makes a workspace.
-pub(super) async fn create(name: &str, args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
+pub(super) async fn create(name: &str, is_probe: bool, args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
     let (instance, operator) = serve::for_a_moment(args).await?;
     let principal = Principal::operator(&operator, instance.app().clock.now());
-    let made = service::workspace::create(instance.app(), &principal, name).await;
+    let made = if is_probe {
+        service::workspace::create_for_probes(instance.app(), &principal, name).await
+    } else {
+        service::workspace::create(instance.app(), &principal, name).await
+    };
     instance.stop().await;
     let workspace = made.map_err(|refusal| refused("the workspace was not made", refusal))?.to_string();
     voice.say(&Made { workspace: workspace.clone() }, &workspace);

@@ -34,6 +34,9 @@ const LOG_TAIL: u64 = 16 * 1024;
 
 /// How throwaway folders are called, before the random part.
 const THROWAWAY: &str = "keyholder-throwaway-";
+/// The file that says whose a folder is, and its name before it does.
+const LOCK: &str = "lock";
+const LOCK_IN_THE_MAKING: &str = "lock.new";
 
 /// Everybody by password, over the socket only; no line for TCP, and none for replication.
 const ACCESS_RULES: &str = "local all all scram-sha-256\n";
@@ -53,7 +56,7 @@ impl Folder {
     pub(super) fn keep(path: &Path) -> Result<Self, ClusterError> {
         create_passable(path, folder_mode()).attempt("create", path)?;
         let root = path.canonicalize().attempt("reach", path)?;
-        let lock = lock(&root)?;
+        let lock = lock(&root, LOCK)?;
         Ok(Self { root, _lock: lock, throwaway: None })
     }
 
@@ -68,7 +71,9 @@ impl Folder {
             .tempdir_in(&base);
         let folder = folder.attempt("create", &base)?;
         let root = folder.path().to_path_buf();
-        let lock = lock(&root)?;
+        // Whoever clears away takes a folder whose lock nobody holds for abandoned: it has that name only once it is held.
+        let lock = lock(&root, LOCK_IN_THE_MAKING)?;
+        fs::rename(root.join(LOCK_IN_THE_MAKING), root.join(LOCK)).attempt("lock", &root)?;
         fs::set_permissions(&root, Permissions::from_mode(folder_mode())).attempt("set the permissions of", &root)?;
         Ok(Self { root, _lock: lock, throwaway: Some(folder) })
     }
@@ -225,8 +230,8 @@ pub(super) fn create_passable(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// Takes the folder's lock and leaves this process's id in it.
-fn lock(root: &Path) -> Result<File, ClusterError> {
-    let path = root.join("lock");
+fn lock(root: &Path, name: &str) -> Result<File, ClusterError> {
+    let path = root.join(name);
     let mut file = open_lock(&path, true).attempt("open", &path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
@@ -268,7 +273,7 @@ fn clear_abandoned(base: &Path) {
             continue;
         }
         // A folder without a lock file is one that is being made.
-        let Ok(file) = open_lock(&entry.path().join("lock"), false) else { continue };
+        let Ok(file) = open_lock(&entry.path().join(LOCK), false) else { continue };
         let free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
         if free && !postmaster::lives_in(&entry.path().join("data")) {
             tracing::info!(folder = %entry.path().display(), "removing a throwaway database whose owner was killed");

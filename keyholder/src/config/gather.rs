@@ -14,8 +14,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use domain::blueprint::Blueprint;
+
 use super::{
-    Sources,
+    Sources, blueprint,
     fault::{ConfigFaults, Fault, Kind},
     secret::Secret,
 };
@@ -42,6 +44,8 @@ enum Form {
 /// Every setting by its name in the file. The variable is `KEYHOLDER_` and the name in capitals, the flag `--` and the name
 /// with hyphens.
 const SETTINGS: &[(&str, Form)] = &[
+    // Names another source, the lowest: see `blueprint`.
+    ("blueprint", Form::Text),
     ("environment", Form::Text),
     ("installation", Form::Text),
     ("operator", Form::Text),
@@ -80,6 +84,8 @@ const SETTINGS: &[(&str, Form)] = &[
     ("otlp.headers", Form::Secret),
     ("otlp.one_in", Form::Number),
     ("otlp.tls_roots", Form::Path),
+    ("trust.key", Form::Text),
+    ("trust.attestations", Form::Path),
     ("log.format", Form::Text),
     ("log.filter", Form::Text),
     // Not settings of their own: the two parts of each client, under the client's name.
@@ -147,6 +153,8 @@ pub(super) struct Gathered {
     pub(super) slots: BTreeMap<String, Slot>,
     pub(super) budgets: Vec<BudgetEntry>,
     pub(super) faults: Vec<Fault>,
+    /// The blueprint whose settings lie under all others.
+    pub(super) blueprint: Option<Blueprint>,
 }
 
 impl Gathered {
@@ -163,12 +171,15 @@ impl Gathered {
     }
 
     /// Everything that is wrong, if something is.
-    pub(super) fn finish(self) -> Result<(), ConfigFaults> {
+    pub(super) fn finish(mut self) -> Result<(), ConfigFaults> {
+        if domain::sabotaged!(SettingsAtStart) {
+            self.faults.truncate(1);
+        }
         if self.faults.is_empty() { Ok(()) } else { Err(ConfigFaults(self.faults)) }
     }
 }
 
-/// File, then environment, then flags.
+/// File, then environment, then flags; and under them all the blueprint that one of them names.
 pub(super) fn gather(sources: &Sources) -> Gathered {
     let mut gathered = Gathered::default();
     if let Some(file) = &sources.file {
@@ -187,6 +198,7 @@ pub(super) fn gather(sources: &Sources) -> Gathered {
             _ => gathered.fault(origin, "is not a setting"),
         }
     }
+    blueprint::lay_under(&mut gathered);
     gathered
 }
 
@@ -261,11 +273,36 @@ fn is_client_name(name: &str) -> bool {
 struct FileReader<'a> {
     path: &'a Path,
     text: &'a str,
+    /// Whether it is a blueprint, which may not say everything.
+    is_blueprint: bool,
 }
 
 type Keyed<'k> = (&'k Spanned<std::borrow::Cow<'k, str>>, &'k Spanned<DeValue<'k>>);
 
 impl FileReader<'_> {
+    /// Reads the text as TOML, as far as it is that.
+    fn read(&self, gathered: &mut Gathered, table: impl FnOnce(&DeTable<'_>, &mut Gathered)) {
+        if self.text.len() > FILE_BYTES_MAX {
+            let what = format!("the file is longer than {FILE_BYTES_MAX} bytes");
+            return gathered.fault(self.path.display().to_string(), what);
+        }
+        let (root, errors) = DeTable::parse_recoverable(self.text);
+        let mut readable = true;
+        for error in errors {
+            // A key that is given twice leaves the rest of the file readable, so that its other faults are told as well.
+            let twice = error.message() == "duplicate key";
+            readable &= twice;
+            let span = error.span().unwrap_or_default();
+            let key = self.text.get(span.clone()).filter(|_| twice);
+            let message =
+                key.map_or_else(|| format!("not TOML: {}", error.message()), |key| format!("{key} is given twice"));
+            gathered.fault(self.place(span.start, ""), message);
+        }
+        if readable {
+            table(root.get_ref(), gathered);
+        }
+    }
+
     fn line(&self, offset: usize) -> usize {
         self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
     }
@@ -283,10 +320,13 @@ impl FileReader<'_> {
             match (name.as_str(), value.get_ref()) {
                 ("budgets", DeValue::Array(entries)) => self.budgets(entries.iter(), gathered),
                 ("budgets", _) => gathered.fault(place, "must be a list of tables: [[budgets]]"),
-                ("database" | "limits" | "drain" | "otlp" | "log" | "tls" | "clients", DeValue::Table(members)) => {
+                (
+                    "database" | "limits" | "drain" | "otlp" | "log" | "tls" | "trust" | "clients",
+                    DeValue::Table(members),
+                ) => {
                     self.table(&name, members, gathered);
                 }
-                ("database" | "limits" | "drain" | "otlp" | "log" | "tls" | "clients", _) => {
+                ("database" | "limits" | "drain" | "otlp" | "log" | "tls" | "trust" | "clients", _) => {
                     gathered.fault(place, "must be a table");
                 }
                 (_, DeValue::Table(members)) if prefix == "clients" => {
@@ -309,7 +349,15 @@ impl FileReader<'_> {
         };
         let secret_file = general.strip_suffix("_file").filter(|secret| form(secret) == Some(Form::Secret));
         let origin = Origin::File { place: place.clone() };
+        let is_known = form(&general).is_some() || secret_file.is_some();
+        if self.is_blueprint && is_known && !blueprint::may_say(name) {
+            let what = "is for an installation to say: a blueprint holds no secret, address, path or name";
+            return gathered.fault(place, what);
+        }
         match (form(&general).filter(|_| !name.contains('*')), secret_file, value.get_ref()) {
+            (Some(Form::Text), _, DeValue::String(text)) if name == "blueprint" && blueprint::is_path(text) => {
+                gathered.put(name, origin, Value::Text(self.beside(text).to_string_lossy().into_owned()));
+            }
             (Some(Form::Text), _, DeValue::String(text)) => gathered.put(name, origin, Value::Text(text.to_string())),
             (Some(Form::Path), _, DeValue::String(text)) => {
                 let path = self.beside(text).to_string_lossy().into_owned();
@@ -368,23 +416,18 @@ impl FileReader<'_> {
 }
 
 fn from_file(path: &Path, text: &str, gathered: &mut Gathered) {
-    let reader = FileReader { path, text };
-    if text.len() > FILE_BYTES_MAX {
-        return gathered.fault(path.display().to_string(), format!("the file is longer than {FILE_BYTES_MAX} bytes"));
-    }
-    let (root, errors) = DeTable::parse_recoverable(text);
-    let mut readable = true;
-    for error in errors {
-        // A key that is given twice leaves the rest of the file readable, so that its other faults are told as well.
-        let twice = error.message() == "duplicate key";
-        readable &= twice;
-        let span = error.span().unwrap_or_default();
-        let key = text.get(span.clone()).filter(|_| twice);
-        let message =
-            key.map_or_else(|| format!("not TOML: {}", error.message()), |key| format!("{key} is given twice"));
-        gathered.fault(reader.place(span.start, ""), message);
-    }
-    if readable {
-        reader.table("", root.get_ref(), gathered);
-    }
+    let reader = FileReader { path, text, is_blueprint: false };
+    reader.read(gathered, |root, gathered| reader.table("", root, gathered));
+}
+
+/// The settings in a blueprint's file. Everything else that it says is not looked at.
+pub(super) fn from_settings(path: &Path, text: &str, gathered: &mut Gathered) {
+    let reader = FileReader { path, text, is_blueprint: true };
+    reader.read(gathered, |root, gathered| {
+        for (key, value) in root {
+            if let ("settings", DeValue::Table(settings)) = (key.get_ref().as_ref(), value.get_ref()) {
+                reader.table("", settings, gathered);
+            }
+        }
+    });
 }

@@ -284,7 +284,18 @@ impl Resolver {
         };
         let shipped = Catalogue::shipped_files().map(|(name, text)| (name.to_owned(), text.to_owned()));
         match Catalogue::load(shipped.chain(own)) {
-            Ok(catalogue) => Some(catalogue),
+            Ok(mut catalogue) => {
+                if let Some(blueprint) = &self.gathered.blueprint {
+                    catalogue.keep_of_shipped(&blueprint.providers);
+                    let place = format!("{}: providers", blueprint.source().0);
+                    let lacking = blueprint.providers.iter().filter(|name| catalogue.get(name).is_none());
+                    let lacking: Vec<_> = lacking.map(|name| format!("there is no provider {name:?}")).collect();
+                    for message in lacking {
+                        self.gathered.fault(place.clone(), message);
+                    }
+                }
+                Some(catalogue)
+            }
             Err(faults) => {
                 for fault in faults {
                     self.gathered.fault("", fault.to_string());

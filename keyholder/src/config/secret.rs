@@ -92,7 +92,7 @@ pub(crate) enum SecretFileError {
 ///
 /// # Errors
 /// Where the file is missing, open to others, too long, empty, or not one line of text.
-pub(super) fn read(path: &Path) -> Result<Secret, SecretFileError> {
+pub(crate) fn read(path: &Path) -> Result<Secret, SecretFileError> {
     let name = || path.display().to_string();
     let text = text(path)?;
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));

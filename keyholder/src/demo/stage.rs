@@ -56,8 +56,14 @@ impl Stage {
             Ok(handle) => Arc::new(move || handle.render()),
             Err(_) => Arc::new(String::new),
         };
-        let options =
-            LocalOptions { state: None, cluster, port: 0, hook: service::step::Hook::default(), render_metrics };
+        let options = LocalOptions {
+            state: None,
+            cluster,
+            port: 0,
+            preset: None,
+            hook: service::step::Hook::default(),
+            render_metrics,
+        };
         let local = Local::start(options).await?;
         let witness = Witness::default();
         let stranger = Caller::new(local.instance().url(), Some(Arc::clone(&witness)));

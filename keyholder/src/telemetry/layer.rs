@@ -57,10 +57,10 @@ where
         let mut more = Fields::default();
         values.record(&mut Collector { washing: &self.washing, fields: &mut more });
         if let Some(span) = context.span(id) {
-            if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
-                fields.extend(&more);
-            }
             self.spans.records(&span, &more);
+            if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
+                fields.append(more);
+            }
         }
     }
 

@@ -3,9 +3,10 @@
 //! Owns [`Shown`], the only kind of value that a line takes: it comes from [`Washing`] alone, so that no byte gets into a line
 //! uncleaned. Nothing that a line is made of can begin another line, close its own quotes or steer a terminal.
 
-use std::{error::Error, fmt, fmt::Write};
+use std::{borrow::Cow, error::Error, fmt, fmt::Write};
 
 use guard::Cleaner;
+use service::step::Step;
 use time::{OffsetDateTime, macros::format_description};
 use tracing::{
     Level,
@@ -27,6 +28,17 @@ const CUT: &str = "…[cut]";
 const WITHHELD: &[&str] =
     &["answer", "arguments", "body", "content", "html", "input", "output", "payload", "prompt", "request_body", "text"];
 
+/// The field's own word, where a text is one of the closed list that such a field takes its values from: a step, a method, a route of the
+/// table. It stands in the source and is nobody's secret, so it needs no cleaning. Whatever else such a field holds is a text like any other.
+fn own_word(name: &str, text: &str) -> Option<&'static str> {
+    match name {
+        "step" => Step::ALL.iter().map(|step| step.as_str()).find(|word| *word == text),
+        "method" => server::METHODS.into_iter().find(|word| *word == text),
+        "route" => server::routes::table().iter().map(|route| route.path).find(|path| *path == text),
+        _ => None,
+    }
+}
+
 /// What makes values fit to be shown.
 pub(super) enum Washing {
     /// Redacts and masks.
@@ -40,7 +52,7 @@ pub(super) enum Washing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     /// To be quoted and escaped.
-    Text(String),
+    Text(Cow<'static, str>),
     /// A number or a truth value, that is JSON as it is.
     Bare(String),
 }
@@ -61,6 +73,11 @@ impl Fields {
         more.0.iter().for_each(|(name, value)| self.set(name, value.clone()));
     }
 
+    /// Takes over what was recorded later.
+    pub(super) fn append(&mut self, more: Self) {
+        more.0.into_iter().for_each(|(name, value)| self.set(name, value));
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&Shown> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
@@ -79,11 +96,14 @@ impl Washing {
     /// Cleans a field's text. `whole` says whether there is no more of it than `text`.
     fn text(&self, name: &str, text: &str, whole: bool) -> Shown {
         if WITHHELD.contains(&name) {
-            return Shown::Text(format!("[withheld: {} bytes]", text.len()));
+            return withheld(text.len());
+        }
+        if let Some(word) = own_word(name, text).filter(|_| whole) {
+            return Shown::Text(Cow::Borrowed(word));
         }
         let mut shown = match self {
             Self::Clean(cleaner) => match cleaner.field_marker(name, text) {
-                Some(marker) => return Shown::Text(marker.to_owned()),
+                Some(marker) => return Shown::Text(Cow::Borrowed(marker)),
                 None => cleaner.clean_cut(text, VALUE_LIMIT).into_owned(),
             },
             #[cfg(test)]
@@ -92,7 +112,7 @@ impl Washing {
         if !whole || text.len() > VALUE_LIMIT {
             shown.push_str(CUT);
         }
-        Shown::Text(shown)
+        Shown::Text(Cow::Owned(shown))
     }
 
     /// A number may be a telephone number all the same.
@@ -102,6 +122,10 @@ impl Washing {
             shown => shown,
         }
     }
+}
+
+fn withheld(bytes: usize) -> Shown {
+    Shown::Text(Cow::Owned(format!("[withheld: {bytes} bytes]")))
 }
 
 /// Collects the fields of an event or a span, cleaned.
@@ -123,7 +147,7 @@ impl Visit for Collector<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         let number = self.washing.number(field.name(), value.to_string());
         let shown = match number {
-            Shown::Bare(number) if !value.is_finite() => Shown::Text(number),
+            Shown::Bare(number) if !value.is_finite() => Shown::Text(Cow::Owned(number)),
             number => number,
         };
         self.fields.set(field.name(), shown);
@@ -146,7 +170,7 @@ impl Visit for Collector<'_> {
     }
 
     fn record_bytes(&mut self, field: &Field, value: &[u8]) {
-        self.fields.set(field.name(), Shown::Text(format!("[withheld: {} bytes]", value.len())));
+        self.fields.set(field.name(), withheld(value.len()));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
@@ -201,7 +225,7 @@ pub(super) fn render(
 ) -> String {
     let stamp = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
     let stamp = now.format(&stamp).unwrap_or_default();
-    let message = fields.take("message").unwrap_or_else(|| Shown::Text(String::new()));
+    let message = fields.take("message").unwrap_or(Shown::Text(Cow::Borrowed("")));
     match format {
         Format::Json => json(&stamp, level, target, &message, &[("fields", &fields), ("span", span)]),
         Format::Pretty => pretty(&stamp, level, target, &message, &[&fields, span]),
@@ -209,34 +233,41 @@ pub(super) fn render(
 }
 
 fn json(stamp: &str, level: Level, target: &str, message: &Shown, groups: &[(&str, &Fields)]) -> String {
-    let mut line = format!("{{\"timestamp\":\"{stamp}\",\"level\":\"{level}\",\"target\":");
+    let mut line = String::with_capacity(LINE_ROOM);
+    let _ = write!(line, "{{\"timestamp\":\"{stamp}\",\"level\":\"{level}\",\"target\":");
     push_quoted(&mut line, target);
     line.push_str(",\"message\":");
     push_shown(&mut line, message);
     let mut cut = false;
     for (group, fields) in groups {
-        let mut written = String::new();
+        let without = line.len();
+        let _ = write!(line, ",\"{group}\":{{");
+        let begun = line.len();
         for (name, value) in &fields.0 {
-            let mut field = String::new();
-            push_quoted(&mut field, name);
-            field.push(':');
-            push_shown(&mut field, value);
-            if line.len() + written.len() + field.len() + LINE_END > LINE_LIMIT {
+            let before = line.len();
+            if before > begun {
+                line.push(',');
+            }
+            push_quoted(&mut line, name);
+            line.push(':');
+            push_shown(&mut line, value);
+            if line.len() + LINE_END > LINE_LIMIT {
+                line.truncate(before);
                 cut = true;
-                continue;
             }
-            if !written.is_empty() {
-                written.push(',');
-            }
-            written.push_str(&field);
         }
-        if !written.is_empty() {
-            let _ = write!(line, ",\"{group}\":{{{written}}}");
+        if line.len() > begun {
+            line.push('}');
+        } else {
+            line.truncate(without);
         }
     }
     line.push_str(if cut { ",\"cut\":true}\n" } else { "}\n" });
     line
 }
+
+/// Room for most lines.
+const LINE_ROOM: usize = 512;
 
 /// Room for the braces, commas and group names of a line.
 const LINE_END: usize = 64;
@@ -278,6 +309,11 @@ fn push_quoted(line: &mut String, text: &str) {
 /// Escapes as JSON does (RFC 8259 §7), and beyond it what a terminal or a reader's eye would obey: all control characters,
 /// line and paragraph separators, marks that turn the direction of text.
 fn push_escaped(line: &mut String, text: &str, quoted: bool) {
+    // Most texts need nothing of it.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !(quoted && matches!(byte, b'"' | b'\\'))) {
+        line.push_str(text);
+        return;
+    }
     for letter in text.chars() {
         match letter {
             '\n' => line.push_str("\\n"),

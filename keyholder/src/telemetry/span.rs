@@ -117,7 +117,7 @@ impl Spans {
     {
         let (Some(tap), Some(Shown::Text(step))) = (self.0.get(), recorded.get(STEP)) else { return };
         if let Some(open) = span.extensions_mut().get_mut::<Open>() {
-            open.passes(Moment { at_ns: now_ns(&tap.clock), name: step.clone(), attributes: Vec::new() });
+            open.passes(Moment { at_ns: now_ns(&tap.clock), name: step.to_string(), attributes: Vec::new() });
         }
     }
 
@@ -132,7 +132,8 @@ impl Spans {
         }
         if let Some(open) = span.extensions_mut().get_mut::<Open>() {
             let name = match fields.get("message") {
-                Some(Shown::Text(text) | Shown::Bare(text)) => text.clone(),
+                Some(Shown::Text(text)) => text.to_string(),
+                Some(Shown::Bare(text)) => text.clone(),
                 None => metadata.target().to_owned(),
             };
             let attributes = fields.all().filter(|(name, _)| *name != "message").collect();

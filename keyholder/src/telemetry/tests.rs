@@ -4,6 +4,7 @@ use std::{error::Error, fmt, str::FromStr, sync::Arc};
 
 use domain::clock::Clock;
 use guard::{Addresses, Cleaner, Masker, Redactor};
+use service::step::Step;
 use time::macros::datetime;
 use tracing::{Dispatch, dispatcher, field::Empty};
 use tracing_subscriber::layer::SubscriberExt;
@@ -101,6 +102,14 @@ const SINKS: &[Sink] = &[
         tracing::info_span!("s", note = %text)
             .in_scope(|| tracing::info_span!("t", step = "act").in_scope(|| tracing::info!("said")));
     }),
+    ("a step's field", |text| tracing::info!(step = text, "said")),
+    ("a method's field", |text| tracing::info!(method = text, "said")),
+    ("a route's field", |text| tracing::info!(route = text, "said")),
+    ("a step, recorded later", |text| {
+        let span = tracing::info_span!("s", step = Empty);
+        span.record("step", text);
+        span.in_scope(|| tracing::info!("said"));
+    }),
     ("error chain", |text| {
         let error = Outer(Inner(text.to_owned()));
         tracing::error!(error = &error as &(dyn Error + 'static), "failed");
@@ -196,6 +205,31 @@ fn a_line_has_its_fields_and_its_spans() {
         "span": {"request_id": "req_1", "node": 3, "step": "act", "workspace": "ws_1"},
     });
     assert_eq!(line, wanted);
+}
+
+#[test]
+fn a_fields_own_word_is_shown_as_it_is_and_any_other_is_cleaned() {
+    let (outlets, capture) = outlets();
+    let words: Vec<_> = Step::ALL.iter().map(|step| ("step", step.as_str())).collect();
+    let words = words.into_iter().chain(server::METHODS.map(|method| ("method", method)));
+    let words = words.chain(server::routes::table().iter().map(|route| ("route", route.path)));
+    // A known value that is an own word would be redacted wherever it is looked for.
+    let known = words.clone().map(|(_, word)| word).filter(|word| word.len() >= 6);
+    let redactor = Arc::new(Redactor::with_values(known).expect("few values"));
+    let cleaner = Cleaner::new(redactor, Masker::new(Addresses::MaskPublic).expect("the pattern compiles"));
+    let layer = LogLayer::new(cleaner, Format::Json, clock(), outlets, Spans::default());
+    dispatcher::with_default(&Dispatch::new(tracing_subscriber::registry().with(layer)), || {
+        for (field, word) in words {
+            tracing::info!(step = word, method = word, route = word, note = word, "said");
+            let line = capture.lines().last().cloned().expect("a line");
+            let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            for other in ["step", "method", "route", "note"] {
+                let shown = line["fields"][other].as_str().expect("a text");
+                let is_shown = other == field || word.len() < 6;
+                assert_eq!(shown == word, is_shown, "{word} as {other}: {line}");
+            }
+        }
+    });
 }
 
 #[test]

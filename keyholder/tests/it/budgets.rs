@@ -245,6 +245,30 @@ async fn only_an_admin_sets_budgets_and_only_of_what_is_there() {
 }
 
 #[tokio::test]
+async fn a_service_sees_the_budgets_that_concern_it_and_an_admin_all() {
+    let app = TestApp::start().await;
+    let entrusted = app.entrust(&["post.create"], json!([{ "unit": "posts", "per": "day", "cap": 5 }])).await;
+    let (idle, idle_key) = app.agent().await;
+    set(&app, "workspace", None, "acts", "month", 1000).await;
+    set(&app, "connection", Some(&entrusted.connection), "acts", "month", 100).await;
+    set(&app, "principal", Some(&entrusted.agent_key), "acts", "month", 50).await;
+    set(&app, "principal", Some(&idle_key), "acts", "month", 40).await;
+    let (workspace, mandate, connection) = (("workspace", 1000), ("mandate", 5), ("connection", 100));
+    for (caller, expected) in [
+        (&app.admin, vec![connection, mandate, ("principal", 40), ("principal", 50), workspace]),
+        (&entrusted.agent, vec![connection, mandate, ("principal", 50), workspace]),
+        (&idle, vec![("principal", 40), workspace]),
+    ] {
+        let listed = ok(caller.get("/v1/budgets").await.unwrap(), 200);
+        let listed = listed["data"].as_array().unwrap();
+        let mut seen: Vec<_> = listed.iter().map(|it| (text(it, "/scope"), it["cap"].as_u64().unwrap())).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, expected);
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn a_window_rolls_when_it_is_over_and_never_moves_back() {
     let app = TestApp::start().await;
     let connection = app.connect(ACCOUNT, &ALL).await;

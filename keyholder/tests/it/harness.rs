@@ -140,6 +140,7 @@ impl TestApp {
             .options(&ground.keys, Some(local::route(&sandbox)), &secret)
             .unwrap();
         options.connections = 8;
+        options.trust = crate::trust::options();
         change(&mut options);
         let instance = Box::pin(Instance::start(options)).await.unwrap();
         local::register(&sandbox, &instance, &secret).unwrap();
@@ -170,6 +171,7 @@ impl TestApp {
         let place = Place { database: &self.database, port: 0 };
         let mut options = place.options(&self.ground.keys, Some(local::route(&self.sandbox)), &self.secret).unwrap();
         options.connections = 8;
+        options.trust = crate::trust::options();
         change(&mut options);
         Instance::start(options).await
     }

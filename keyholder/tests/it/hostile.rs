@@ -224,7 +224,8 @@ async fn every_member_of_every_body_takes_only_what_it_must() {
         Value::Null,
     ];
     let mut tried = 0;
-    for route in json_rows() {
+    // A statement is taken or refused as the whole that was signed: what is wrong with one is tried in `trust`.
+    for route in json_rows().into_iter().filter(|route| !route.path.ends_with("/trust-statements")) {
         let (mut values, _) = stock.fill(route).await;
         let Ok(body) = serde_json::from_str::<Value>(&route.sample.fill(route.path, &values).body) else { continue };
         // An unknown field is named.

@@ -8,6 +8,7 @@
 
 mod acts;
 mod api;
+mod blueprints;
 mod breaker;
 mod budgets;
 mod cluster;
@@ -41,6 +42,7 @@ mod otlp;
 mod packaging;
 mod performance;
 mod process;
+mod prove;
 mod provider_migrate;
 mod proxy;
 mod refresh;
@@ -50,4 +52,5 @@ mod sealed;
 mod serve;
 mod snapshots;
 mod sqlx_data;
+mod trust;
 mod upgrade;

@@ -253,7 +253,7 @@ async fn nobody_comes_in_without_a_key_and_public_rows_say_nothing_of_anybody() 
 
 /// The placeholders that name something of the workspace.
 fn is_owned(name: &str) -> bool {
-    !["fresh", "provider", "action", "path"].contains(&name)
+    !["fresh", "provider", "action", "path", "statement", "signature"].contains(&name)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ use store::migrate::{MigrateError, migrate};
 use url::Url;
 
 use crate::{
-    harness::{ACCOUNT, TestApp, eventually, ok, text},
+    harness::{ACCOUNT, TestApp, eventually, in_the_end, ok, text},
     serve::{Operator, Serving},
 };
 
@@ -129,7 +129,8 @@ async fn a_contract_step_waits_until_no_node_runs_that_it_would_end() {
     })
     .await;
     // Back to the schema from before versions were kept, with a node on it: for that one, the next step is a contract step.
-    let back = "do $$ declare f regprocedure; begin \
+    let back = "drop table keyholder.trust_statements; alter table keyholder.workspaces drop column is_probe; \
+        do $$ declare f regprocedure; begin \
           for f in select p.oid::regprocedure from pg_proc p where p.pronamespace = 'keyholder'::regnamespace \
             and p.oid > 'keyholder.provider_file_number(text)'::regprocedure loop execute 'drop function ' || f; end loop; end $$; \
         drop table keyholder.schema_versions; alter table keyholder.nodes drop column schema_version; \
@@ -146,6 +147,12 @@ async fn a_contract_step_waits_until_no_node_runs_that_it_would_end() {
         .execute(&mut owner)
         .await
         .unwrap();
+    // A server that has just started heard nobody lately, and counts whoever is on its list.
+    in_the_end("the server has run for a while", async || {
+        let for_a_while = "select pg_postmaster_start_time() < clock_timestamp() - interval '1 minute'";
+        sqlx::query_scalar::<_, bool>(for_a_while).fetch_one(&mut app.owner().await).await.unwrap()
+    })
+    .await;
     // Its statements name a column that is not there: it cannot report itself before the schema is back.
     assert_eq!(migrate(&address, &installation).await.unwrap(), (6, store::migrate::newest()));
     app.stop().await;

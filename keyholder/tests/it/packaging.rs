@@ -44,6 +44,34 @@ fn the_unit_is_one_that_systemd_takes_and_leaves_the_process_little() {
     assert!(exposed.status.success(), "{}", String::from_utf8_lossy(&exposed.stdout));
 }
 
+/// The shipped units of the schedule.
+const PROVE_UNIT: &str = include_str!("../../../packaging/keyholder-prove.service");
+const PROVE_TIMER: &str = include_str!("../../../packaging/keyholder-prove.timer");
+
+#[test]
+fn the_schedules_units_are_ones_that_systemd_takes_and_every_flag_in_them_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (unit, timer) = (folder.path().join("keyholder-prove.service"), folder.path().join("keyholder-prove.timer"));
+    fs::write(&unit, PROVE_UNIT.replace("/usr/local/bin/keyholder", PROGRAM)).unwrap();
+    fs::write(&timer, PROVE_TIMER).unwrap();
+    let help = Command::new(PROGRAM).args(["prove", "--help"]).env_clear().output().unwrap();
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let command = PROVE_UNIT.split("ExecStart=").nth(1).unwrap().split("DynamicUser").next().unwrap();
+    let flags: Vec<_> = command.split_whitespace().filter(|word| word.starts_with("--")).collect();
+    assert!(flags.len() >= 6, "{flags:?}");
+    for flag in flags {
+        assert!(help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")), "{flag}");
+    }
+    let Some(verified) = judged(&["verify", "--man=no", unit.to_str().unwrap(), timer.to_str().unwrap()]) else {
+        return;
+    };
+    assert!(verified.status.success() && verified.stderr.is_empty(), "{}", said(&verified));
+    let Some(exposed) = judged(&["security", "--offline=true", "--threshold=20", unit.to_str().unwrap()]) else {
+        return;
+    };
+    assert!(exposed.status.success(), "{}", String::from_utf8_lossy(&exposed.stdout));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_manager_hears_when_it_is_ready_and_when_it_stops() {
     let operator = Operator::new("notifying").await;

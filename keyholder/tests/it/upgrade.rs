@@ -146,6 +146,8 @@ impl Site {
             secret: self.secret.clone(),
             port: 0,
             state_dir: self.folder.path().join("state"),
+            blueprint: None,
+            limits: None,
         };
         let mut command = Command::new(program);
         command.arg("node").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());

@@ -1,6 +1,9 @@
 //! All providers of an installation: the shipped files and the operator's own.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Fault, Provider};
 
@@ -59,6 +62,11 @@ impl Catalogue {
         }
         faults.sort();
         if faults.is_empty() { Ok(Self(providers)) } else { Err(faults) }
+    }
+
+    /// Leaves out the shipped providers that are not wanted. The operator's own stay.
+    pub fn keep_of_shipped(&mut self, wanted: &BTreeSet<String>) {
+        self.0.retain(|name, _| wanted.contains(name) || shipped(name).is_none());
     }
 
     /// The provider of a name.

@@ -34,11 +34,13 @@ pub(crate) struct EntryView {
     /// Facts for an auditor.
     #[schema(value_type = Option<Object>)]
     detail: Option<Value>,
+    /// Whether it happened in a workspace that is the probes' own: an attack there was ordered.
+    probe: bool,
 }
 
 pub(crate) fn view(entry: Entry) -> EntryView {
-    let Entry { id, at, principal, means, request, event, object, detail } = entry;
-    EntryView { id: id.to_string(), at, principal, means, request, event, object, detail }
+    let Entry { id, at, principal, means, request, event, object, detail, is_probe: probe } = entry;
+    EntryView { id: id.to_string(), at, principal, means, request, event, object, detail, probe }
 }
 
 pub(crate) async fn list(

@@ -152,7 +152,7 @@ fn units(workspace: &Snapshot, mandate: &Mandate, wanted: &[(Unit, u64)]) -> Vec
     let binds = |scope: &Scope| match scope {
         Scope::Mandate(id) => *id == mandate.id,
         Scope::Connection(id) => *id == mandate.connection,
-        Scope::Principal(who) => *who == mandate.grantee,
+        Scope::Principal(who) => *who == mandate.grantee && !domain::sabotaged!(KeyBudgets),
         Scope::Workspace | Scope::Installation => true,
     };
     workspace

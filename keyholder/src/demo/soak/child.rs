@@ -78,6 +78,8 @@ impl Berth {
             secret: self.secret.clone(),
             port: self.port,
             state_dir: self.state_dir.clone(),
+            blueprint: None,
+            limits: None,
         };
         let mut line = Zeroizing::new(serde_json::to_vec(&handover).map_err(|error| SoakError::Node(error.into()))?);
         line.push(b'\n');

@@ -163,7 +163,7 @@ fn pair(key: &str, value: Value) -> KeyValue {
 /// A bare value is a number or a truth value as JSON writes it.
 fn value(shown: Shown) -> Value {
     match shown {
-        Shown::Text(text) => Value::Text(text),
+        Shown::Text(text) => Value::Text(text.into_owned()),
         Shown::Bare(text) => match (text.parse(), text.parse(), text.parse()) {
             (Ok(truth), ..) => Value::Truth(truth),
             (_, Ok(whole), _) => Value::Whole(whole),

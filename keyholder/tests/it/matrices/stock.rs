@@ -115,6 +115,15 @@ impl<'a> Stock<'a> {
             "provider" => PROVIDER.to_owned(),
             "action" => ACTION.to_owned(),
             "path" => PATH.to_owned(),
+            "statement" => {
+                let (statement, signature) = crate::trust::sample(app);
+                values.insert("signature".to_owned(), signature);
+                statement
+            }
+            "signature" => match values.get(name) {
+                Some(signature) => signature.clone(),
+                None => crate::trust::sample(app).1,
+            },
             other => panic!("a sample needs {other}, and nothing here provides it"),
         }
     }

@@ -1,0 +1,214 @@
+use time::{Duration, macros::datetime};
+
+use super::*;
+use crate::statement::{Build, Evidence, Mode, Scope, Standing};
+
+const NOW: OffsetDateTime = datetime!(2030-01-10 12:00 UTC);
+const ORIGIN: &str = "https://keys.acme.dev";
+
+fn digest(byte: &str) -> String {
+    byte.repeat(32)
+}
+
+fn ledger() -> Ledger {
+    let subjects = "[subjects]\napi-routes = \"the routes\"\nredis = \"Redis\"\n";
+    let edge = r#"
+        [[claim]]
+        ids = ["SA-05", "SA-06"]
+        words = "Every route wants a credential."
+        kinds = ["live"]
+        against = "stranger"
+        subjects = ["api-routes"]
+        probe = "route-guards"
+
+        [[claim]]
+        ids = ["SA-12"]
+        words = "Redis is reached over TLS."
+        kinds = ["live"]
+        against = "eavesdropper"
+        subjects = ["redis"]
+
+        [[claim]]
+        ids = ["SA-29"]
+        words = "The host is named."
+        kinds = ["deploy"]
+        against = "accident"
+        subjects = []
+    "#;
+    Ledger::load(&[("claims/subjects.toml", subjects), ("claims/edge.toml", edge)]).unwrap()
+}
+
+fn blueprint(ledger: &Ledger) -> Blueprint {
+    let text = r#"
+        name = "social-agent"
+        title = "Social agent"
+        prefix = "SA"
+        summary = "An agent."
+        providers = ["x"]
+
+        [[planned]]
+        subject = "redis"
+        words = "There is no Redis yet."
+
+        [[attestation]]
+        ids = ["SA-29"]
+        by = "Acme"
+        on = 2030-01-01
+        until = 2030-01-15
+        words = "It runs at Acme."
+    "#;
+    Blueprint::parse("own.toml", text, ledger).unwrap()
+}
+
+/// A statement in which the probe came to this.
+fn statement(outcome: Came, sabotage_caught: Option<bool>) -> Statement {
+    let evidence = Evidence {
+        tried: BTreeMap::from([("api-routes".to_owned(), 40)]),
+        observations: 40,
+        shown: Vec::new(),
+        sha256: digest("0c"),
+    };
+    Statement {
+        statement: Statement::FORM,
+        blueprint: "social-agent".to_owned(),
+        scope: Scope::Whole,
+        sequence: 1,
+        issued_at: NOW - Duration::days(1),
+        expires_at: NOW + Duration::days(6),
+        audience: Some(ORIGIN.to_owned()),
+        build: Build { version: "0.1.0".to_owned(), commit: None, binary_sha256: digest("aa"), sabotage_sha256: None },
+        probes: vec![Probed {
+            name: "route-guards".to_owned(),
+            tries: "to come in without a key".to_owned(),
+            mode: Mode::Rehearsal,
+            at: NOW - Duration::days(1),
+            sabotage_caught,
+            evidence: (outcome == Came::Passed).then_some(evidence),
+        }],
+        claims: vec![Claimed {
+            ids: vec!["SA-05".parse().unwrap(), "SA-06".parse().unwrap()],
+            words: "Every route wants a credential.".to_owned(),
+            against: "stranger".to_owned(),
+            state: match outcome {
+                Came::Passed => Standing::Kept,
+                Came::Differs => Standing::Broken,
+                Came::NotProven => Standing::Unproven,
+            },
+            probe: Some("route-guards".to_owned()),
+            outcome: Some(outcome),
+            missing: Vec::new(),
+        }],
+    }
+}
+
+fn known(statement: Statement, validity: Validity, kept_once: &[&str]) -> Known {
+    let kept_once = kept_once.iter().map(|id| id.parse().unwrap()).collect();
+    Known { statement: Arc::new(statement), validity, kept_once }
+}
+
+/// How SA-05 is shown.
+fn shown(known: &[Known]) -> Shown {
+    let ledger = ledger();
+    entries(&ledger, &blueprint(&ledger), known, NOW).remove(0).shown
+}
+
+#[test]
+fn nothing_is_kept_without_a_statement_that_counts() {
+    let passed = || statement(Came::Passed, Some(true));
+    assert_eq!(shown(&[]), Shown::Unproven);
+    let table = [
+        (Validity::Current, Shown::Kept),
+        (Validity::Expired, Shown::Lapsed),
+        (Validity::OtherBuild, Shown::Lapsed),
+        (Validity::OtherBlueprint, Shown::Unproven),
+        (Validity::OtherInstallation, Shown::Unproven),
+        (Validity::Untrusted, Shown::Unproven),
+    ];
+    for (validity, expected) in table {
+        assert_eq!(shown(&[known(passed(), validity, &["SA-05"])]), expected, "{validity:?}");
+    }
+}
+
+#[test]
+fn what_was_kept_and_is_not_is_under_review() {
+    for (came, before, expected) in [
+        (Came::Differs, &[][..], Shown::Broken),
+        (Came::NotProven, &[], Shown::Unproven),
+        (Came::Differs, &["SA-06"], Shown::UnderReview),
+        (Came::NotProven, &["SA-05"], Shown::UnderReview),
+        (Came::Passed, &["SA-05"], Shown::Kept),
+    ] {
+        assert_eq!(shown(&[known(statement(came, None), Validity::Current, before)]), expected, "{came:?} {before:?}");
+    }
+}
+
+#[test]
+fn a_probe_that_overlooked_its_sabotage_has_proven_nothing() {
+    for (caught, expected) in [(Some(true), Shown::Kept), (None, Shown::Kept), (Some(false), Shown::Unproven)] {
+        assert_eq!(shown(&[known(statement(Came::Passed, caught), Validity::Current, &[])]), expected, "{caught:?}");
+    }
+}
+
+#[test]
+fn other_words_and_another_probe_prove_nothing() {
+    let mut other = statement(Came::Passed, None);
+    other.claims[0].words = "Most routes want a credential.".to_owned();
+    assert_eq!(shown(&[known(other, Validity::Current, &[])]), Shown::Unproven);
+    let mut other = statement(Came::Passed, None);
+    other.probes[0].name = "strict-input".to_owned();
+    other.claims[0].probe = Some("strict-input".to_owned());
+    assert_eq!(shown(&[known(other, Validity::Current, &[])]), Shown::Unproven);
+}
+
+#[test]
+fn a_newer_no_is_not_overruled_and_a_part_leaves_the_rest_to_the_whole() {
+    let current = |came| known(statement(came, None), Validity::Current, &["SA-05"]);
+    let expired = |came| known(statement(came, None), Validity::Expired, &["SA-05"]);
+    let mut untried = statement(Came::Passed, None);
+    untried.scope = Scope::ProductionSafe;
+    (untried.claims[0].outcome, untried.claims[0].state) = (None, Standing::Unproven);
+    untried.claims[0].probe = None;
+    let untried = || known(untried.clone(), Validity::Current, &["SA-05"]);
+    assert_eq!(shown(&[current(Came::Differs), current(Came::Passed)]), Shown::UnderReview);
+    assert_eq!(shown(&[expired(Came::Differs), current(Came::Passed)]), Shown::UnderReview);
+    assert_eq!(shown(&[expired(Came::Passed), current(Came::Passed)]), Shown::Kept);
+    assert_eq!(shown(&[untried(), current(Came::Passed)]), Shown::Kept);
+    assert_eq!(shown(&[untried(), expired(Came::Passed)]), Shown::Lapsed);
+    assert_eq!(shown(&[untried()]), Shown::Unproven);
+}
+
+#[test]
+fn what_people_stand_behind_and_what_is_missing_need_no_statement() {
+    let ledger = ledger();
+    let blueprint = blueprint(&ledger);
+    let at = |now| {
+        let entries = entries(&ledger, &blueprint, &[], now);
+        (entries[1].shown, entries[1].missing.len(), entries[2].shown, entries[2].attestation.is_some())
+    };
+    assert_eq!(at(NOW), (Shown::Planned, 1, Shown::Attested, true));
+    // Past its day an attestation counts no more.
+    assert_eq!(at(NOW + Duration::days(10)), (Shown::Planned, 1, Shown::Planned, false));
+    let found = entries(&ledger, &blueprint, &[], NOW + Duration::days(10));
+    assert!(matches!(found[2].missing[..], [Missing::ExpiredAttestation { .. }]));
+    let counts = counts(&found);
+    assert_eq!((counts[&Shown::Unproven], counts[&Shown::Planned], counts[&Shown::Kept]), (2, 2, 0));
+}
+
+#[test]
+fn a_statement_counts_for_its_own_time_build_blueprint_and_installation() {
+    let statement = statement(Came::Passed, None);
+    let digest = digest("aa");
+    let here = Here { blueprint: "social-agent", binary_sha256: Some(&digest), origin: ORIGIN };
+    assert_eq!(Validity::of(&statement, here, NOW), Validity::Current);
+    assert_eq!(Validity::of(&statement, here, NOW + Duration::days(6)), Validity::Expired);
+    for other in [None, Some("ab")] {
+        assert_eq!(Validity::of(&statement, Here { binary_sha256: other, ..here }, NOW), Validity::OtherBuild);
+    }
+    assert_eq!(Validity::of(&statement, Here { blueprint: "x", ..here }, NOW), Validity::OtherBlueprint);
+    assert_eq!(
+        Validity::of(&statement, Here { origin: "https://staging.acme.dev", ..here }, NOW),
+        Validity::OtherInstallation
+    );
+    let anywhere = Statement { audience: None, ..statement };
+    assert_eq!(Validity::of(&anywhere, Here { origin: "http://localhost", ..here }, NOW), Validity::Current);
+}

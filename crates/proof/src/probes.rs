@@ -1,0 +1,96 @@
+//! The probes, one file a noun. A probe that is not in the list does not exist; a claim that names one that does not exist fails a test.
+
+mod api_keys;
+mod at_rest;
+mod connecting;
+mod dependency;
+mod disconnection;
+mod errors;
+mod facts;
+mod functions;
+mod headers;
+mod history;
+mod input;
+mod jobs;
+mod leaks;
+mod limits;
+mod log;
+mod logins;
+mod memory;
+mod origins;
+mod pages;
+mod queries;
+mod routes;
+mod seals;
+mod shredding;
+mod sql;
+mod start;
+mod tenants;
+mod transport;
+mod trust;
+mod upstream;
+
+use crate::probe::Probe;
+
+/// All probes.
+pub const PROBES: &[Probe] = &[
+    facts::RELATION_TUPLES,
+    facts::REVOCATION_ACROSS_NODES,
+    functions::DEFINER_FUNCTIONS,
+    jobs::GUARDED_JOBS,
+    logins::LEAST_PRIVILEGE_ROLES,
+    logins::LOGIN_ROTATION,
+    queries::SCOPED_QUERIES,
+    routes::AUDITED_ROUTES,
+    routes::ROUTE_GUARDS,
+    tenants::ISOLATION_BATTERY,
+    tenants::ROW_LEVEL_SECURITY,
+    errors::OPAQUE_ERRORS,
+    headers::SECURITY_HEADERS,
+    input::BODY_NOT_JSON,
+    input::STRICT_INPUT,
+    limits::BURST_AND_QUOTA,
+    limits::LIMIT_HEADERS,
+    log::MASKED_LOGS,
+    log::NO_CONTENT_IN_LOGS,
+    dependency::PINNED_DEPENDENCIES,
+    history::NO_SECRET_IN_HISTORY,
+    shredding::WORKSPACE_GONE,
+    sql::STATIC_SQL,
+    log::REDACTED_LOGS,
+    origins::FOREIGN_ORIGINS,
+    origins::ORIGINS_FIXED,
+    pages::ESCAPED_PAGES,
+    pages::NO_SECRET_IN_BROWSER,
+    start::ENVIRONMENTS_APART,
+    start::ROOT_KEY_NEEDED,
+    start::SETTINGS_AT_START,
+    transport::CLEAR_TEXT,
+    transport::TLS_LISTENER,
+    trust::CERTIFICATES_NAMED,
+    trust::DATABASE_VERSION,
+    trust::HONEST_LIST,
+    trust::REVIEW_DATE,
+    trust::SECURITY_TXT,
+    upstream::UPSTREAM_TLS,
+    api_keys::HASHED_KEYS,
+    api_keys::KEY_BUDGETS,
+    api_keys::KEY_SHOWN_ONCE,
+    at_rest::FERNET_AT_REST,
+    at_rest::SEALED_AT_REST,
+    at_rest::SEALED_ON_RECEIPT,
+    at_rest::STOLEN_DATABASE,
+    connecting::PKCE_CONNECT,
+    connecting::SCOPES_ASKED,
+    disconnection::DISCONNECT,
+    leaks::CREDENTIAL_NOWHERE,
+    leaks::PLATFORM_SECRETS_OUTSIDE,
+    leaks::ROOT_KEY_OUTSIDE,
+    memory::OPENED_FOR_ONE_CALL,
+    seals::BOUND_SEALS,
+];
+
+/// The probe of a name.
+pub(crate) fn named(name: &str) -> Option<&'static Probe> {
+    PROBES.iter().find(|probe| probe.name == name)
+}

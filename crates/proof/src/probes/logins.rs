@@ -1,0 +1,467 @@
+//! The database's logins: each for its own work, none for another's, and all of them replaced while the product is used.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use super::tenants::Tenants;
+use crate::{
+    caller::Caller,
+    database::Session,
+    evidence::{Evidence, Failure, Outcome, sha256},
+    ground::{Ground, Serving},
+    owner::text,
+    probe::{Attack, Probe},
+    source::SourceTree,
+    tenancy::{Came, Owner},
+};
+
+/// Whether a login can do more than its own work.
+pub(super) const LEAST_PRIVILEGE_ROLES: Probe = Probe {
+    name: "least-privilege-roles",
+    tries: "everything that is not its work, by each of the logins that serve: other tables, other groups, the owner's rights, the server's files",
+    attack: Attack::Rehearsed(|ground| Box::pin(least_privilege_roles(ground))),
+};
+
+/// Whether passwords of the database outlive their rotation, or a rotation costs a request.
+pub(super) const LOGIN_ROTATION: Probe = Probe {
+    name: "login-rotation",
+    tries: "a request that fails while the logins are rotated, and a former login that still gets in afterwards",
+    attack: Attack::Audited(|ground, tree| Box::pin(login_rotation(ground, tree))),
+};
+
+/// The logins that serve, each with a piece of its own work.
+const LOGINS: [(&str, &str); 4] = [
+    ("app", "select count(*)::text from keyholder.credentials"),
+    ("ledger", "select count(*)::text from keyholder.ledger_standing()"),
+    ("lookup", "select environment from keyholder.lookup_installation()"),
+    ("loader", "select count(*)::text from keyholder.tuples"),
+];
+/// Columns that hold what is sealed, or what seals.
+const SECRET_COLUMNS: &str = "'{sealed,wrapped,answer,verifier,inner_pad,outer_pad}'";
+/// How long a rotation may take to be heard of, looked at this often.
+const LOOKS: u32 = 300;
+const EVERY: Duration = Duration::from_millis(50);
+
+async fn least_privilege_roles(ground: &Ground) -> Outcome {
+    let tenants = Tenants::settle(ground, "privileges").await?;
+    let owner = &tenants.owner;
+    let mut evidence = Evidence::new();
+    let all = owner
+        .texts("select quote_ident(relname) from pg_class where relnamespace = 'keyholder'::regnamespace and relkind in ('r', 'p') order by 1")
+        .await?;
+    let secret = owner
+        .texts(&format!(
+            "select distinct quote_ident(c.relname) from pg_class c join pg_attribute a on a.attrelid = c.oid \
+             where c.relnamespace = 'keyholder'::regnamespace and c.relkind in ('r', 'p') and a.attname::text = any ({SECRET_COLUMNS}::text[]) order by 1"
+        ))
+        .await?;
+    let mut names = Vec::new();
+    for (group, work) in LOGINS {
+        let sql = Session::open(ground.login(group)?).await?;
+        let name: String = sql.client.query_one("select current_user::text", &[]).await?.get(0);
+        let own = owner.sign("workspace", &tenants.mine, sql.backend().await?, 20_000).await?;
+        sql.stand_under(&own).await?;
+        let came = sql.attempt(work).await?;
+        if !matches!(&came, Came::Through { rows, .. } if *rows > 0) {
+            return Err(Failure::unproven(format!("{group} cannot do its own work: {}", came.words())));
+        }
+        evidence.saw(format!("{group}: {work}: {}", came.words()), work, came.words());
+        no_powers(owner, group, &name, &mut evidence).await?;
+        for table in &all {
+            reads_no_more(&sql, group, table, secret.contains(table), &mut evidence).await?;
+        }
+        for statement in beyond(owner, &all, &name).await? {
+            if let came @ Came::Through { .. } = sql.attempt(&statement).await? {
+                let obtained = json!({ "login": name, "statement": statement, "came": came.words() });
+                return Err(Failure::broken(format!("{group} may `{statement}`"), obtained));
+            }
+            evidence.tried("service-roles", format!("{group}: {statement}: refused"), &statement, "refused");
+        }
+        names.push(name);
+    }
+    names.sort_unstable();
+    names.dedup();
+    if names.len() != LOGINS.len() {
+        return Err(Failure::broken("contexts share a login", json!(names)));
+    }
+    tenants.clear().await?;
+    Ok(evidence)
+}
+
+/// Neither itself nor through a membership is it more than its group.
+async fn no_powers(owner: &Owner, group: &str, login: &str, evidence: &mut Evidence) -> Result<(), Failure> {
+    let powers = format!(
+        "select r.rolname || case when r.rolsuper then ' superuser' when r.rolcreaterole then ' createrole' \
+           when r.rolcreatedb then ' createdb' when r.rolbypassrls then ' bypassrls' when r.rolreplication then ' replication' \
+           when exists (select from pg_namespace n where n.nspname = 'keyholder' and n.nspowner = r.oid) then ' owner' \
+           when r.rolname !~ '_{group}(_[0-9]+)?$' then ' member' else '' end \
+         from pg_roles r where pg_has_role('{login}', r.oid, 'member') order by 1"
+    );
+    for power in owner.texts(&powers).await? {
+        if power.contains(' ') {
+            return Err(Failure::broken(format!("{login} is more than its group: {power}"), power));
+        }
+        evidence.saw(format!("{login} is {power}"), login, &power);
+    }
+    Ok(())
+}
+
+/// Look-ups and ledger reach no table; the loader none that holds a secret; and what seals contexts nobody.
+async fn reads_no_more(
+    sql: &Session,
+    group: &str,
+    table: &str,
+    is_secret: bool,
+    evidence: &mut Evidence,
+) -> Result<(), Failure> {
+    let statement = format!("select t::text from keyholder.{table} t limit 1");
+    let closed = matches!(group, "lookup" | "ledger") || is_secret && group != "app" || table == "context_keys";
+    if !closed {
+        return Ok(());
+    }
+    match sql.attempt(&statement).await? {
+        Came::Refused(_) => {
+            evidence.tried("database-roles", format!("{group}: {table}: refused"), &statement, "refused");
+            Ok(())
+        }
+        came @ Came::Through { .. } => {
+            let row =
+                if let Came::Through { first: Some(row), .. } = &came { sha256(row.as_bytes()) } else { String::new() };
+            let obtained = json!({ "login": group, "table": table, "came": came.words(), "row_sha256": row });
+            Err(Failure::broken(format!("{group} reads {table}, which is not its work"), obtained))
+        }
+    }
+}
+
+/// What is nobody's work who serves.
+async fn beyond(owner: &Owner, tables: &[String], login: &str) -> Result<Vec<String>, Failure> {
+    let roles = format!(
+        "select quote_ident(rolname) from pg_roles where rolname ~ '_(owner|app|ledger|lookup|loader)(_[0-9]+)?$' \
+        and not pg_has_role('{login}', oid, 'member') order by 1"
+    );
+    let mut statements: Vec<_> = owner.texts(&roles).await?.iter().map(|role| format!("set role {role}")).collect();
+    for table in tables {
+        statements.push(format!("truncate keyholder.{table}"));
+        statements.push(format!("alter table keyholder.{table} no force row level security"));
+        statements.push(format!("drop table keyholder.{table}"));
+    }
+    let others = [
+        "create table keyholder.mine (a int)",
+        "create table public.mine (a int)",
+        "create schema mine",
+        "create role mine",
+        "create function keyholder.mine() returns int language sql as 'select 1'",
+        "alter system set fsync = off",
+        "select rolpassword from pg_authid",
+        "select pg_read_file('postgresql.conf')",
+        "copy (select 1) to program 'true'",
+        "set session_replication_role = replica",
+        "set session authorization postgres",
+    ];
+    statements.extend(others.map(str::to_owned));
+    Ok(statements)
+}
+
+/// An installation of its own in the same cluster: its roles are nobody else's.
+struct Rotating<'g> {
+    ground: &'g Ground,
+    name: String,
+    folder: PathBuf,
+    /// The owner's login there.
+    owner_url: String,
+    config: String,
+}
+
+impl<'g> Rotating<'g> {
+    async fn prepare(ground: &'g Ground, owner: &Owner) -> Result<Self, Failure> {
+        let name = format!("rot_{}", sha256(domain::random::token().as_bytes()).get(..8).unwrap_or_default());
+        owner.sql.client.batch_execute(&format!("create database {name}")).await?;
+        let here = owner.text("select current_database()").await?;
+        let owner_url = ground.login("owner")?.trim_end_matches(here.as_str()).to_owned() + &name;
+        let folder = ground.folder("rotation")?;
+        let made =
+            Self { ground, config: folder.join("keyholder.toml").display().to_string(), name, folder, owner_url };
+        let at = |file: &str| made.folder.join(file).display().to_string();
+        fs::write(made.folder.join("owner.url"), &made.owner_url)?;
+        let mut config = format!(
+            "environment = \"local\"\ninstallation = \"{}\"\nlisten = \"127.0.0.1:0\"\nmetrics_listen = \"127.0.0.1:0\"\n\
+             encryption_key_file = \"{}\"\nkeyring = \"{}\"\nstate_dir = \"{}\"\n\n[database]\n",
+            made.name,
+            at("root.key"),
+            at("keyring"),
+            at("state")
+        );
+        for (group, _) in LOGINS {
+            config.extend([group, "_url_file = \"", &at(&format!("logins/{group}.url")), "\"\n"]);
+        }
+        fs::write(&made.config, config)?;
+        made.operate(&["root-key", "generate", "--out", &at("root.key")], false).await?;
+        made.operate(&["migrate", "--logins", &at("logins")], true).await?;
+        Ok(made)
+    }
+
+    /// One of the operator's commands; its line of JSON.
+    async fn operate(&self, arguments: &[&str], as_owner: bool) -> Result<Value, Failure> {
+        let owner = self.folder.join("owner.url").display().to_string();
+        let variables: Vec<(&str, &str)> =
+            if as_owner { vec![("KEYHOLDER_DATABASE_OWNER_URL_FILE", &owner)] } else { Vec::new() };
+        let config: &[&str] = if arguments.first() == Some(&"root-key") { &[] } else { &["--config", &self.config] };
+        let ended = self.ground.run(&[arguments, config, &["--json"]].concat(), &variables).await?;
+        let said: Value = serde_json::from_slice(&ended.stdout).unwrap_or_default();
+        // A retirement that leaves a login in use, and a doctor that finds a fault, say so by their code.
+        if ended.status.success() || matches!(arguments, ["doctor", ..] | ["migrate", "--retire-logins", ..]) {
+            return Ok(said);
+        }
+        let why = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
+        Err(Failure::unproven(format!("keyholder {}: {why}", arguments.join(" "))))
+    }
+
+    /// The addresses of the logins in a folder.
+    fn urls(&self, folder: &str) -> Result<Vec<String>, Failure> {
+        let read = |group: &str| fs::read_to_string(self.folder.join(folder).join(format!("{group}.url")));
+        Ok(LOGINS.iter().map(|(group, _)| Ok(read(group)?.trim().to_owned())).collect::<std::io::Result<_>>()?)
+    }
+
+    /// The logins of a generation that have sessions.
+    async fn in_use(&self, owner: &Owner, generation: u32) -> Result<Vec<String>, Failure> {
+        let asked = format!(
+            "select distinct usename::text from pg_stat_activity where usename::text ~ '^{}_[a-z]+_{generation}$'",
+            self.name
+        );
+        owner.texts(&asked).await
+    }
+
+    /// Leaves nothing of it in the cluster.
+    async fn remove(&self, owner: &Owner) -> Result<(), Failure> {
+        owner.sql.client.batch_execute(&format!("drop database if exists {} with (force)", self.name)).await?;
+        let roles = owner
+            .texts(&format!("select quote_ident(rolname) from pg_roles where rolname ~ '^{}_'", self.name))
+            .await?;
+        for role in roles {
+            owner.sql.client.batch_execute(&format!("drop role {role}")).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn login_rotation(ground: &Ground, tree: &SourceTree) -> Outcome {
+    let owner = Owner::open(ground.login("owner")?).await?;
+    let rotating = Rotating::prepare(ground, &owner).await?;
+    let rotated = rotate(&rotating, &owner, tree).await;
+    rotating.remove(&owner).await?;
+    rotated
+}
+
+async fn rotate(rotating: &Rotating<'_>, owner: &Owner, tree: &SourceTree) -> Outcome {
+    let mut evidence = Evidence::new();
+    let made = rotating.operate(&["workspace", "create", "Rotating"], false).await?;
+    let key = ["api-key", "create", "--workspace", text(&made, "/workspace"), "--role", "admin", "--label", "caller"];
+    let key = rotating.operate(&key, false).await?;
+    let config = fs::read_to_string(&rotating.config)?;
+    let serving = rotating.ground.serve(&config, &[]).await?;
+    let caller = rotating.ground.stranger_at(&serving.url).with_key(text(&key, "/api_key"));
+    let former = rotating.urls("logins")?;
+    kept_as_verifiers(rotating, owner, &former, &mut evidence).await?;
+
+    none_in_source(tree, &former, &mut evidence).await?;
+
+    let (stop, asked) = (AtomicBool::new(false), AtomicU64::new(0));
+    let turn = async {
+        let turned = turn(rotating, owner, &serving).await;
+        stop.store(true, Ordering::Relaxed);
+        turned
+    };
+    let (failed, turned) = tokio::join!(go_on(&caller, &stop, &asked), turn);
+    turned?;
+    if let Some(failed) = failed? {
+        return Err(Failure::broken("a request failed while the logins were rotated", failed));
+    }
+    let asked = asked.load(Ordering::Relaxed).to_string();
+    evidence.saw(format!("{asked} requests were served meanwhile, and none failed"), "GET /v1/workspace", &asked);
+
+    let retired = rotating.operate(&["migrate", "--retire-logins"], true).await?;
+    for url in &former {
+        let login = url
+            .split_once("://")
+            .and_then(|(_, rest)| rest.split_once(':'))
+            .map(|(name, _)| name.to_owned())
+            .unwrap_or_default();
+        if Session::open(url).await.is_ok() {
+            let obtained = json!({ "login": login, "address_sha256": sha256(url.as_bytes()), "retired": retired });
+            return Err(Failure::broken(
+                format!("the former login {login} still gets in after its rotation"),
+                obtained,
+            ));
+        }
+        evidence.tried("login-rotations", format!("{login}, retired, is turned away"), &login, "refused");
+    }
+    overdue(rotating, owner, &mut evidence).await?;
+    serving.kill().await?;
+    Ok(evidence)
+}
+
+/// The server holds verifiers, and neither the program nor its configuration holds a password.
+async fn kept_as_verifiers(
+    rotating: &Rotating<'_>,
+    owner: &Owner,
+    urls: &[String],
+    evidence: &mut Evidence,
+) -> Result<(), Failure> {
+    let kept = owner
+        .texts(&format!(
+            "select coalesce(rolpassword, '') from pg_authid where rolname ~ '^{}_[a-z]+_[0-9]+$'",
+            rotating.name
+        ))
+        .await?;
+    let program = fs::read(rotating.ground.program())?;
+    let config = fs::read(&rotating.config)?;
+    for url in urls {
+        let password = url
+            .split_once("://")
+            .and_then(|(_, rest)| rest.split_once('@'))
+            .and_then(|(login, _)| login.split_once(':'));
+        let password = password.map(|(_, password)| password).filter(|password| password.len() >= 32);
+        let password = password.ok_or_else(|| Failure::broken("a login has a short password", url.len()))?;
+        if kept.iter().any(|verifier| verifier.contains(password) || !verifier.starts_with("SCRAM-SHA-256$")) {
+            return Err(Failure::broken(
+                "the server keeps a password that is no verifier",
+                sha256(password.as_bytes()),
+            ));
+        }
+        let is_in = |bytes: &[u8]| bytes.windows(password.len()).any(|window| window == password.as_bytes());
+        // The search finds it where it is.
+        if !is_in(url.as_bytes()) || is_in(&program) || is_in(&config) {
+            return Err(Failure::broken(
+                "a password is in the program or in its configuration",
+                sha256(password.as_bytes()),
+            ));
+        }
+        let kept = "kept as a verifier, and nowhere else";
+        evidence.saw(kept, sha256(password.as_bytes()), "SCRAM-SHA-256");
+    }
+    Ok(())
+}
+
+/// No file of the source has the login of a database in it. Passwords here are made by chance: whatever looks like one of those is one.
+async fn none_in_source(tree: &SourceTree, urls: &[String], evidence: &mut Evidence) -> Result<(), Failure> {
+    if urls.iter().any(|url| logins_in(url).is_empty()) {
+        return Err(Failure::unproven("the search does not find a login where one is"));
+    }
+    for path in tree.tracked().await? {
+        // One that is about to be removed is tracked, and no more there.
+        let Ok(read) = tree.read(&path) else { continue };
+        if let Some(login) = logins_in(&read).first() {
+            let obtained = json!({ "file": path.display().to_string(), "login_sha256": sha256(login.as_bytes()) });
+            return Err(Failure::broken("a file of the source has the login of a database", obtained));
+        }
+        evidence.tried(
+            "source-files",
+            format!("{}: no login", path.display()),
+            path.display().to_string(),
+            sha256(read.as_bytes()),
+        );
+    }
+    Ok(())
+}
+
+/// The logins of databases in a text whose passwords are none that a person would write as an example: long, with letters and digits.
+fn logins_in(text: &str) -> Vec<&str> {
+    let after = ["postgres://", "postgresql://"].iter().flat_map(|scheme| text.split(scheme).skip(1));
+    let login = |rest: &'_ str| {
+        let end = rest.find(|character: char| character == '@' || character.is_whitespace())?;
+        rest.get(end..)?.starts_with('@').then_some(end)
+    };
+    let found = after.filter_map(|rest| rest.get(..login(rest)?));
+    found
+        .filter(|login| {
+            let password = login.split_once(':').map(|(_, password)| password).unwrap_or_default();
+            let legal =
+                password.chars().all(|character| character.is_ascii_alphanumeric() || "-_.~%+/=".contains(character));
+            password.len() >= 16 && legal && password.contains(|character: char| character.is_ascii_digit())
+        })
+        .collect()
+}
+
+/// Goes on asking. What failed, if something did.
+async fn go_on(caller: &Caller, stop: &AtomicBool, asked: &AtomicU64) -> Result<Option<Value>, Failure> {
+    while !stop.load(Ordering::Relaxed) {
+        match caller.get("/v1/workspace").await {
+            Ok(reply) if reply.status == 200 => asked.fetch_add(1, Ordering::Relaxed),
+            Ok(reply) => return Ok(Some(json!({ "status": reply.status.as_u16(), "answer": reply.json() }))),
+            Err(error) => return Ok(Some(json!({ "error": error.to_string() }))),
+        };
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(None)
+}
+
+/// Makes the next generation, hands it over, and waits until the former one has no session. One that keeps its session to the end is
+/// found by still getting in.
+async fn turn(rotating: &Rotating<'_>, owner: &Owner, serving: &Serving) -> Result<(), Failure> {
+    let next = rotating.folder.join("next");
+    rotating.operate(&["migrate", "--rotate-logins", &next.display().to_string()], true).await?;
+    for (group, _) in LOGINS {
+        let file = format!("{group}.url");
+        fs::rename(next.join(&file), Path::new(&rotating.folder).join("logins").join(&file))?;
+    }
+    let pid = serving.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    kill_process(pid.ok_or_else(|| Failure::unproven("the server has gone"))?, Signal::HUP)?;
+    for _ in 0..LOOKS {
+        if rotating.in_use(owner, 1).await?.is_empty() && !rotating.in_use(owner, 2).await?.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+    Ok(())
+}
+
+/// A login that is overdue shows.
+async fn overdue(rotating: &Rotating<'_>, owner: &Owner, evidence: &mut Evidence) -> Result<(), Failure> {
+    let fresh = rotating.operate(&["doctor"], false).await?.to_string();
+    if fresh.contains("is to be rotated") {
+        return Err(Failure::unproven("a login that was just made is called overdue"));
+    }
+    let old = owner
+        .texts(&format!(
+            "select quote_ident(rolname) from pg_roles where rolname ~ '^{}_[a-z]+_2$' order by 1",
+            rotating.name
+        ))
+        .await?;
+    for login in &old {
+        owner
+            .sql
+            .client
+            .batch_execute(&format!("comment on role {login} is 'keyholder login made 2001-01-01T00:00:00Z'"))
+            .await?;
+    }
+    let said = rotating.operate(&["doctor"], false).await?.to_string();
+    for login in &old {
+        if !said.contains(&format!("`{login}`")) || !said.contains("is to be rotated") {
+            return Err(Failure::broken(format!("{login} is overdue, and the doctor does not say so"), said));
+        }
+        evidence.tried("overdue-logins", format!("{login}, overdue, is named"), login, &said);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_told_from_an_example_of_one() {
+        let made =
+            format!("url = \"{}://kh_app_1:{}@%2Frun/db\"", "postgres", "8v9s6f7q8r9t0v1w2x3y48v9s6f7q8r9t0v1w2x3y4a");
+        assert_eq!(logins_in(&made).len(), 1);
+        for example in ["a:b", "USER:PASSWORD", "{login}:{password}", "owner:hunter22", "kh_app_1:swordfish-1"] {
+            assert!(logins_in(&format!("{}://{example}@localhost/db", "postgresql")).is_empty(), "{example}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Origins: a page of another site can make a browser send requests, and they must have no effect.
+
+use http::{Method, header};
+use serde_json::{Value, json};
+
+use crate::{
+    caller::{Caller, Reply},
+    document::{self, Credential},
+    evidence::{Evidence, Failure, Outcome},
+    ground::Ground,
+    owner::{expect, text},
+    probe::{Attack, Probe},
+    serving,
+};
+
+/// Whether a page of an origin that is not listed can have an effect, or read an answer.
+pub(super) const FOREIGN_ORIGINS: Probe = Probe {
+    name: "foreign-origins",
+    tries: "an effect, or a readable answer, for a page of an origin that is not on the list",
+    attack: Attack::Rehearsed(|ground| Box::pin(foreign_origins(ground))),
+};
+
+/// Whether a request, or what a tenant says of itself, can put an origin on the list.
+pub(super) const ORIGINS_FIXED: Probe = Probe {
+    name: "origins-fixed",
+    tries: "to have an origin taken for a listed one, by anything that a request or a tenant can say",
+    attack: Attack::Rehearsed(|ground| Box::pin(origins_fixed(ground))),
+};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+/// The origin that is on the list.
+const LISTED: &str = "https://app.example.com";
+/// Where an attacker's page lies.
+const EVIL: &str = "https://evil.example";
+/// Origins that are on no list: another site, names that only begin or end alike, another scheme and port, an opaque one.
+const FOREIGN: [&str; 7] = [
+    EVIL,
+    "https://app.example.com.evil.example",
+    "https://evil-app.example.com",
+    "http://app.example.com",
+    "https://app.example.com:444",
+    "null",
+    "http://localhost:1",
+];
+
+async fn foreign_origins(ground: &Ground) -> Outcome {
+    let mut evidence = Evidence::new();
+    let server = serving::with(ground, &format!("origins = \"{LISTED}\"\n")).await?;
+    let admin = serving::admin(ground, &ground.stranger_at(&server.url)).await?;
+    listed(&admin, &mut evidence).await?;
+    let before = keys(&admin).await?;
+    for origin in FOREIGN {
+        let page = [("origin", origin), ("sec-fetch-site", "cross-site")];
+        let made = make_key(&admin, &page).await?;
+        refused(&admin, &made, origin, "POST /v1/api-keys").await?;
+        evidence.tried(
+            "foreign-origins",
+            format!("POST /v1/api-keys from a page of {origin}: {}", made.status),
+            origin,
+            &made.body,
+        );
+        let read = admin.send(Method::GET, "/v1/workspace", &page, bytes::Bytes::new()).await?;
+        refused(&admin, &read, origin, "GET /v1/workspace").await?;
+        evidence.tried(
+            "foreign-origins",
+            format!("GET /v1/workspace from a page of {origin}: {}", read.status),
+            origin,
+            &read.body,
+        );
+    }
+    // A browser that was told to send no origin still says that another site's page is asking.
+    let silent = make_key(&admin, &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")]).await?;
+    refused(&admin, &silent, "a site that is not named", "POST /v1/api-keys").await?;
+    evidence.tried(
+        "foreign-origins",
+        format!("POST /v1/api-keys from a site that is not named: {}", silent.status),
+        "",
+        &silent.body,
+    );
+    preflights(&admin, &mut evidence).await?;
+    let after = keys(&admin).await?;
+    if before != after {
+        return Err(Failure::broken(
+            "a refused request of a foreign page had an effect",
+            json!({ "before": before, "after": after }),
+        ));
+    }
+    Ok(evidence)
+}
+
+/// A listed origin's page acts, reads the answer, and is told so beforehand.
+async fn listed(admin: &Caller, evidence: &mut Evidence) -> Result<(), Failure> {
+    let made = make_key(admin, &[("origin", LISTED), ("sec-fetch-site", "cross-site")]).await?;
+    let own = expect(&made, 201)?;
+    revoke(admin, &own).await?;
+    if made.header("access-control-allow-origin") != LISTED
+        || made.headers.contains_key("access-control-allow-credentials")
+    {
+        return Err(Failure::unproven(format!("a listed origin was not granted what it must be: {:?}", made.headers)));
+    }
+    evidence.tried(
+        "listed-origins",
+        format!("a page of {LISTED} makes a key, and reads the answer"),
+        LISTED,
+        made.status.as_str(),
+    );
+    let asked = preflight(admin, "/v1/api-keys", LISTED).await?;
+    if asked.status != 204 || asked.header("access-control-allow-origin") != LISTED {
+        return Err(Failure::unproven(format!("a listed origin's preflight was answered {}", asked.status)));
+    }
+    evidence.tried("listed-origins", format!("a page of {LISTED} asks beforehand"), LISTED, asked.status.as_str());
+    Ok(())
+}
+
+/// At every path of the API a foreign page is told that it may not.
+async fn preflights(admin: &Caller, evidence: &mut Evidence) -> Result<(), Failure> {
+    for operation in document::operations(admin).await?.iter().filter(|it| it.credential != Credential::None) {
+        let target = operation.target(str::to_owned);
+        let asked = preflight(admin, &target, EVIL).await?;
+        refused(admin, &asked, EVIL, &format!("the preflight of {} {}", operation.method, operation.path)).await?;
+        let tried = format!("the preflight of {} {} for {EVIL}: {}", operation.method, operation.path, asked.status);
+        evidence.tried("foreign-origins", tried, &target, &asked.body);
+    }
+    Ok(())
+}
+
+/// Refused, and not readable. A key that was made after all is what the attacker got; it is taken from him again.
+async fn refused(admin: &Caller, reply: &Reply, origin: &str, what: &str) -> Result<(), Failure> {
+    let granted = reply.headers.keys().find(|name| name.as_str().starts_with("access-control-"));
+    if let Some(name) = granted {
+        let obtained = json!({ "origin": origin, name.as_str(): reply.header(name.as_str()), "status": reply.status.as_u16(),
+                               "id": reply.json().get("id") });
+        revoke(admin, &reply.json()).await?;
+        return Err(Failure::broken(format!("a page of {origin} may read the answer to {what}"), obtained));
+    }
+    if reply.status.is_success() {
+        let obtained = reply.json();
+        revoke(admin, &obtained).await?;
+        return Err(Failure::broken(
+            format!("a page of {origin} was let through with {what}"),
+            json!({ "id": obtained.get("id"), "origin": origin, "status": reply.status.as_u16() }),
+        ));
+    }
+    Ok(())
+}
+
+async fn origins_fixed(ground: &Ground) -> Outcome {
+    let mut evidence = Evidence::new();
+    // As at deployment: the environment's word takes the place of the file's.
+    let file = ground.configuration("origins = \"https://of-the-file.example\"\n", serving::ROOMY);
+    let server = ground.serve(&file, &[("KEYHOLDER_ORIGINS", LISTED)]).await?;
+    let admin = serving::admin(ground, &ground.stranger_at(&server.url)).await?;
+    listed(&admin, &mut evidence).await?;
+    say_of_oneself(&admin, &mut evidence).await?;
+    let host = EVIL.trim_start_matches("https://");
+    let forwarded = format!("host={host};proto=https");
+    let words: [&[(&str, &str)]; 8] = [
+        &[],
+        &[("access-control-allow-origin", EVIL)],
+        &[("x-forwarded-host", host), ("x-forwarded-proto", "https")],
+        &[("forwarded", &forwarded)],
+        &[("x-original-host", host), ("x-host", host)],
+        &[("keyholder-origins", EVIL), ("x-keyholder-origins", EVIL)],
+        &[("referer", "https://app.example.com/"), ("sec-fetch-site", "same-origin")],
+        &[("x-http-method-override", "OPTIONS"), ("access-control-request-method", "POST")],
+    ];
+    for operation in document::operations(&admin).await?.iter().filter(|it| it.credential != Credential::None) {
+        let target = operation.target(str::to_owned);
+        let at = format!("{} {}", operation.method, operation.path);
+        for said in words {
+            let headers = [said, &[("origin", EVIL)]].concat();
+            let reply = admin.send(Method::OPTIONS, &target, &asking(&headers), bytes::Bytes::new()).await?;
+            refused(&admin, &reply, EVIL, &format!("a preflight of {at} that says {said:?}")).await?;
+            evidence.tried(
+                "api-routes",
+                format!("{at}: a preflight that says {said:?}: {}", reply.status),
+                &target,
+                &reply.body,
+            );
+        }
+        let query = format!("{target}?origins={EVIL}&origin={EVIL}");
+        let reply = admin.send(operation.method.clone(), &query, &[("origin", EVIL)], bytes::Bytes::new()).await?;
+        refused(&admin, &reply, EVIL, &format!("{at} with a query that names it")).await?;
+        evidence.tried("api-routes", format!("{at} with a query that names it: {}", reply.status), &query, &reply.body);
+    }
+    for origin in [EVIL, "https://of-the-file.example"] {
+        let made = make_key(&admin, &[("origin", origin), ("x-forwarded-host", origin.trim_start_matches("https://"))])
+            .await?;
+        refused(&admin, &made, origin, "POST /v1/api-keys").await?;
+        evidence.tried(
+            "listed-origins",
+            format!("{origin} is not listed after all that: {}", made.status),
+            origin,
+            &made.body,
+        );
+    }
+    Ok(evidence)
+}
+
+/// What a tenant can have stored with a foreign origin in it makes that origin no listed one.
+async fn say_of_oneself(admin: &Caller, evidence: &mut Evidence) -> Result<(), Failure> {
+    let address = json!({ "url": format!("{EVIL}/connected") });
+    let registered = admin.post("/v1/return-addresses", &address).await?;
+    if !(registered.status.is_success() || registered.status == 409) {
+        return Err(Failure::unproven(format!("a return address was not registered: {}", registered.status)));
+    }
+    evidence.saw(
+        format!("a tenant registers a return address at {EVIL}"),
+        address.to_string(),
+        registered.status.as_str(),
+    );
+    let label = json!({ "label": EVIL, "role": "service" });
+    let made = expect(&admin.post("/v1/api-keys", &label).await?, 201)?;
+    revoke(admin, &made).await?;
+    evidence.saw(format!("a tenant calls a key {EVIL}"), label.to_string(), "201");
+    Ok(())
+}
+
+fn asking<'h>(headers: &[(&'h str, &'h str)]) -> Vec<(&'h str, &'h str)> {
+    let mut asking = headers.to_vec();
+    if !asking.iter().any(|(name, _)| *name == header::ACCESS_CONTROL_REQUEST_METHOD.as_str()) {
+        asking.push((header::ACCESS_CONTROL_REQUEST_METHOD.as_str(), "POST"));
+    }
+    asking
+}
+
+async fn preflight(caller: &Caller, target: &str, origin: &str) -> Result<Reply, Failure> {
+    Ok(caller.send(Method::OPTIONS, target, &asking(&[("origin", origin)]), bytes::Bytes::new()).await?)
+}
+
+async fn make_key(admin: &Caller, headers: &[(&str, &str)]) -> Result<Reply, Failure> {
+    let body = json!({ "label": "probe of origins", "role": "service" }).to_string();
+    Ok(admin.send(Method::POST, "/v1/api-keys", &[headers, &[JSON]].concat(), body.into()).await?)
+}
+
+/// The ids of all keys, newest first.
+async fn keys(admin: &Caller) -> Result<Vec<String>, Failure> {
+    let listed = expect(&admin.get("/v1/api-keys?limit=100").await?, 200)?;
+    let list = listed.get("data").and_then(Value::as_array).into_iter().flatten();
+    Ok(list.map(|key| text(key, "/id").to_owned()).collect())
+}
+
+/// Ends a key that was answered, if one was.
+pub(super) async fn revoke(admin: &Caller, made: &Value) -> Result<(), Failure> {
+    if let Some(id) = made.get("id").and_then(Value::as_str).filter(|id| id.starts_with("key_")) {
+        admin.delete(&format!("/v1/api-keys/{id}")).await?;
+    }
+    Ok(())
+}

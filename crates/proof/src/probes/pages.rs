@@ -1,0 +1,282 @@
+//! Pages: what a browser is shown holds no markup of a stranger's, and nothing that a browser is sent holds a secret.
+
+use std::sync::PoisonError;
+
+use http::Method;
+use serde_json::{Value, json};
+use url::{Url, form_urlencoded::byte_serialize};
+
+use crate::{
+    caller::{Caller, Reply, Witness},
+    document::{self, Credential},
+    evidence::{Evidence, Failure, Outcome, sha256},
+    ground::Ground,
+    owner::{RETURN, expect, text},
+    probe::{Attack, Probe},
+    search::Needle,
+};
+
+/// Whether markup of a stranger's comes out as markup.
+pub(super) const ESCAPED_PAGES: Probe = Probe {
+    name: "escaped-pages",
+    tries: "markup of one's own in a page that others are shown, and a template that would let it out",
+    attack: Attack::Rehearsed(|ground| Box::pin(escaped_pages(ground))),
+};
+
+/// Whether something that a browser is sent holds a secret.
+pub(super) const NO_SECRET_IN_BROWSER: Probe = Probe {
+    name: "no-secret-in-browser",
+    tries: "a secret of the installation, of an account or of a caller in anything that a browser is sent",
+    attack: Attack::Rehearsed(|ground| Box::pin(no_secret_in_browser(ground))),
+};
+
+/// Markup, with a word in it that shows where it came out.
+const MARKUP: &str = "\"'><script>heron()</script><img src=x onerror=heron()><b>";
+const WORD: &str = "heron()";
+/// The templates that the program was built with.
+const TEMPLATES: [(&str, &str); 5] = [
+    ("base.html", include_str!("../../../server/templates/base.html")),
+    ("connect.html", include_str!("../../../server/templates/connect.html")),
+    ("docs.html", include_str!("../../../server/templates/docs.html")),
+    ("refusal.html", include_str!("../../../server/templates/refusal.html")),
+    ("trust.html", include_str!("../../../server/templates/trust.html")),
+];
+/// What switches a template's escaping off, or would give markup a place in which escaping does not help.
+const UNSAFE: [&str; 7] = ["|safe", "| safe", "|escape", "autoescape", "<script", "<style", "javascript:"];
+
+async fn escaped_pages(ground: &Ground) -> Outcome {
+    let mut evidence = Evidence::new();
+    templates(&mut evidence)?;
+    // Of the workspace: its name, which its admin's operator chose. Of the platform: the account's name, which its owner chose.
+    let workspace = ground.workspace(&format!("Acme {MARKUP}")).await?;
+    let admin = &workspace.admin;
+    let page = link(admin, None).await?;
+    let browser = admin.with_no_cookies();
+    shown(&mut evidence, "the connect page, with a workspace's name", &browser.get(&page).await?, true)?;
+    let connected = ground.connect(admin, &format!("reed{MARKUP}"), &["profile.read"]).await?;
+    let again = link(admin, Some(&connected.connection)).await?;
+    let browser = admin.with_no_cookies();
+    let reply = browser.get(&again).await?;
+    shown(&mut evidence, "the connect page for an account that was connected before", &reply, true)?;
+    let account = ground.platform().account(&connected.account).map(|account| account.id).unwrap_or_default();
+    if account.is_empty() || !String::from_utf8_lossy(&reply.body).contains(&account) {
+        return Err(Failure::unproven("the page does not show which account is to be connected again"));
+    }
+    refusals(&mut evidence, &browser, &again).await?;
+    for operation in document::operations(&browser).await? {
+        if operation.credential == Credential::None && operation.method == Method::GET {
+            let escaped: String = byte_serialize(MARKUP.as_bytes()).collect();
+            let target = operation.target(|_| escaped.clone());
+            let reply = browser.get(&format!("{target}?{escaped}={escaped}")).await?;
+            shown(&mut evidence, &format!("{} with markup for parameters", operation.path), &reply, false)?;
+            shown(&mut evidence, &operation.path, &browser.get(&operation.target(str::to_owned)).await?, false)?;
+        }
+    }
+    Ok(evidence)
+}
+
+fn templates(evidence: &mut Evidence) -> Result<(), Failure> {
+    for (name, template) in TEMPLATES {
+        if let Some(found) = UNSAFE.iter().find(|found| template.to_lowercase().contains(*found)) {
+            return Err(Failure::broken(
+                format!("the template {name} has {found}"),
+                json!({ "template": name, "has": found }),
+            ));
+        }
+        evidence.tried("templates", format!("{name}: none of {}", UNSAFE.join(", ")), name, template);
+    }
+    Ok(())
+}
+
+/// What a stranger sends comes back in a refusal, if at all, as text.
+async fn refusals(evidence: &mut Evidence, browser: &Caller, page: &str) -> Result<(), Failure> {
+    let fields = [(MARKUP, "x"), ("allow", MARKUP)];
+    shown(evidence, "a form with markup in it", &browser.submit(page, &fields).await?, false)?;
+    shown(evidence, "a choice that is markup", &browser.submit(page, &[("allow", MARKUP)]).await?, false)?;
+    let escaped: String = byte_serialize(MARKUP.as_bytes()).collect();
+    for path in [
+        format!("/connect/{escaped}"),
+        format!("/connect/callback/{escaped}?state={escaped}&error={escaped}&error_description={escaped}"),
+        format!("/connect/callback/x?state={escaped}&code={escaped}&iss={escaped}"),
+        format!("/{escaped}"),
+    ] {
+        shown(
+            evidence,
+            &format!("{} with markup", path.split('%').next().unwrap_or_default()),
+            &browser.get(&path).await?,
+            false,
+        )?;
+    }
+    Ok(())
+}
+
+/// No markup of ours in a page; where it must be shown, it is there as text.
+fn shown(evidence: &mut Evidence, what: &str, reply: &Reply, must_show: bool) -> Result<(), Failure> {
+    let body = String::from_utf8_lossy(&reply.body);
+    let is_page = reply.header("content-type").starts_with("text/html");
+    if is_page && let Some(found) = markup(&body) {
+        return Err(Failure::broken(format!("{what} lets markup out"), json!({ "markup": found })));
+    }
+    // Whoever guesses types must not make a page of what is none.
+    if !is_page && body.contains(WORD) && reply.header("x-content-type-options") != "nosniff" {
+        return Err(Failure::broken(
+            format!("{what} may be taken for a page"),
+            json!({ "type": reply.header("content-type") }),
+        ));
+    }
+    if must_show && !body.contains(WORD) {
+        return Err(Failure::unproven(format!("{what} does not show what it must ({})", reply.status)));
+    }
+    evidence.tried("pages", format!("{what}: {}", reply.status), MARKUP, &reply.body);
+    Ok(())
+}
+
+/// The first markup of a stranger's in a page, with what stands around it.
+fn markup(page: &str) -> Option<String> {
+    let lower = page.to_lowercase();
+    let at =
+        ["<script", "<img", "<b>", "onerror=heron()>", "<iframe", "<svg"].iter().find_map(|found| lower.find(found))?;
+    Some(page.chars().skip(page.get(..at).map_or(0, |before| before.chars().count())).take(80).collect())
+}
+
+/// The path of a new link; one that renews a connection shows its account's name.
+async fn link(admin: &Caller, connection: Option<&str>) -> Result<String, Failure> {
+    admin.post("/v1/return-addresses", &json!({ "url": RETURN })).await?;
+    let mut invitation = json!({ "provider": "x", "actions": ["profile.read"], "return_url": RETURN });
+    if let (Some(connection), Some(members)) = (connection, invitation.as_object_mut()) {
+        members.insert("connection".to_owned(), json!(connection));
+    }
+    let link = expect(&admin.post("/v1/connect-links", &invitation).await?, 201)?;
+    Ok(Url::parse(text(&link, "/url"))?.path().to_owned())
+}
+
+async fn no_secret_in_browser(ground: &Ground) -> Outcome {
+    let mut evidence = Evidence::new();
+    let witness = Witness::default();
+    let node = ground.node().await?;
+    let own = ground.target().await?.admin.key().unwrap_or_default().to_owned();
+    let admin = Caller::new(&node.url, Some(Witness::clone(&witness))).with_key(&own);
+    // The search finds what is there: the one answer that shows a key.
+    let label = json!({ "label": "probe of secrets", "role": "service" });
+    let made = expect(&admin.post("/v1/api-keys", &label).await?, 201)?;
+    let planted = Needle::new("the key that was made for it", text(&made, "/key"));
+    if found(&witness, std::slice::from_ref(&planted)).is_none() {
+        return Err(Failure::unproven("the search does not find a key where one is shown"));
+    }
+    admin.delete(&format!("/v1/api-keys/{}", text(&made, "/id"))).await?;
+    evidence.saw("the search finds a key in the one answer that shows it", label.to_string(), &planted.sha256);
+    witness.lock().unwrap_or_else(PoisonError::into_inner).clear();
+
+    let connected = ground.connect(&admin, "egret", &["profile.read", "post.create"]).await?;
+    let secrets = secrets(ground, &own)?;
+    let browser = admin.with_no_cookies();
+    let page = link(&admin, Some(&connected.connection)).await?;
+    browser.get(&page).await?;
+    browser.submit(&page, &[("allow", "profile.read")]).await?;
+    browser.get("/connect/callback/x?state=none&error=access_denied").await?;
+    browser.get("/connect/no-such-link").await?;
+    look(&mut evidence, &witness, &secrets, ("pages", "an owner's whole way, and its refusals"))?;
+    for operation in document::operations(&browser).await? {
+        if operation.credential == Credential::None {
+            let target = operation.target(str::to_owned);
+            browser
+                .send(operation.method.clone(), &target, &[("origin", origin(&node.url).as_str())], bytes::Bytes::new())
+                .await?;
+            look(
+                &mut evidence,
+                &witness,
+                &secrets,
+                ("public-routes", &format!("{} {}", operation.method, operation.path)),
+            )?;
+        }
+    }
+    Ok(evidence)
+}
+
+fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// Nothing that was answered so far holds a secret.
+fn look(
+    evidence: &mut Evidence,
+    witness: &Witness,
+    secrets: &[Needle],
+    (subject, what): (&str, &str),
+) -> Result<(), Failure> {
+    if let Some(found) = found(witness, secrets) {
+        return Err(Failure::broken(format!("{what}: a browser was sent {}", found.0), found.1));
+    }
+    let answers = witness.lock().unwrap_or_else(PoisonError::into_inner);
+    evidence.tried(
+        subject,
+        format!("{what}: none of {} secrets in {} parts of answers", secrets.len(), answers.len()),
+        what,
+        answers.concat(),
+    );
+    Ok(())
+}
+
+/// The secrets of the installation, of the platform's accounts and of callers.
+fn secrets(ground: &Ground, admin_key: &str) -> Result<Vec<Needle>, Failure> {
+    let handover = ground.handover();
+    let mut secrets = vec![
+        Needle::new("the root key", text(handover, "/keys/root_key")),
+        Needle::new("the operator's secret at the platform", text(handover, "/secret")),
+        Needle::new("an admin's key", admin_key),
+    ];
+    for group in ["app", "ledger", "lookup", "loader", "owner"] {
+        let login = Url::parse(ground.login(group)?)?;
+        if let Some(password) = login.password().filter(|password| password.len() >= 16) {
+            secrets.push(Needle::new(format!("the password of the login {group}"), password));
+        }
+    }
+    secrets.extend(ground.needles("egret"));
+    let keyring: Value = serde_json::from_slice(&std::fs::read(text(handover, "/keys/keyring"))?).unwrap_or_default();
+    leaves(&keyring, &mut |leaf| secrets.push(Needle::new("a part of the keyring", leaf)));
+    if secrets.len() < 8 { Err(Failure::unproven("too few secrets are at hand to be looked for")) } else { Ok(secrets) }
+}
+
+/// The long texts of a value.
+fn leaves(value: &Value, take: &mut impl FnMut(&str)) {
+    match value {
+        Value::String(text) if text.len() >= 40 => take(text),
+        Value::Array(items) => items.iter().for_each(|item| leaves(item, take)),
+        Value::Object(members) => members.values().for_each(|member| leaves(member, take)),
+        _ => {}
+    }
+}
+
+/// The first secret in what was answered: which, and the digest of it with where it stood.
+fn found(witness: &Witness, secrets: &[Needle]) -> Option<(String, Value)> {
+    let answers = witness.lock().unwrap_or_else(PoisonError::into_inner);
+    answers.iter().find_map(|answer| {
+        let (secret, form) = secrets.iter().find_map(|secret| Some((secret, secret.within(answer)?)))?;
+        let obtained =
+            json!({ "what": secret.name, "form": form, "sha256": secret.sha256, "in_answer_sha256": sha256(answer) });
+        Some((secret.name.clone(), obtained))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_template_is_looked_at() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/templates");
+        let mut there: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        there.retain(|name| Path::new(name).extension().is_none_or(|end| end != "css"));
+        there.sort();
+        assert_eq!(there, TEMPLATES.map(|(name, _)| name));
+    }
+
+    #[test]
+    fn markup_is_told_from_text() {
+        assert!(markup(&format!("<p>Acme {MARKUP}</p>")).unwrap().starts_with("<script>heron()"));
+        assert_eq!(markup("<p>Acme &#34;&#39;&#62;&#60;script&#62;heron()&#60;/script&#62;</p>"), None);
+    }
+}

@@ -1,0 +1,389 @@
+//! Routes: every row of the table, by everybody who may not; and what a request leaves behind.
+
+use domain::{api_key, environment::Environment};
+use serde_json::{Value, json};
+
+use super::trust::Page;
+use crate::{
+    caller::{Caller, Reply},
+    evidence::{Evidence, Failure, Outcome, sha256},
+    ground::Ground,
+    owner::{RETURN, expect, text},
+    probe::{Attack, Probe},
+    routes::{Guard, Route, Table, Values},
+    stock::Stock,
+    tenancy::Owner,
+};
+
+/// Whether anybody comes in where he may not.
+pub(super) const ROUTE_GUARDS: Probe = Probe {
+    name: "route-guards",
+    tries: "every route without a credential, with a broken one, with another workspace's, with a role below; every public one for what it tells",
+    attack: Attack::Rehearsed(|ground| Box::pin(route_guards(ground))),
+};
+
+/// Whether something can be done, or read by the operator's staff, of which no trail is left.
+pub(super) const AUDITED_ROUTES: Probe = Probe {
+    name: "audited-routes",
+    tries: "every route that changes something, and every one of the operator's, without leaving a trail that names who it was",
+    attack: Attack::Rehearsed(|ground| Box::pin(audited_routes(ground))),
+};
+
+/// Placeholders that name nothing of the workspace.
+const UNOWNED: [&str; 6] = ["fresh", "provider", "action", "path", "statement", "signature"];
+
+/// What a row answered to whoever may.
+struct Answered {
+    route: Route,
+    reply: Reply,
+    /// How many rows it added to the table that is itself the record, if that is where its record lies.
+    rows: u64,
+}
+
+/// Sends every row's sample by whoever may, each with an object of its own.
+async fn allowed(
+    ground: &Ground,
+    stock: &Stock<'_>,
+    (table, owner): (&Table, &Owner),
+    evidence: &mut Evidence,
+) -> Result<Vec<Answered>, Failure> {
+    let mut answered = Vec::new();
+    for route in &table.routes {
+        let (mut values, browser) = stock.fill(route).await?;
+        let before = rows_of(owner, route).await?;
+        let reply = if values.contains_key("statement") {
+            // A node of a rehearsal trusts no key: a server beside it does, on the same database.
+            let page = Page::open(ground, None).await?;
+            let (statement, signature) = page.sample(ground)?;
+            values.extend([("statement".to_owned(), statement), ("signature".to_owned(), signature)]);
+            let operator = page.stranger.with_key(stock.operator.key().unwrap_or_default());
+            let reply = route.send(&operator, &values, &[]).await?;
+            page.close().await?;
+            reply
+        } else {
+            route.send(stock.may(route, &browser), &values, &[]).await?
+        };
+        // What is open to all may be empty yet; nobody is turned away from it.
+        let is_open = route.guard == Guard::Public && route.record.is_none() && reply.status == 404;
+        if !(reply.status.is_success() || reply.status == 303 || is_open) {
+            let body = String::from_utf8_lossy(&reply.body);
+            return Err(Failure::unproven(format!("{} by whoever may: {} {body}", route.title(), reply.status)));
+        }
+        stock.settle(route, &values).await?;
+        evidence.saw(format!("{} by whoever may: {}", route.title(), reply.status), route.title(), &reply.body);
+        let rows = rows_of(owner, route).await?.saturating_sub(before);
+        answered.push(Answered { route: route.clone(), reply, rows });
+    }
+    Ok(answered)
+}
+
+async fn route_guards(ground: &Ground) -> Outcome {
+    let table = ground.table().await?;
+    let mut evidence = Evidence::new();
+    let stock = Stock::new(ground, "guarded").await?;
+    let owner = Owner::open(ground.login("owner")?).await?;
+    allowed(ground, &stock, (&table, &owner), &mut evidence).await?;
+
+    let walk = Walk::prepare(ground, &stock, &table).await?;
+    let workspace = owner.workspace("guarded").await?;
+    let before = owner.state_of(&workspace).await?;
+    for route in &table.routes {
+        if route.guard == Guard::Public {
+            walk.as_anybody(route, &mut evidence).await?;
+        } else {
+            walk.without_credential(route, &mut evidence).await?;
+            if route.guard == Guard::ApiKey {
+                walk.try_from_elsewhere(route, &mut evidence).await?;
+                walk.try_from_below(route, &mut evidence).await?;
+            }
+        }
+    }
+    walk.beside_the_table(&mut evidence).await?;
+    for ((name, was), (_, is)) in before.iter().zip(owner.state_of(&workspace).await?) {
+        if *was != is {
+            let obtained = json!({ "workspace": workspace, "table": name, "before": was, "after": is });
+            return Err(Failure::broken(format!("somebody who may not has changed {name}"), obtained));
+        }
+    }
+    Ok(evidence)
+}
+
+/// Those who may not, and what they must not learn.
+pub(super) struct Walk<'w> {
+    table: &'w Table,
+    stranger: Caller,
+    /// A person of the operator's, and an admin: neither's key is one where the other's is wanted.
+    operator: Caller,
+    admin: Caller,
+    broken: Vec<(&'static str, Caller)>,
+    rival: Caller,
+    /// A service key without a mandate, and one with a mandate on the connection.
+    idle: Caller,
+    grantee: Caller,
+    values: Values,
+    private: Vec<String>,
+}
+
+impl<'w> Walk<'w> {
+    pub(super) async fn prepare(ground: &Ground, stock: &Stock<'_>, table: &'w Table) -> Result<Self, Failure> {
+        let values = stock.everything(&table.routes).await?;
+        let admin = stock.workspace.admin.clone();
+        let key = async |label: &str| {
+            let made = admin.post("/v1/api-keys", &json!({ "label": label, "role": "service" })).await?;
+            let made = expect(&made, 201)?;
+            Ok::<_, Failure>((admin.with_key(text(&made, "/key")), text(&made, "/id").to_owned()))
+        };
+        let ((idle, _), (revoked, ended)) = (key("an idle service").await?, key("a revoked one").await?);
+        expect(&revoked.get("/v1/workspace").await?, 200)?;
+        admin.delete(&format!("/v1/api-keys/{ended}")).await?;
+        let connection = values.get("connection").cloned().unwrap_or_default();
+        let grantee = ground.agent(&admin, &connection, &["profile.read"], &json!([])).await?.caller;
+        let stranger = admin.with_no_cookies();
+        let good = stock.workspace.key.as_str();
+        let swapped = if good.ends_with('0') { '1' } else { '0' };
+        let typo = format!("{}{swapped}", good.get(..good.len() - 1).unwrap_or_default());
+        let broken = vec![
+            ("no key", stranger.clone()),
+            ("another word", stranger.with_key("password")),
+            ("a key with a typing error", stranger.with_key(&typo)),
+            ("a key in capitals", stranger.with_key(&good.to_uppercase())),
+            ("a key of another environment", stranger.with_key(&api_key::generate(Environment::Production).0)),
+            ("a revoked key", revoked),
+        ];
+        let rival = ground.workspace("rival").await?.admin;
+        let owned = |name: &&String| !UNOWNED.contains(&name.as_str());
+        let mut private: Vec<_> = values.keys().filter(owned).filter_map(|name| values.get(name)).cloned().collect();
+        private.extend([
+            stock.workspace.id.clone(),
+            stock.admins_key.clone(),
+            stock.account.clone(),
+            RETURN.to_owned(),
+        ]);
+        let operator = stock.operator.clone();
+        Ok(Self { table, stranger, operator, admin, broken, rival, idle, grantee, values, private })
+    }
+
+    /// Whether a reply shows something that others must not learn.
+    pub(super) fn is_private(&self, reply: &Reply) -> bool {
+        let said = String::from_utf8_lossy(&reply.body);
+        self.private.iter().any(|word| !word.is_empty() && said.contains(word.as_str()))
+    }
+
+    /// Refused with 401, whatever is wrong with the credential.
+    async fn without_credential(&self, route: &Route, evidence: &mut Evidence) -> Result<(), Failure> {
+        let bearer = format!("Basic {}", self.admin.key().unwrap_or_default());
+        let other = if route.guard == Guard::ApiKey { &self.operator } else { &self.admin };
+        for (what, caller) in &self.broken {
+            let reply = route.send(caller, &self.values, &[]).await?;
+            self.note(route, what, &[401], &reply, evidence)?;
+        }
+        // A new one each time: what a node makes of a key, it remembers.
+        let made_up = self.stranger.with_key(&api_key::generate(Environment::Local).0);
+        for (what, caller) in [("a well-formed key that nobody made", &made_up), ("a key of the other kind", other)] {
+            let reply = route.send(caller, &self.values, &[]).await?;
+            self.note(route, what, &[401], &reply, evidence)?;
+        }
+        let reply = route.send(&self.stranger, &self.values, &[("authorization", &bearer)]).await?;
+        self.note(route, "a good key under another scheme", &[401], &reply, evidence)
+    }
+
+    /// Another workspace's admin meets what is not there, or his own workspace.
+    pub(super) async fn try_from_elsewhere(&self, route: &Route, evidence: &mut Evidence) -> Result<(), Failure> {
+        let reply = route.send(&self.rival, &self.values, &[]).await?;
+        let wanted = route.placeholders();
+        let named = wanted.iter().any(|name| !UNOWNED.contains(&name.as_str()));
+        let statuses: &[u16] = match named {
+            true if route.names_in_path(&wanted.iter().map(String::as_str).collect::<Vec<_>>()) => &[404],
+            // What a body names may be called an input that is not valid, in the words for what is nowhere.
+            true => &[404, 422],
+            false => &[],
+        };
+        self.note(route, "another workspace's admin", statuses, &reply, evidence)
+    }
+
+    /// A role below: refused as the row's rule says.
+    pub(super) async fn try_from_below(&self, route: &Route, evidence: &mut Evidence) -> Result<(), Failure> {
+        let (idle, grantee): (&[u16], Option<&[u16]>) = match route.rule.as_deref().unwrap_or_default() {
+            "admin" => (&[403], Some(&[403])),
+            // Who has a mandate on a connection knows of the connection, and not of another's mandate there.
+            "admin-or-owner" => (&[404], Some(&[403, 404])),
+            "concerned" | "grantee" => (&[404], None),
+            // Every member may: what he sees is what concerns him, which is nothing here.
+            "member" => (&[], None),
+            rule => {
+                return Err(Failure::unproven(format!(
+                    "{} has the rule `{rule}`, which nobody here knows",
+                    route.title()
+                )));
+            }
+        };
+        let reply = route.send(&self.idle, &self.values, &[]).await?;
+        if idle.is_empty() {
+            let (path, status) = (route.title(), reply.status);
+            evidence.tried("api-routes", format!("{path} by a service without a mandate: {status}"), path, &reply.body);
+            let own = ["connection", "mandate", "act"].iter().filter_map(|name| self.values.get(*name));
+            silent(route, "a service without a mandate", &reply, own)?;
+        } else {
+            self.note(route, "a service without a mandate", idle, &reply, evidence)?;
+        }
+        if let Some(statuses) = grantee {
+            let reply = route.send(&self.grantee, &self.values, &[]).await?;
+            self.note(route, "a service with a mandate", statuses, &reply, evidence)?;
+        }
+        Ok(())
+    }
+
+    /// A public row has its reason, and tells a stranger nothing of anybody.
+    async fn as_anybody(&self, route: &Route, evidence: &mut Evidence) -> Result<(), Failure> {
+        if route.why.as_deref().is_none_or(|why| why.len() < 10) {
+            return Err(Failure::broken(format!("{} is open to all for no reason", route.title()), route.title()));
+        }
+        let mut guessed = self.values.clone();
+        for secret in ["token", "code"] {
+            guessed.insert(secret.to_owned(), domain::random::token());
+        }
+        let reply = route.send(&self.stranger, &guessed, &[]).await?;
+        if reply.status.is_server_error() {
+            return Err(Failure::unproven(format!("{} answered {}", route.title(), reply.status)));
+        }
+        silent(route, "anybody", &reply, self.private.iter())?;
+        let (path, status) = (route.title(), reply.status);
+        evidence.tried("public-routes", format!("{path} by anybody: {status}"), path, &reply.body);
+        Ok(())
+    }
+
+    /// Nothing is served beside the table: what the document of the API lists is in it, and what is in neither is not there.
+    async fn beside_the_table(&self, evidence: &mut Evidence) -> Result<(), Failure> {
+        let document = expect(&self.stranger.get("/openapi.json").await?, 200)?;
+        let listed = document.get("paths").and_then(Value::as_object).cloned().unwrap_or_default();
+        for path in listed.keys() {
+            // A capture of the rest of a path is written without its star in the document.
+            let is_known = |route: &Route| route.path.replace("{*", "{") == *path;
+            if !self.table.routes.iter().any(is_known) {
+                return Err(Failure::broken(format!("{path} is served and is not in the table"), path.as_str()));
+            }
+        }
+        for path in [
+            "/v1",
+            "/v1/",
+            "/v1/workspaces",
+            "/v1/admin",
+            "/v1/installation",
+            "/metrics",
+            "/debug",
+            "/.env",
+            "/v1/../v1/workspace",
+        ] {
+            let reply = self.stranger.get(path).await?;
+            if reply.status.is_success() {
+                let obtained = json!({ "path": path, "answer_sha256": sha256(&reply.body) });
+                return Err(Failure::broken(format!("{path} is served and is not in the table"), obtained));
+            }
+            evidence.saw(format!("GET {path}: {}", reply.status), path, &reply.body);
+        }
+        Ok(())
+    }
+
+    /// Notes one refusal, or breaks: by a status that is none of these, or by what is told with it.
+    fn note(
+        &self,
+        route: &Route,
+        whose: &str,
+        statuses: &[u16],
+        reply: &Reply,
+        evidence: &mut Evidence,
+    ) -> Result<(), Failure> {
+        silent(route, whose, reply, self.private.iter())?;
+        if !statuses.is_empty() && !statuses.contains(&reply.status.as_u16()) {
+            let body = String::from_utf8_lossy(&reply.body).chars().take(400).collect::<String>();
+            let obtained =
+                json!({ "route": route.title(), "with": whose, "status": reply.status.as_u16(), "answer": body });
+            return Err(Failure::broken(
+                format!("{} with {whose} was answered {}", route.title(), reply.status),
+                obtained,
+            ));
+        }
+        let tried = format!("{} with {whose}: {}", route.title(), reply.status);
+        evidence.tried("api-routes", tried, route.title(), &reply.body);
+        Ok(())
+    }
+}
+
+/// Breaks where a reply says one of these words.
+fn silent<'p>(
+    route: &Route,
+    whose: &str,
+    reply: &Reply,
+    mut private: impl Iterator<Item = &'p String>,
+) -> Result<(), Failure> {
+    let mut said = String::from_utf8_lossy(&reply.body).into_owned();
+    for (name, value) in &reply.headers {
+        said.extend(["\n", name.as_str(), ": ", &String::from_utf8_lossy(value.as_bytes())]);
+    }
+    match private.find(|word| !word.is_empty() && said.contains(word.as_str())) {
+        None => Ok(()),
+        Some(word) => {
+            let obtained = json!({ "route": route.title(), "with": whose, "told": word });
+            Err(Failure::broken(format!("{} with {whose} tells {word}", route.title()), obtained))
+        }
+    }
+}
+
+async fn audited_routes(ground: &Ground) -> Outcome {
+    let table = ground.table().await?;
+    let mut evidence = Evidence::new();
+    let stock = Stock::new(ground, "audited").await?;
+    let owner = Owner::open(ground.login("owner")?).await?;
+    for Answered { route, reply, rows } in allowed(ground, &stock, (&table, &owner), &mut evidence).await? {
+        let Some(record) = &route.record else { continue };
+        let request = reply.header("request-id").to_owned();
+        let trail = if record.place == "audit" { "audit" } else { "installation_audit" };
+        let left =
+            format!("select principal || ' ' || event from keyholder.{trail} where request = '{request}' order by id");
+        let left = owner.texts(&left).await?;
+        let event = format!(" {}", record.name);
+        let found = match record.place.as_str() {
+            "row" => (rows > 0).then(|| format!("{rows} of {}", record.name)),
+            _ => left.iter().find(|entry| entry.ends_with(&event)).cloned(),
+        };
+        let Some(entry) = found else {
+            let obtained =
+                json!({ "route": route.title(), "request": request, "answered": reply.status.as_u16(), "trail": left });
+            return Err(Failure::broken(format!("{} left no entry of {}", route.title(), record.name), obtained));
+        };
+        if route.guard == Guard::OperatorKey && !entry.contains(&stock.person) {
+            return Err(Failure::broken(format!("{} does not say which person it was", route.title()), entry));
+        }
+        let subject = if route.guard == Guard::OperatorKey { "staff-accounts" } else { "api-routes" };
+        evidence.tried(subject, format!("{} left: {entry}", route.title()), &request, &entry);
+    }
+    no_access_without_a_name(&stock, &table, &mut evidence).await?;
+    Ok(evidence)
+}
+
+/// How many rows there are of what is itself a row's record.
+async fn rows_of(owner: &Owner, route: &Route) -> Result<u64, Failure> {
+    let Some(record) = route.record.as_ref().filter(|record| record.place == "row") else { return Ok(0) };
+    // A link is there before it is opened: what opening leaves is the mark on it.
+    let which = if record.name == "connect_links" { " where opened_at is not null" } else { "" };
+    Ok(owner.text(&format!("select count(*)::text from keyholder.{}{which}", record.name)).await?.parse()?)
+}
+
+/// The operator's routes take a person's key and nothing else; and such a key opens nothing of any workspace.
+async fn no_access_without_a_name(stock: &Stock<'_>, table: &Table, evidence: &mut Evidence) -> Result<(), Failure> {
+    let values = stock.everything(&table.routes).await?;
+    for route in table.routes.iter().filter(|route| route.guard != Guard::Public) {
+        let (whose, caller) = match route.guard {
+            Guard::OperatorKey => ("an admin of a workspace", &stock.workspace.admin),
+            _ => ("a person of the operator's", &stock.operator),
+        };
+        let reply = route.send(caller, &values, &[]).await?;
+        if reply.status != 401 {
+            let obtained = json!({ "route": route.title(), "with": whose, "status": reply.status.as_u16() });
+            return Err(Failure::broken(format!("{} opened to {whose}", route.title()), obtained));
+        }
+        let tried = format!("{} by {whose}: 401", route.title());
+        evidence.tried("staff-access", tried, route.title(), &reply.body);
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The points of sabotage that lie in the database: what its owner runs to switch one control off there.
+//!
+//! Only in a build with the feature `sabotage`, and only on the embedded cluster of a rehearsal.
+
+use domain::{
+    id::{AuditId, Id},
+    sabotage::Point,
+};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgRow};
+
+use crate::{Address, Store, StoreError, audit::Entry};
+
+/// What the owner runs in a rehearsal's database for a point; nothing for a point that lies in the program.
+fn statements(point: Point) -> &'static str {
+    match point {
+        Point::RowLevelSecurity => {
+            "do $$ declare name text; begin \
+               for name in select format('%I on %I.%I', polname, nspname, relname) from pg_policy \
+                 join pg_class on pg_class.oid = polrelid join pg_namespace on pg_namespace.oid = relnamespace \
+                 where nspname = 'keyholder' and polname = 'tenant' \
+               loop execute 'alter policy ' || name || ' using (true) with check (true)'; end loop; end $$"
+        }
+        // A row can be written for anybody, and moved to anybody.
+        Point::IsolationBattery => {
+            "do $$ declare name text; begin \
+               for name in select format('%I on %I.%I', polname, nspname, relname) from pg_policy \
+                 join pg_class on pg_class.oid = polrelid join pg_namespace on pg_namespace.oid = relnamespace \
+                 where nspname = 'keyholder' and polname = 'tenant' \
+               loop execute 'alter policy ' || name || ' with check (true)'; end loop; end $$"
+        }
+        // Whoever names a tenant is believed.
+        Point::DefinerFunctions => {
+            "create or replace function keyholder.context_subject(wanted text) returns uuid \
+             language sql stable security definer set search_path = keyholder, pg_temp as $$ \
+               select case when x.part[1] = wanted then nullif(x.part[2], '')::uuid end \
+               from string_to_array(coalesce(current_setting('keyholder.context', true), ''), '|') x(part) $$"
+        }
+        // The login that reads facts reads credentials, too.
+        Point::LeastPrivilegeRoles => {
+            "do $$ declare name text; begin \
+               select grantee into name from information_schema.role_table_grants \
+                 where table_schema = 'keyholder' and table_name = 'tuples' and grantee like '%\\_loader'; \
+               execute format('grant select on keyholder.credentials to %I', name); end $$"
+        }
+        // Work of any kind is taken up.
+        Point::GuardedJobs => {
+            "create or replace function keyholder.lookup_claim_jobs(p_kinds text[], p_lease interval, p_most integer) \
+             returns table (workspace_id uuid, id uuid, kind text, subject uuid, attempts integer) \
+             language sql volatile security definer set search_path = keyholder, pg_temp as $$ \
+               update jobs j set run_at = clock_timestamp() + p_lease, attempts = j.attempts + 1 \
+                 from (select d.workspace_id, d.id from jobs d where d.run_at <= clock_timestamp() \
+                       order by d.run_at limit least(p_most, 100) for update skip locked) due \
+                 where j.workspace_id = due.workspace_id and j.id = due.id \
+                 returning j.workspace_id, j.id, j.kind, j.subject, j.attempts $$"
+        }
+        _ => "",
+    }
+}
+
+/// The newest entries of all trails: what a query without its workspace would read.
+pub(crate) async fn everybodys_entries(sql: &mut PgConnection, most: i64) -> Result<Vec<Entry>, StoreError> {
+    let rows = sqlx::query(
+        "select id, at, principal, means, request, event, object, detail from audit order by id desc limit $1",
+    );
+    let entry = |row: &PgRow| {
+        Ok(Entry {
+            id: AuditId::from_uuid(row.try_get("id")?),
+            at: row.try_get("at")?,
+            principal: row.try_get("principal")?,
+            means: row.try_get("means")?,
+            request: row.try_get("request")?,
+            event: row.try_get("event")?,
+            object: row.try_get("object")?,
+            detail: row.try_get("detail")?,
+            is_probe: false,
+        })
+    };
+    rows.bind(most).fetch_all(sql).await?.iter().map(entry).collect()
+}
+
+/// Switches a control off in this database, if it is one that lies there.
+///
+/// # Errors
+/// Where the database refuses.
+pub async fn apply(owner: &Address, point: Point) -> Result<(), StoreError> {
+    let statements = statements(point);
+    if !statements.is_empty() {
+        let mut connection = PgConnection::connect_with(&owner.0).await?;
+        sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await?;
+        connection.close().await?;
+    }
+    Ok(())
+}
+
+/// Whether a store's database is the embedded cluster, which listens on a Unix socket alone and has its name from Keyholder.
+///
+/// # Errors
+/// `Unavailable` where the database does not answer.
+pub async fn is_embedded(store: &Store) -> Result<bool, StoreError> {
+    for (_, pool) in store.pools() {
+        let asked = "select current_setting('cluster_name') = 'keyholder' and current_setting('listen_addresses') = '' \
+                     and inet_server_addr() is null";
+        if !sqlx::query_scalar::<_, Option<bool>>(asked).fetch_one(pool).await?.unwrap_or(false) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

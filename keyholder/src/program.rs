@@ -1,0 +1,55 @@
+//! The program itself: which bytes serve.
+//!
+//! Reads the file that this process was started from, also where another has taken its name since.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    sync::OnceLock,
+};
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+/// How much is read at a time, in bytes.
+const PIECE: usize = 1024 * 1024;
+
+/// SHA-256 of this program, in hexadecimal; `None` where its file cannot be read. Worked out once: the first call may take a second, and
+/// blocks its thread.
+pub fn sha256() -> Option<String> {
+    static DIGEST: OnceLock<Option<String>> = OnceLock::new();
+    DIGEST.get_or_init(|| sha256_of(Path::new("/proc/self/exe")).ok()).clone()
+}
+
+/// The commit that this program was built from, in hexadecimal; `None` where that could not be known.
+pub fn commit() -> Option<&'static str> {
+    Some(env!("KEYHOLDER_COMMIT")).filter(|commit| !commit.is_empty())
+}
+
+/// SHA-256 of a program file, in hexadecimal.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn sha256_of(path: &Path) -> io::Result<String> {
+    let mut program = File::open(path)?;
+    let (mut context, mut piece) = (Context::new(&SHA256), vec![0; PIECE]);
+    loop {
+        let read = program.read(&mut piece)?;
+        if read == 0 {
+            return Ok(hex::encode(context.finish()));
+        }
+        context.update(piece.get(..read).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_of_the_bytes_that_run() {
+        let path = std::env::current_exe().unwrap();
+        let all = aws_lc_rs::digest::digest(&SHA256, &std::fs::read(path).unwrap());
+        assert_eq!(sha256(), Some(hex::encode(all)));
+    }
+}

@@ -1,0 +1,220 @@
+//! `prove`: probes are run on scratch installations of this binary, or against a server, and claims are judged by what came back.
+//!
+//! Owns what probes stand on and the order in which they run: blueprint by blueprint, each with a database of its own on one throwaway
+//! cluster. Never judges a probe: that is `proof`. Whatever ends this process ends everything that it started.
+
+mod ground;
+#[cfg(feature = "sabotage")]
+mod sabotaged;
+pub mod signing;
+
+use std::path::PathBuf;
+
+use domain::{
+    blueprint::{self, Blueprint},
+    claim::Ledger,
+    clock::Clock,
+};
+use proof::{
+    Evidence, Failure, Ground, Mode, PROBES, Probe, SourceTree, Target, probe,
+    probe::Attack,
+    verdict::{self, Counts, Line, Outcomes},
+};
+use serde::Serialize;
+
+use self::ground::Grounds;
+use crate::{StartError, cluster::ClusterOptions};
+
+/// What is to be proved, and how.
+pub struct ProveOptions {
+    /// The cluster of the scratch installations.
+    pub cluster: ClusterOptions,
+    /// The blueprints, in their order.
+    pub blueprints: Vec<Blueprint>,
+    /// These probes alone; all that decide a claim, where there is none.
+    pub only: Vec<String>,
+    /// The checkout for the checks of a build.
+    pub source: Option<PathBuf>,
+    /// Hears what is being done.
+    pub on_progress: Box<dyn Fn(String) + Send + Sync>,
+}
+
+/// What was proved.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// A line for each id of each blueprint.
+    pub claims: Vec<Line>,
+    /// How many ids are in each state.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// What each sabotage came to; only where controls were switched off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matrix: Option<Vec<Row>>,
+    /// What the probes came to, by blueprint: for a statement.
+    #[serde(skip)]
+    pub outcomes: Vec<(String, Outcomes)>,
+}
+
+/// What one sabotage came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// The control that was switched off.
+    pub sabotage: String,
+    /// Whether its own probe failed, and named what it got hold of.
+    pub own_probe: bool,
+    /// What the probe said.
+    pub said: String,
+    /// Whether the same probe passes where nothing is switched off.
+    pub clean: bool,
+    /// Which other probes notice; empty where that was not tried.
+    pub also: Vec<String>,
+}
+
+/// Why nothing could be proved at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ProveError {
+    /// The scratch installation did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The claims or the blueprints that come with the binary.
+    #[error("the claims are not valid: {0}")]
+    Claims(String),
+    /// A probe was named that does not exist.
+    #[error("there is no probe `{name}`; there are {}", PROBES.iter().map(|probe| probe.name).collect::<Vec<_>>().join(", "))]
+    UnknownProbe {
+        /// The name.
+        name: String,
+    },
+}
+
+impl Report {
+    fn of(claims: Vec<Line>, outcomes: Vec<(String, Outcomes)>) -> Self {
+        Self { counts: verdict::count(&claims), claims, matrix: None, outcomes }
+    }
+
+    /// Whether everything that was tried is as it must be.
+    pub fn holds(&self) -> bool {
+        let caught = self.matrix.iter().flatten().all(|row| row.own_probe && row.clean);
+        self.counts.broken == 0 && self.counts.unproven == 0 && caught
+    }
+}
+
+/// The ledger of claims that comes with the binary.
+pub(crate) fn ledger() -> Result<Ledger, ProveError> {
+    Ledger::embedded().map_err(|faults| invalid(&faults))
+}
+
+/// The blueprints to walk: the one of a name, or all.
+///
+/// # Errors
+/// `Claims` where there is none of that name.
+pub fn blueprints(name: Option<&str>) -> Result<Vec<Blueprint>, ProveError> {
+    let all = blueprint::embedded().map_err(|faults| invalid(&faults))?;
+    let Some(name) = name else { return Ok(all) };
+    blueprint::shipped(name).map_err(|unknown| ProveError::Claims(unknown.to_string()))?;
+    Ok(all.into_iter().filter(|blueprint| blueprint.name == name).collect())
+}
+
+fn invalid(faults: &[domain::claim::Fault]) -> ProveError {
+    ProveError::Claims(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
+/// Proves on scratch installations.
+///
+/// # Errors
+/// Where nothing can be tried at all. A probe that fails is in the report.
+pub async fn rehearse(options: ProveOptions) -> Result<Report, ProveError> {
+    let only = known(&options.only)?;
+    let ledger = ledger()?;
+    let source = tree(options.source.clone(), &options.cluster);
+    let grounds = Grounds::open(options.cluster).await?;
+    let (mut claims, mut all) = (Vec::new(), Vec::new());
+    for blueprint in &options.blueprints {
+        let (lines, outcomes) =
+            walk(&ledger, blueprint, &grounds, (&only, source.as_ref()), &*options.on_progress).await?;
+        claims.extend(lines);
+        all.push((blueprint.name.clone(), outcomes));
+    }
+    grounds.close().await?;
+    Ok(Report::of(claims, all))
+}
+
+/// Proves on scratch installations, then switches off one control after another and looks whether its probe notices.
+///
+/// # Errors
+/// As [`rehearse`].
+#[cfg(feature = "sabotage")]
+pub async fn sabotage(options: ProveOptions, with_others: bool) -> Result<Report, ProveError> {
+    Box::pin(sabotaged::run_all(options, with_others)).await
+}
+
+/// Runs the production-safe probes against a server, and judges the claims that they decide.
+///
+/// # Errors
+/// `Claims`, `UnknownProbe`.
+pub async fn live(target: &Target, blueprints: &[Blueprint], only: &[String]) -> Result<Report, ProveError> {
+    let only = known(only)?;
+    let (ledger, now) = (ledger()?, Clock::system().now());
+    let mut outcomes = Outcomes::new();
+    for probe in PROBES.iter().filter(|probe| only.is_empty() || only.contains(&probe.name)) {
+        if let Attack::Live(attack) = probe.attack {
+            outcomes.insert(probe.name, probe::run(attack(target)).await);
+        }
+    }
+    let mut claims: Vec<Line> =
+        blueprints.iter().flat_map(|blueprint| verdict::judge(&ledger, blueprint, &outcomes, now)).collect();
+    // What only a rehearsal or the source could say is not said at all.
+    claims.retain(|line| {
+        line.mode == Some(Mode::ProductionSafe) && line.probe.as_deref().is_some_and(|name| outcomes.contains_key(name))
+    });
+    let all = blueprints.iter().map(|blueprint| (blueprint.name.clone(), outcomes.clone())).collect();
+    Ok(Report::of(claims, all))
+}
+
+fn known(only: &[String]) -> Result<Vec<&'static str>, ProveError> {
+    let find = |name: &String| PROBES.iter().map(|probe| probe.name).find(|known| known == name);
+    only.iter().map(|name| find(name).ok_or_else(|| ProveError::UnknownProbe { name: name.clone() })).collect()
+}
+
+fn tree(root: Option<PathBuf>, cluster: &ClusterOptions) -> Option<SourceTree> {
+    Some(SourceTree { root: root?, program: cluster.launcher.clone() })
+}
+
+/// Runs the probes that decide claims of a blueprint, and judges all of its claims.
+async fn walk(
+    ledger: &Ledger,
+    blueprint: &Blueprint,
+    grounds: &Grounds,
+    (only, source): (&[&'static str], Option<&SourceTree>),
+    on_progress: &(dyn Fn(String) + Send + Sync),
+) -> Result<(Vec<Line>, Outcomes), ProveError> {
+    let now = Clock::system().now();
+    let wanted = verdict::wanted(ledger, blueprint, now);
+    let ground = grounds.lay(blueprint, None).await?;
+    let mut outcomes = Outcomes::new();
+    for probe in PROBES.iter().filter(|probe| wanted.contains(&probe.name)) {
+        if only.is_empty() || only.contains(&probe.name) {
+            on_progress(format!("{}: {}", blueprint.name, probe.name));
+            outcomes.insert(probe.name, run(probe, &ground, source).await);
+        }
+    }
+    ground.close().await;
+    let mut lines = verdict::judge(ledger, blueprint, &outcomes, now);
+    if !only.is_empty() {
+        lines.retain(|line| line.probe.as_deref().is_some_and(|name| outcomes.contains_key(name)));
+    }
+    Ok((lines, outcomes))
+}
+
+/// Runs one probe on a ground.
+async fn run(probe: &Probe, ground: &Ground, source: Option<&SourceTree>) -> Result<Evidence, Failure> {
+    match (probe.attack, source) {
+        (Attack::Live(attack), _) => probe::run(async { attack(ground.target().await?).await }).await,
+        (Attack::Rehearsed(attack), _) => probe::run(attack(ground)).await,
+        (Attack::Audited(attack), Some(tree)) => probe::run(attack(ground, tree)).await,
+        (Attack::Built(attack), Some(tree)) => probe::run(attack(tree)).await,
+        (Attack::Audited(_) | Attack::Built(_), None) => {
+            Err(Failure::unproven("the source tree is not at hand: run it in a checkout, or name one with --source"))
+        }
+    }
+}
