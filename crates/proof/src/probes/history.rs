@@ -124,11 +124,14 @@ impl<'b> Iterator for Objects<'b> {
 
 /// Secrets that were made a moment ago, each in a text like those in which secrets are forgotten, are found. Returns how many.
 fn see_what_is_planted(scanner: &Scanner) -> Result<usize, Failure> {
-    let (root, body) = (random::token(), hex::encode(random::bytes::<24>()));
+    // Letters and digits alone, and enough of them that none is too even by chance to look like a secret.
+    let drawn = [random::token(), random::token()].concat();
+    let body: String = drawn.chars().filter(char::is_ascii_alphanumeric).take(48).collect();
+    let root = random::token();
     let key = domain::api_key::generate(Environment::Production).0;
     let texts = [
         format!("KEYHOLDER_ENCRYPTION_KEY={root}\n"),
-        format!("encryption_key = \"{}\"\n", hex::encode(random::bytes::<32>())),
+        format!("encryption_key = \"{}\"\n", hex::encode(random::bytes::<48>())),
         format!("let key = \"{}\";", *key),
         format!("postgres://app:{body}@db.example/keyholder"),
         format!("token: gh{}_{body}", 'p'),

@@ -92,7 +92,7 @@ async fn left_of(token: &str, other: &Entrusted, memory: &Memory) -> Result<Foun
         }
         // At once, so that each connection that rests is used again, and longer than what passed before.
         let posts =
-            (0..ABREAST).map(|_| async { other.post(&format!("after them, {}", random::token().repeat(5))).await });
+            (0..ABREAST).map(|_| async { other.post(&format!("after them, {}", random::token().repeat(2))).await });
         futures_util::future::try_join_all(posts).await?;
         found = memory.look_for(token)?;
     }
