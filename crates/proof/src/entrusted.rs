@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     caller::Reply,
     database::Session,
-    evidence::Failure,
+    evidence::{Failure, sha256},
     ground::{Ground, Workspace},
     owner::{Agent, Connected, expect},
     search::Needle,
@@ -63,7 +63,7 @@ impl Entrusted {
     /// Where there is no answer.
     pub async fn try_to_post(&self, words: &str) -> Result<Reply, Failure> {
         let input = json!({ "text": words });
-        Ok(self.agent.caller.act(&self.agent.mandate, "post.create", &input, Some(&hex::encode(words))).await?)
+        Ok(self.agent.caller.act(&self.agent.mandate, "post.create", &input, Some(&sha256(words.as_bytes()))).await?)
     }
 
     /// The same, where nothing stands in its way.
