@@ -23,7 +23,7 @@ pub fn sha256() -> Option<String> {
 
 /// The commit that this program was built from, in hexadecimal; `None` where that could not be known.
 pub fn commit() -> Option<&'static str> {
-    Some(env!("KEYHOLDER_COMMIT")).filter(|commit| !commit.is_empty())
+    Some(env!("BUILT_FROM_COMMIT")).filter(|commit| !commit.is_empty())
 }
 
 /// SHA-256 of a program file, in hexadecimal.

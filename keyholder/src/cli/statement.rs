@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The commit that this program was built from, where the build says it.
-const COMMIT: Option<&str> = option_env!("KEYHOLDER_COMMIT");
+const COMMIT: Option<&str> = option_env!("BUILT_FROM_COMMIT");
 
 impl From<SigningError> for Failure {
     fn from(error: SigningError) -> Self {
