@@ -214,15 +214,16 @@ async fn isolation_battery(ground: &Ground) -> Outcome {
             let loot = Loot::of(&tenants, table).await?;
             for (operation, statement) in loot.statements(&tenants) {
                 sql.stand_under(&foreign).await?;
-                loot.attempt(&sql, (login, operation, &statement), &mut evidence).await?;
+                loot.attempt(&tenants, &sql, (login, operation, &statement), &mut evidence).await?;
             }
             sql.stand_under(&own).await?;
             let moved = format!(
                 "update keyholder.{table} set workspace_id = '{}' where workspace_id = '{}'",
                 tenants.other, tenants.mine
             );
-            loot.attempt(&sql, (login, "a changed workspace_id", &moved), &mut evidence).await?;
+            loot.attempt(&tenants, &sql, (login, "a changed workspace_id", &moved), &mut evidence).await?;
         }
+        foreign_head(&tenants, &sql, login, &mut evidence).await?;
     }
     let mut keys = 0;
     for table in &tenants.tables {
@@ -303,12 +304,16 @@ impl<'t> Loot<'t> {
     /// Tries one, and breaks where it touches or shows a row, or was stopped by something that is no wall between tenants.
     async fn attempt(
         &self,
+        tenants: &Tenants,
         sql: &Session,
         (login, operation, statement): (&str, &str, &str),
         evidence: &mut Evidence,
     ) -> Result<(), Failure> {
-        let came =
-            if operation.starts_with("COPY") { copy(sql, statement).await? } else { sql.attempt(statement).await? };
+        let came = if operation.starts_with("COPY") {
+            copy(sql, statement).await?
+        } else {
+            attempt_raised(tenants, sql, statement).await?
+        };
         if !came.is_nothing() {
             let obtained = json!({ "login": login, "table": self.table, "operation": operation, "came": came.words(),
                 "row_sha256": sha256(self.row.as_bytes()), "row": self.row.chars().take(160).collect::<String>() });
@@ -326,6 +331,59 @@ impl<'t> Loot<'t> {
         evidence.tried("tenant-tables", tried, statement, came.words());
         Ok(())
     }
+}
+
+/// Tries one statement in a transaction that leaves nothing, and in which both tenants' heads count as raised: the rule that facts change
+/// under a raised head alone fires before the policies, and would hide one that is broken.
+async fn attempt_raised(tenants: &Tenants, sql: &Session, statement: &str) -> Result<Came, Failure> {
+    sql.client.batch_execute("begin").await?;
+    let came = raised(tenants, sql, statement).await;
+    sql.client.batch_execute("rollback").await?;
+    came
+}
+
+async fn raised(tenants: &Tenants, sql: &Session, statement: &str) -> Result<Came, Failure> {
+    let transaction: String = sql.client.query_one("select pg_current_xact_id()::text", &[]).await?.get(0);
+    let raise = format!(
+        "update keyholder.heads set raised_in = '{transaction}'::xid8 where kind = 'workspace' and id in ('{}', '{}')",
+        tenants.mine, tenants.other
+    );
+    if tenants.owner.sql.client.execute(&raise, &[]).await? != 2 {
+        return Err(Failure::unproven("a tenant has no head that could be raised"));
+    }
+    sql.run(statement).await
+}
+
+/// The first tenant's head, from the second's transaction: whoever may raise it may begin to change the first one's facts.
+async fn foreign_head(tenants: &Tenants, sql: &Session, login: &str, evidence: &mut Evidence) -> Result<(), Failure> {
+    let which = format!("kind = 'workspace' and id = '{}'", tenants.mine);
+    let read = format!("select h::text from keyholder.heads h where {which}");
+    let raise = format!("update keyholder.heads set revision = revision + 1 where {which}");
+    for (whose, workspace) in [("own", &tenants.mine), ("foreign", &tenants.other)] {
+        let signed = tenants.owner.sign("workspace", workspace, sql.backend().await?, LIFE_MS).await?;
+        sql.stand_under(&signed).await?;
+        for (subject, statement) in [("foreign-reads", &read), ("foreign-writes", &raise)] {
+            let came = sql.attempt(statement).await?;
+            let is_there = matches!(&came, Came::Through { rows: 1, .. });
+            match whose {
+                "own" if !is_there && (login == "app" || subject == "foreign-reads") => {
+                    return Err(Failure::unproven(format!("{login} does not reach its own head: {}", came.words())));
+                }
+                "foreign" if !came.is_nothing() => {
+                    let obtained = json!({ "login": login, "statement": statement, "came": came.words() });
+                    return Err(Failure::broken(format!("{login} reaches another tenant's head"), obtained));
+                }
+                "foreign" => evidence.tried(
+                    subject,
+                    format!("{login}: another tenant's head: {}", came.words()),
+                    statement,
+                    came.words(),
+                ),
+                _ => evidence.saw(format!("{login}: its own head: {}", came.words()), statement, came.words()),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// COPY has a protocol of its own.
