@@ -9,6 +9,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio_postgres::error::SqlState;
 
 use super::tenants::Tenants;
 use crate::{
@@ -43,8 +44,12 @@ const LOGINS: [(&str, &str); 4] = [
     ("lookup", "select environment from keyholder.lookup_installation()"),
     ("loader", "select count(*)::text from keyholder.tuples"),
 ];
-/// Columns that hold what is sealed, or what seals.
-const SECRET_COLUMNS: &str = "'{sealed,wrapped,answer,verifier,inner_pad,outer_pad}'";
+/// What the loader reads: the facts that permission is decided from.
+const LOADED: [&str; 8] =
+    ["heads", "workspaces", "api_keys", "tuples", "connections", "mandates", "budgets", "return_addresses"];
+/// What the application's login has no business with: what signs contexts, what is replayed by the ledger alone, and what the database is.
+const NOT_THE_APPS: [&str; 6] =
+    ["context_keys", "idempotency", "installation", "database_identity", "schema_versions", "_sqlx_migrations"];
 /// How long a rotation may take to be heard of, looked at this often.
 const LOOKS: u32 = 300;
 const EVERY: Duration = Duration::from_millis(50);
@@ -55,12 +60,6 @@ async fn least_privilege_roles(ground: &Ground) -> Outcome {
     let mut evidence = Evidence::new();
     let all = owner
         .texts("select quote_ident(relname) from pg_class where relnamespace = 'keyholder'::regnamespace and relkind in ('r', 'p') order by 1")
-        .await?;
-    let secret = owner
-        .texts(&format!(
-            "select distinct quote_ident(c.relname) from pg_class c join pg_attribute a on a.attrelid = c.oid \
-             where c.relnamespace = 'keyholder'::regnamespace and c.relkind in ('r', 'p') and a.attname::text = any ({SECRET_COLUMNS}::text[]) order by 1"
-        ))
         .await?;
     let mut names = Vec::new();
     for (group, work) in LOGINS {
@@ -75,14 +74,17 @@ async fn least_privilege_roles(ground: &Ground) -> Outcome {
         evidence.saw(format!("{group}: {work}: {}", came.words()), work, came.words());
         no_powers(owner, group, &name, &mut evidence).await?;
         for table in &all {
-            reads_no_more(&sql, group, table, secret.contains(table), &mut evidence).await?;
+            reaches_no_more(owner, &sql, (group, table), &mut evidence).await?;
         }
         for statement in beyond(owner, &all, &name).await? {
-            if let came @ Came::Through { .. } = sql.attempt(&statement).await? {
-                let obtained = json!({ "login": name, "statement": statement, "came": came.words() });
-                return Err(Failure::broken(format!("{group} may `{statement}`"), obtained));
-            }
-            evidence.tried("service-roles", format!("{group}: {statement}: refused"), &statement, "refused");
+            // One that changes the server's own settings is refused to everybody inside of a transaction.
+            let came = if statement.starts_with("alter system") {
+                sql.run(&statement).await?
+            } else {
+                sql.attempt(&statement).await?
+            };
+            must_be_refused(group, &statement, &came)?;
+            evidence.tried("service-roles", format!("{group}: {statement}: refused"), &statement, came.words());
         }
         names.push(name);
     }
@@ -113,29 +115,53 @@ async fn no_powers(owner: &Owner, group: &str, login: &str, evidence: &mut Evide
     Ok(())
 }
 
-/// Look-ups and ledger reach no table; the loader none that holds a secret; and what seals contexts nobody.
-async fn reads_no_more(
+/// Look-ups and ledger reach no table; the loader reads the facts and writes nothing; and what seals contexts nobody reaches. Column by
+/// column, because a privilege may be one column's.
+async fn reaches_no_more(
+    owner: &Owner,
     sql: &Session,
-    group: &str,
-    table: &str,
-    is_secret: bool,
+    (group, table): (&str, &str),
     evidence: &mut Evidence,
 ) -> Result<(), Failure> {
-    let statement = format!("select t::text from keyholder.{table} t limit 1");
-    let closed = matches!(group, "lookup" | "ledger") || is_secret && group != "app" || table == "context_keys";
-    if !closed {
-        return Ok(());
+    let [may_read, may_write] = match group {
+        "app" => [!NOT_THE_APPS.contains(&table); 2],
+        "loader" => [LOADED.contains(&table), false],
+        _ => [false; 2],
+    };
+    let columns = format!(
+        "select quote_ident(attname) from pg_attribute where attrelid = 'keyholder.{table}'::regclass and attnum > 0 \
+         and not attisdropped order by attnum"
+    );
+    let columns = owner.texts(&columns).await?;
+    let mut statements = Vec::new();
+    if !may_read {
+        statements.extend(columns.iter().map(|column| format!("select {column} from keyholder.{table} limit 1")));
     }
-    match sql.attempt(&statement).await? {
-        Came::Refused(_) => {
-            evidence.tried("database-roles", format!("{group}: {table}: refused"), &statement, "refused");
-            Ok(())
+    if !may_write {
+        statements.push(format!("delete from keyholder.{table} where false"));
+        for column in &columns {
+            statements.push(format!("insert into keyholder.{table} ({column}) values (default)"));
+            // It reads no column: the privilege to read cannot be what it lacks.
+            statements.push(format!("update keyholder.{table} set {column} = default where false"));
         }
-        came @ Came::Through { .. } => {
-            let row =
-                if let Came::Through { first: Some(row), .. } = &came { sha256(row.as_bytes()) } else { String::new() };
-            let obtained = json!({ "login": group, "table": table, "came": came.words(), "row_sha256": row });
-            Err(Failure::broken(format!("{group} reads {table}, which is not its work"), obtained))
+    }
+    for statement in statements {
+        let came = sql.attempt(&statement).await?;
+        must_be_refused(group, &statement, &came)?;
+        evidence.tried("database-roles", format!("{group}: {statement}: refused"), &statement, came.words());
+    }
+    Ok(())
+}
+
+/// Refused for want of a privilege, and for nothing else: what fails otherwise says nothing of privileges.
+fn must_be_refused(group: &str, statement: &str, came: &Came) -> Result<(), Failure> {
+    match came {
+        Came::Refused(code) if code == SqlState::INSUFFICIENT_PRIVILEGE.code() => Ok(()),
+        Came::Refused(code) => Err(Failure::unproven(format!("{group}: `{statement}` failed by {code}"))),
+        Came::Through { first, .. } => {
+            let row = first.as_deref().map(|row| sha256(row.as_bytes()));
+            let obtained = json!({ "login": group, "statement": statement, "came": came.words(), "row_sha256": row });
+            Err(Failure::broken(format!("{group} may `{statement}`, which is not its work"), obtained))
         }
     }
 }
@@ -148,6 +174,7 @@ async fn beyond(owner: &Owner, tables: &[String], login: &str) -> Result<Vec<Str
     );
     let mut statements: Vec<_> = owner.texts(&roles).await?.iter().map(|role| format!("set role {role}")).collect();
     for table in tables {
+        // Whoever may is stopped by the keys that point at it, and by no privilege: that is no refusal either.
         statements.push(format!("truncate keyholder.{table}"));
         statements.push(format!("alter table keyholder.{table} no force row level security"));
         statements.push(format!("drop table keyholder.{table}"));
@@ -158,14 +185,16 @@ async fn beyond(owner: &Owner, tables: &[String], login: &str) -> Result<Vec<Str
         "create schema mine",
         "create role mine",
         "create function keyholder.mine() returns int language sql as 'select 1'",
-        "alter system set fsync = off",
+        // The same privilege as to set it, and where it is there nothing is changed.
+        "alter system reset fsync",
         "select rolpassword from pg_authid",
         "select pg_read_file('postgresql.conf')",
         "copy (select 1) to program 'true'",
         "set session_replication_role = replica",
-        "set session authorization postgres",
     ];
     statements.extend(others.map(str::to_owned));
+    let powerful = owner.text("select quote_ident(rolname) from pg_roles where rolsuper order by 1 limit 1").await?;
+    statements.push(format!("set session authorization {powerful}"));
     Ok(statements)
 }
 
