@@ -42,17 +42,29 @@ async fn workspace_gone(ground: &Ground) -> Outcome {
     let before = rows(&owner, id).await?;
     let held = before.iter().filter(|(_, rows)| *rows > 0).count();
     let connection: ConnectionId = doomed.connected.connection.parse()?;
-    let needles = [
+    let at_platform = ground.platform().account(&account).ok_or_else(|| Failure::unproven("there is no account"))?;
+    let label = format!("label_{mark}");
+    let labelled = doomed.workspace.admin.post("/v1/api-keys", &json!({ "label": label, "role": "service" })).await?;
+    expect(&labelled, 201)?;
+    let plain = [
         Needle::new("the id of a connection", connection.uuid().to_string()),
+        Needle::new("the id of a connection, as it is told", &doomed.connected.connection),
         Needle::new("the id", id.uuid().to_string()),
+        Needle::new("the id, as it is told", &doomed.workspace.id),
+        Needle::new("the name of an account", &account),
+        Needle::new("the id of an account", &at_platform.id),
+        Needle::new("the label of a key", &label),
     ];
-    let found = words(&owner, &needles).await?;
-    if held < 5 || found.is_empty() {
+    let found = words(&owner, &plain).await?;
+    let unseen = plain.iter().find(|needle| !found.iter().any(|(_, name)| *name == needle.name));
+    if held < 5 || unseen.is_some() {
+        let unseen = unseen.map_or("nothing", |needle| needle.name.as_str());
         return Err(Failure::unproven(format!(
-            "the workspace is not found where it is: {held} tables, {} words",
-            found.len()
+            "the workspace is not found where it is: {held} tables, {unseen} unseen"
         )));
     }
+    // What was said is sealed while the workspace lives: only afterwards is it looked for, with all the rest.
+    let needles: Vec<_> = plain.into_iter().chain([Needle::new("a message", &message)]).collect();
     evidence.saw(format!("before: rows in {held} tables, words in {} places", found.len()), &doomed.workspace.id, "");
 
     let name = text(&expect(&doomed.workspace.admin.get("/v1/workspace").await?, 200)?, "/name").to_owned();
@@ -73,7 +85,8 @@ async fn workspace_gone(ground: &Ground) -> Outcome {
         }
         evidence.tried("tenant-tables", format!("{table}: no row is left"), &table, "0");
     }
-    if let Some((place, what)) = words(&owner, &needles).await?.into_iter().find(|(place, _)| !is_certificate(place)) {
+    if let Some((place, what)) = words(&owner, &needles).await?.into_iter().find(|(place, what)| !may_stay(place, what))
+    {
         return Err(Failure::broken(format!("{what} of a deleted workspace is left in {place}"), place));
     }
     let refused = doomed.workspace.admin.get("/v1/connections").await?;
@@ -86,9 +99,10 @@ async fn workspace_gone(ground: &Ground) -> Outcome {
     Ok(evidence)
 }
 
-/// That a workspace was deleted, and when, is kept by its id: that is what the certificate is made of.
-fn is_certificate(place: &str) -> bool {
-    place == "shreddings.id"
+/// That a workspace was deleted, and when, is kept by its id: that is what the certificate is made of. That there is an account is its
+/// owner's own row, and no workspace's.
+fn may_stay(place: &str, what: &str) -> bool {
+    matches!((place, what), ("shreddings.id", "the id") | ("accounts.subject", "the id of an account"))
 }
 
 async fn rows(owner: &Session, workspace: WorkspaceId) -> Result<Vec<(String, i64)>, Failure> {
