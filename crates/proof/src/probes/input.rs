@@ -231,7 +231,11 @@ impl Walk {
         let body = reply.json();
         let shown = || String::from_utf8_lossy(&reply.body).chars().take(300).collect::<String>();
         let status = reply.status.as_u16();
-        if reply.status.is_success() || reply.status.is_redirection() || reply.status.is_server_error() {
+        // A server that fails neither takes it nor refuses it.
+        if reply.status.is_server_error() {
+            return Err(Failure::unproven(format!("{what} was answered {status}: {}", shown())));
+        }
+        if reply.status.is_success() || reply.status.is_redirection() {
             let obtained = json!({ "status": status, "id": body.get("id"), "answer": shown() });
             return Err(Failure::broken(format!("{what} was not refused"), obtained));
         }

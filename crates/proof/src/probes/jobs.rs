@@ -10,7 +10,9 @@ use crate::{
     ground::Ground,
     owner::expect,
     probe::{Attack, Probe},
-    routes::Guard,
+    probes::routes::Walk,
+    routes::{Guard, Table},
+    stock::Stock,
     tenancy::{Came, Owner},
 };
 
@@ -21,20 +23,31 @@ pub(super) const GUARDED_JOBS: Probe = Probe {
     attack: Attack::Rehearsed(|ground| Box::pin(guarded_jobs(ground))),
 };
 
+const ACCOUNT: &str = "jobs_acct";
 const LOOKS: u32 = 400;
 const EVERY: Duration = Duration::from_millis(50);
 
 async fn guarded_jobs(ground: &Ground) -> Outcome {
     let mut evidence = Evidence::new();
-    audit(ground, &mut evidence).await?;
+    let table = ground.table().await?;
+    audit(&table, &mut evidence)?;
+    let stock = Stock::new(ground, "jobs_walk").await?;
+    Walk::prepare(ground, &stock, &table).await?.by_nobody(&mut evidence).await?;
     let mine = ground.workspace("jobs").await?;
     ground.workspace("jobs_rival").await?;
-    let connected = ground.connect(&mine.admin, "jobs_acct", &["profile.read"]).await?;
-    let kinds: Vec<String> = ground.table().await?.jobs.into_iter().map(|job| job.kind).collect();
+    let connected = ground.connect(&mine.admin, ACCOUNT, &["profile.read"]).await?;
+    let kinds: Vec<String> = table.jobs.into_iter().map(|job| job.kind).collect();
     let yard = Yard::prepare(ground).await?;
     yard.does_its_own(&mut evidence).await?;
     yard.takes_none_for_another(&mut evidence).await?;
+    let before = live(ground);
     yard.harms_no_other(&kinds, &mut evidence).await?;
+    let after = live(ground);
+    if before == 0 || before != after {
+        let obtained = json!({ "live_tokens_before": before, "live_tokens_after": after });
+        return Err(Failure::broken("another tenant's job has ended a grant at the platform", obtained));
+    }
+    evidence.saw("the grant lives at the platform after all that", before.to_string(), after.to_string());
     expect(&mine.admin.get(&format!("/v1/connections/{}", connected.connection)).await?, 200)?;
     yard.clear().await?;
     Ok(evidence)
@@ -82,24 +95,31 @@ impl Yard {
         self.owner.text(&asked).await
     }
 
-    /// Waits until a job was taken up, or is done and gone.
-    async fn taken_up(&self, workspace: &str, kind: &str) -> Result<(), Failure> {
+    /// Waits until a job is done and gone, or was taken up, has failed and rests: one that runs is leased for longer than it would rest.
+    async fn settled(&self, workspace: &str, kind: &str) -> Result<(), Failure> {
+        let unsettled = format!(
+            "select count(*)::text from keyholder.jobs where workspace_id = '{workspace}' and kind = '{kind}' \
+             and (attempts = 0 or run_at > clock_timestamp() + interval '1 minute')"
+        );
         for _ in 0..LOOKS {
-            let waiting = self.jobs(workspace, kind).await?;
-            if waiting.is_empty() || !waiting.ends_with(" 0") {
+            if self.owner.text(&unsettled).await? == "0" {
                 return Ok(());
             }
             tokio::time::sleep(EVERY).await;
         }
-        Err(Failure::unproven(format!("a job of the kind {kind} is not taken up")))
+        Err(Failure::unproven(format!("a job of the kind {kind} is not taken up, or does not end")))
     }
 
     /// The allowed thing: a job that was put in by its own workspace is done.
     async fn does_its_own(&self, evidence: &mut Evidence) -> Result<(), Failure> {
         self.stand_for(&self.own).await?;
         must_go_through(self.app.run(&self.put(&self.own, "revoke_retired", 1)).await?)?;
-        self.taken_up(&self.own, "revoke_retired").await?;
-        evidence.saw("a job of its own workspace is done", "revoke_retired", "taken up");
+        self.settled(&self.own, "revoke_retired").await?;
+        let left = self.jobs(&self.own, "revoke_retired").await?;
+        if !left.is_empty() {
+            return Err(Failure::unproven(format!("a job of its own workspace is not done: {left}")));
+        }
+        evidence.saw("a job of its own workspace is done", "revoke_retired", "gone");
         Ok(())
     }
 
@@ -132,7 +152,10 @@ impl Yard {
             self.own, self.victim
         );
         for kind in kinds {
-            self.taken_up(&self.rival, kind).await?;
+            self.settled(&self.rival, kind).await?;
+        }
+        // Only when all have ended: what one has begun shows no later.
+        for kind in kinds {
             let is = self.owner.text(&state).await?;
             if is != "active" {
                 let obtained = json!({ "connection": self.victim, "state": is });
@@ -159,9 +182,13 @@ impl Yard {
     }
 }
 
+/// How many of the first tenant's tokens the platform takes.
+fn live(ground: &Ground) -> usize {
+    ground.platform().tokens(ACCOUNT).iter().filter(|token| token.live).count()
+}
+
 /// Every route and every kind of job names its guard.
-async fn audit(ground: &Ground, evidence: &mut Evidence) -> Result<(), Failure> {
-    let table = ground.table().await?;
+fn audit(table: &Table, evidence: &mut Evidence) -> Result<(), Failure> {
     for route in &table.routes {
         let is_guarded = match route.guard {
             Guard::Public => route.why.as_deref().is_some_and(|why| why.len() > 10),
