@@ -202,6 +202,9 @@ impl Snapshots {
     }
 
     fn is_trusted(&self) -> bool {
+        if domain::sabotaged!(RevocationAcrossNodes) {
+            return true;
+        }
         self.lease.listening.load(Ordering::Acquire) && self.lease_overdue_ms() == 0
     }
 

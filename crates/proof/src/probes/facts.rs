@@ -1,15 +1,17 @@
 //! Facts: permission comes from relationship tuples alone, and a node that lags behind the database grants nothing by it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use domain::clock::Clock;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::{
     caller::{Caller, Reply},
     database::Session,
     evidence::{Evidence, Failure, Outcome},
-    ground::Ground,
-    owner::expect,
+    ground::{Ground, Node, Workspace},
+    owner::{Connected, expect},
     probe::{Attack, Probe},
     tenancy::Owner,
 };
@@ -24,13 +26,16 @@ pub(super) const RELATION_TUPLES: Probe = Probe {
 /// Whether another node goes on granting what was revoked here.
 pub(super) const REVOCATION_ACROSS_NODES: Probe = Probe {
     name: "revocation-across-nodes",
-    tries: "a key and a role that were ended on one node, on another: with notifications, and while that node hears none",
+    tries: "a key and a role that were ended on one node, on another: with notifications, and while that node's connection for them is stalled",
     attack: Attack::Rehearsed(|ground| Box::pin(revocation_across_nodes(ground))),
 };
 
 /// Within this many looks another node must have heard: six seconds, where a permission may be remembered for two at most.
 const LOOKS: u32 = 300;
 const EVERY: Duration = Duration::from_millis(20);
+/// After so long nothing that was ended may count anywhere: twice what a permission may be remembered for without a word from the
+/// database, and less than it takes a node to notice that the connection on which it listens is dead.
+const REMEMBERED: Duration = Duration::from_secs(4);
 
 async fn relation_tuples(ground: &Ground) -> Outcome {
     let workspace = ground.workspace("tuples").await?;
@@ -62,7 +67,7 @@ async fn relation_tuples(ground: &Ground) -> Outcome {
         // What a node remembers may be a notification behind.
         let mut after = asked.send().await?;
         for _ in 0..LOOKS {
-            if !after.status.is_success() {
+            if is_denied(&after)? {
                 break;
             }
             tokio::time::sleep(EVERY).await;
@@ -88,6 +93,15 @@ async fn relation_tuples(ground: &Ground) -> Outcome {
         expect(&asked.send().await?, 200)?;
     }
     Ok(evidence)
+}
+
+/// Whether somebody was denied what he asked for. Any other answer but a success says nothing of permission.
+fn is_denied(reply: &Reply) -> Result<bool, Failure> {
+    match reply.status.as_u16() {
+        401 | 403 | 404 => Ok(true),
+        200..300 => Ok(false),
+        other => Err(Failure::unproven(format!("neither granted nor denied, but {other}"))),
+    }
 }
 
 /// What is asked for by somebody.
@@ -126,55 +140,76 @@ async fn change(owner: &Owner, workspace: &str, statement: &str) -> Result<(), F
 async fn revocation_across_nodes(ground: &Ground) -> Outcome {
     let workspace = ground.workspace("nodes").await?;
     let connected = ground.connect(&workspace.admin, "nodes_acct", &["profile.read"]).await?;
+    let owner = Session::open(ground.login("owner")?).await?;
+    let others = listening(&owner, &BTreeSet::new()).await?;
     let second = ground.start_node(None).await?;
-    let there = ground.stranger_at(&second.url);
     let mut evidence = Evidence::new();
-
     let tried = async {
-        for is_deaf in [false, true] {
-            let how = if is_deaf { "while it hears nothing" } else { "with notifications" };
-            let agent = ground.agent(&workspace.admin, &connected.connection, &["profile.read"], &json!([])).await?;
-            let on_second = there.with_key(agent.caller.key().unwrap_or_default());
-            let mandate = format!("/v1/mandates/{}", agent.mandate);
-            expect(&on_second.get(&mandate).await?, 200)?;
-            expect(&on_second.act(&agent.mandate, "profile.read", &json!({}), None).await?, 200)?;
-            evidence.saw(format!("both nodes serve the agent, {how}"), &agent.key, "200");
-            let deaf = if is_deaf { Some(Deaf::begin(ground).await?) } else { None };
-            // A role: the mandate, by whose relation it may act.
-            let revoked = workspace.admin.post(&format!("{mandate}/revoke"), &json!({})).await?;
-            expect(&revoked, 200)?;
-            let act = Asked::Act(&on_second, &agent.mandate);
-            refused(("role-changes", "a revoked role"), how, deaf.as_ref(), act, &mut evidence).await?;
-            // The credential itself, once more remembered there.
-            expect(&on_second.get("/v1/connections").await?, 200)?;
-            workspace.admin.delete(&format!("/v1/api-keys/{}", agent.key)).await?;
-            let read = Asked::Get(&on_second, "/v1/connections");
-            refused(("deletions", "a deleted key"), how, deaf.as_ref(), read, &mut evidence).await?;
+        let heard = listening(&owner, &others).await?;
+        let mut broken = Vec::new();
+        // Both ways, also where the first has failed: each has its own control.
+        for silent in [None, Some(&heard)] {
+            match revoke(ground, (&workspace, &connected), &second, silent, &mut evidence).await {
+                Err(Failure::Broken { difference, obtained }) => broken.push((difference, obtained)),
+                other => other?,
+            }
         }
-        Ok(())
+        if broken.is_empty() {
+            return Ok(());
+        }
+        let (differences, obtained): (Vec<_>, Vec<_>) = broken.into_iter().unzip();
+        Err(Failure::broken(differences.join("; "), obtained))
     };
     let tried: Result<(), Failure> = tried.await;
     second.end().await;
     tried.map(|()| evidence)
 }
 
-/// Waits until the other node refuses too.
+/// Ends a role and a key on the first node, and asks with them on the second, which may be made to hear nothing.
+async fn revoke(
+    ground: &Ground,
+    (workspace, connected): (&Workspace, &Connected),
+    second: &Node,
+    silent: Option<&BTreeSet<i32>>,
+    evidence: &mut Evidence,
+) -> Result<(), Failure> {
+    let how = if silent.is_some() { "while it hears nothing" } else { "with notifications" };
+    let agent = ground.agent(&workspace.admin, &connected.connection, &["profile.read"], &json!([])).await?;
+    let on_second = ground.stranger_at(&second.url).with_key(agent.caller.key().unwrap_or_default());
+    let mandate = format!("/v1/mandates/{}", agent.mandate);
+    expect(&on_second.get(&mandate).await?, 200)?;
+    expect(&on_second.act(&agent.mandate, "profile.read", &json!({}), None).await?, 200)?;
+    evidence.saw(format!("both nodes serve the agent, {how}"), &agent.key, "200");
+    let stalled = silent.map(Stalled::begin).transpose()?;
+    // A role: the mandate, by whose relation it may act.
+    let revoked = workspace.admin.post(&format!("{mandate}/revoke"), &json!({})).await?;
+    expect(&revoked, 200)?;
+    let act = Asked::Act(&on_second, &agent.mandate);
+    refused(("role-changes", "a revoked role"), how, stalled.as_ref(), act, evidence).await?;
+    // The credential itself, once more remembered there.
+    expect(&on_second.get("/v1/connections").await?, 200)?;
+    let deleted = workspace.admin.delete(&format!("/v1/api-keys/{}", agent.key)).await?;
+    expect(&deleted, 204)?;
+    let read = Asked::Get(&on_second, "/v1/connections");
+    refused(("deletions", "a deleted key"), how, stalled.as_ref(), read, evidence).await
+}
+
+/// Waits until the other node refuses too, and tells how long that took.
 async fn refused(
     (subject, what): (&str, &str),
     how: &str,
-    deaf: Option<&Deaf>,
+    stalled: Option<&Stalled>,
     asked: Asked<'_>,
     evidence: &mut Evidence,
 ) -> Result<(), Failure> {
-    let mut last = None;
-    for look in 0..LOOKS {
-        if let Some(deaf) = deaf {
-            deaf.strike().await?;
-        }
+    let (clock, mut last) = (Clock::system(), None);
+    let from = clock.since_boot();
+    while clock.since_boot().saturating_sub(from) < REMEMBERED {
         let reply = asked.send().await?;
-        if matches!(reply.status.as_u16(), 401 | 403 | 404) {
-            let tried = format!("{what} on the other node, {how}: {} at look {look}", reply.status);
-            if deaf.is_some() {
+        if is_denied(&reply)? {
+            let took = clock.since_boot().saturating_sub(from).as_millis();
+            let tried = format!("{what} on the other node, {how}: {} after {took} ms", reply.status);
+            if stalled.is_some() {
                 evidence.tried("silent-notifications", &tried, what, &reply.body);
             }
             evidence.tried(subject, tried, what, &reply.body);
@@ -190,21 +225,40 @@ async fn refused(
     ))
 }
 
-/// Ends every connection on which a node listens, again and again: no notification arrives anywhere.
-struct Deaf(Session);
-
-impl Deaf {
-    async fn begin(ground: &Ground) -> Result<Self, Failure> {
-        let deaf = Self(Session::open(ground.login("owner")?).await?);
-        if deaf.strike().await? == 0 {
-            return Err(Failure::unproven("no node was found listening"));
+/// The processes of the database on whose connections nodes listen, but for these: at least one.
+async fn listening(owner: &Session, others: &BTreeSet<i32>) -> Result<BTreeSet<i32>, Failure> {
+    let asked = "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() \
+                 and query ~* '^listen '";
+    for _ in 0..LOOKS {
+        let rows = owner.client.query(asked, &[]).await?;
+        let found: BTreeSet<i32> = rows.iter().map(|row| row.get(0)).filter(|pid| !others.contains(pid)).collect();
+        if !found.is_empty() {
+            return Ok(found);
         }
-        Ok(deaf)
+        tokio::time::sleep(EVERY).await;
     }
+    Err(Failure::unproven("no node was found listening"))
+}
 
-    async fn strike(&self) -> Result<u64, Failure> {
-        let struck = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() \
-                      and pid <> pg_backend_pid() and query ~* '^listen '";
-        Ok(self.0.client.execute(struck, &[]).await?)
+/// The far ends of connections, stopped: each stays open, nothing more arrives on it, and nobody is told. They go on when this ends.
+struct Stalled(Vec<Pid>);
+
+impl Stalled {
+    fn begin(far_ends: &BTreeSet<i32>) -> Result<Self, Failure> {
+        let mut stalled = Self(Vec::new());
+        for pid in far_ends.iter().copied().filter_map(Pid::from_raw) {
+            kill_process(pid, Signal::STOP)?;
+            stalled.0.push(pid);
+        }
+        Ok(stalled)
+    }
+}
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            // One that has gone needs nothing.
+            let _gone = kill_process(*pid, Signal::CONT);
+        }
     }
 }
