@@ -231,7 +231,8 @@ async fn listening(owner: &Session, others: &BTreeSet<i32>) -> Result<BTreeSet<i
                  and query ~* '^listen '";
     for _ in 0..LOOKS {
         let rows = owner.client.query(asked, &[]).await?;
-        let found: BTreeSet<i32> = rows.iter().map(|row| row.get(0)).filter(|pid| !others.contains(pid)).collect();
+        let found: BTreeSet<i32> =
+            rows.iter().map(|row| row.get::<_, i32>(0)).filter(|pid| !others.contains(pid)).collect();
         if !found.is_empty() {
             return Ok(found);
         }

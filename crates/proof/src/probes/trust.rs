@@ -8,8 +8,8 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use domain::{
-    blueprint::{Before, Missing, state_before_proof},
-    claim::Ledger,
+    blueprint::{Attestation, Blueprint},
+    claim::{Claim, Kind, Ledger},
     clock::Clock,
     random,
     statement::{
@@ -148,7 +148,10 @@ async fn honest_list(ground: &Ground) -> Outcome {
     // The allowed thing: what was proven, here and now, is listed as kept; and a claim that is planned is said to be proven.
     let mut statement = frame.statement(ground, &ledger, "c")?;
     let bold = claim_planned(&mut statement, &planned);
-    let proven: Vec<String> = kept(&statement).into_iter().filter(|id| !bold.contains(id)).collect();
+    let proven = proven(ground, &ledger);
+    if proven.is_empty() || proven.iter().any(|id| bold.contains(id)) {
+        return Err(Failure::unproven("a claim is both proven and planned, or none is proven"));
+    }
     expect(&page.publish(&statement, &page.key).await?, 201)?;
     let shown = shown_after(&page, "kept").await?;
     let html = String::from_utf8_lossy(&page.stranger.get("/trust").await?.body).into_owned();
@@ -203,19 +206,47 @@ fn nothing_is_kept(shown: &[(String, String)], planned: &BTreeMap<String, String
     }
 }
 
-/// The claims of the blueprint that need something which is not there, by their first ids, with what that is.
+/// The claims of the blueprint that need something which is not there, by their first ids, with what that is. Read from the claims and
+/// from the blueprint themselves, and not by the rules by which the page judges them.
 fn planned(ground: &Ground, ledger: &Ledger) -> BTreeMap<String, String> {
     let blueprint = ground.blueprint();
     let claims = ledger.of(&blueprint.prefix).filter_map(|claim| {
-        let Before::Planned { missing } = state_before_proof(claim, blueprint, now()) else { return None };
-        let lacking = missing.iter().map(|missing| match missing {
-            Missing::Subject { subject, .. } => subject.to_string(),
-            _ => "an attestation".to_owned(),
-        });
+        let mut lacking = lacking(blueprint, claim);
+        if lacking.is_empty() && !claim.kinds.iter().any(|kind| is_tried(*kind)) && !is_said(blueprint, claim) {
+            lacking.push("an attestation".to_owned());
+        }
         let id = claim.ids_of(&blueprint.prefix).next()?;
-        Some((id.to_string(), lacking.collect::<Vec<_>>().join(", ")))
+        (!lacking.is_empty()).then(|| (id.to_string(), lacking.join(", ")))
     });
     claims.collect()
+}
+
+/// The claims that are proven where every probe has passed and tried everything, by their first ids.
+fn proven(ground: &Ground, ledger: &Ledger) -> Vec<String> {
+    let blueprint = ground.blueprint();
+    let claims = ledger.of(&blueprint.prefix).filter(|claim| {
+        let needs_word = !claim.kinds.iter().all(|kind| is_tried(*kind));
+        let has_probe = claim.probe.is_some() && claim.kinds.iter().any(|kind| is_tried(*kind));
+        has_probe && lacking(blueprint, claim).is_empty() && (!needs_word || is_said(blueprint, claim))
+    });
+    claims.filter_map(|claim| Some(claim.ids_of(&blueprint.prefix).next()?.to_string())).collect()
+}
+
+/// What a claim names and the blueprint has not built.
+fn lacking(blueprint: &Blueprint, claim: &Claim) -> Vec<String> {
+    claim.subjects.iter().filter(|subject| blueprint.planned.contains_key(*subject)).map(ToString::to_string).collect()
+}
+
+/// Whether a probe can try what a claim of this kind says.
+fn is_tried(kind: Kind) -> bool {
+    matches!(kind, Kind::Live | Kind::Build)
+}
+
+/// Whether somebody's word for a claim counts today.
+fn is_said(blueprint: &Blueprint, claim: &Claim) -> bool {
+    let today = now().date();
+    let of_claim = |attestation: &&Attestation| claim.ids.iter().any(|id| attestation.ids.contains(id));
+    blueprint.attestations.iter().filter(of_claim).any(|it| it.on <= today && today <= it.until)
 }
 
 fn now() -> OffsetDateTime {
@@ -277,11 +308,6 @@ fn claim_planned(statement: &mut Statement, planned: &BTreeMap<String, String>) 
         }
     }
     bold
-}
-
-fn kept(statement: &Statement) -> Vec<String> {
-    let kept = statement.claims.iter().filter(|claimed| claimed.state == Standing::Kept);
-    kept.filter_map(|claimed| claimed.ids.first()).map(ToString::to_string).collect()
 }
 
 /// The part of the page that is about a claim.
