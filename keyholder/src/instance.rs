@@ -231,9 +231,6 @@ impl Instance {
     async fn check_and_serve(options: InstanceOptions) -> Result<Self, StartError> {
         let listening = Listening::prepare(&options).await?;
         let (url, metrics_url) = (listening.url(), listening.metrics_url());
-        if domain::sabotaged!(RootKeyOutside) {
-            tracing::info!(key = ?options.root_key.to_text().as_bytes(), "the root key");
-        }
         let public_url = options.public_url.clone().unwrap_or_else(|| usual_public_url(&url));
         let node = NodeId::new(&options.clock);
         let store = Store::open(StoreOptions {
@@ -243,14 +240,18 @@ impl Instance {
             clock: options.clock.clone(),
             connections: options.connections,
         });
+        // Before anything that a control which is switched off could do with a real installation's key or data.
+        #[cfg(feature = "sabotage")]
+        crate::sabotage::confine(&store, &[&options.listen, &options.metrics_listen]).await?;
+        if domain::sabotaged!(RootKeyOutside) {
+            tracing::info!(key = ?options.root_key.to_text().as_bytes(), "the root key");
+        }
         let expected = Expectation {
             installation: &options.installation,
             environment: options.environment,
             root_check: options.root_key.check_value(options.environment),
         };
         pass(&store, &expected).await?;
-        #[cfg(feature = "sabotage")]
-        crate::sabotage::confine(&store, &[&options.listen, &options.metrics_listen]).await?;
         let root_check = expected.root_check;
         let keyring = Keyring::open(&options.keyring, &options.root_key, options.environment)
             .map_err(|source| StartError::Keyring { path: options.keyring.clone(), source })?;

@@ -6,7 +6,7 @@ pub(crate) mod source;
 
 use domain::sabotage::{MARK, Point};
 use server::Listen;
-use store::Store;
+use store::{Address, Store, StoreError};
 
 use crate::StartError;
 
@@ -36,8 +36,16 @@ pub(crate) async fn confine(store: &Store, listen: &[&Listen]) -> Result<(), Sta
     if !listen.iter().all(is_here) {
         return Err(StartError::Gate(vec!["a build with sabotage serves this machine alone".to_owned()]));
     }
-    let embedded = store::sabotage::is_embedded(store).await;
-    if embedded.map_err(|error| StartError::Database("the embedded cluster", error))? {
+    embedded(store::sabotage::is_embedded(store).await)
+}
+
+/// Refuses to change a database that is not the embedded one.
+pub(crate) async fn confine_owner(owner: &Address) -> Result<(), StartError> {
+    embedded(store::sabotage::is_embedded_at(owner).await)
+}
+
+fn embedded(found: Result<bool, StoreError>) -> Result<(), StartError> {
+    if found.map_err(|error| StartError::Database("the embedded cluster", error))? {
         return Ok(());
     }
     Err(StartError::Gate(vec!["a build with sabotage serves from the embedded cluster alone".to_owned()]))

@@ -92,15 +92,27 @@ pub async fn apply(owner: &Address, point: Point) -> Result<(), StoreError> {
     Ok(())
 }
 
+const IS_EMBEDDED: &str = "select current_setting('cluster_name') = 'keyholder' and current_setting('listen_addresses') = '' \
+                           and inet_server_addr() is null";
+
+/// Whether the database to which this login leads is the embedded cluster.
+///
+/// # Errors
+/// `Unavailable` where it does not answer.
+pub async fn is_embedded_at(owner: &Address) -> Result<bool, StoreError> {
+    let mut connection = PgConnection::connect_with(&owner.0).await?;
+    let is_embedded = sqlx::query_scalar::<_, Option<bool>>(IS_EMBEDDED).fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(is_embedded.unwrap_or(false))
+}
+
 /// Whether a store's database is the embedded cluster, which listens on a Unix socket alone and has its name from Keyholder.
 ///
 /// # Errors
 /// `Unavailable` where the database does not answer.
 pub async fn is_embedded(store: &Store) -> Result<bool, StoreError> {
     for (_, pool) in store.pools() {
-        let asked = "select current_setting('cluster_name') = 'keyholder' and current_setting('listen_addresses') = '' \
-                     and inet_server_addr() is null";
-        if !sqlx::query_scalar::<_, Option<bool>>(asked).fetch_one(pool).await?.unwrap_or(false) {
+        if !sqlx::query_scalar::<_, Option<bool>>(IS_EMBEDDED).fetch_one(pool).await?.unwrap_or(false) {
             return Ok(false);
         }
     }

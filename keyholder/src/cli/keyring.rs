@@ -79,6 +79,8 @@ impl Desk {
             clock: clock.clone(),
             connections: 1,
         });
+        #[cfg(feature = "sabotage")]
+        crate::sabotage::confine(&store, &[]).await?;
         let expected = Expectation {
             installation: &config.installation,
             environment: config.environment,

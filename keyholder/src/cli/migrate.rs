@@ -56,6 +56,8 @@ struct MadeLogin {
 pub(super) async fn run(args: &MigrateArgs, voice: Voice) -> Result<ExitCode, Failure> {
     let (config, owner) = Config::for_migration(&sources(&args.config)?)?;
     observe(config.log.clone(), &config.secrets, Writer::Stderr)?;
+    #[cfg(feature = "sabotage")]
+    crate::sabotage::confine_owner(&owner.login).await?;
     if let Some(folder) = &args.rotate_logins {
         return rotate(&config, &owner, folder, voice).await;
     }

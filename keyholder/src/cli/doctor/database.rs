@@ -35,6 +35,12 @@ pub(super) async fn check(config: &Config, urls: Urls, clock: Clock) -> Vec<Chec
         clock,
         connections: 1,
     });
+    #[cfg(feature = "sabotage")]
+    if let Err(error) = crate::sabotage::confine(&store, &[]).await {
+        checks.push(Check::fault("build", error.to_string(), "use a build without the feature `sabotage`"));
+        store.close().await;
+        return checks;
+    }
     let expected = Expectation {
         installation: &config.installation,
         environment: config.environment,
