@@ -294,6 +294,7 @@ async fn databases_of_others(ground: &Ground, evidence: &mut Evidence) -> Result
         let said =
             not_served(ground, &good, &with_keyring, &format!("a database of local and a keyring of {environment}"))
                 .await?;
+        refused_by_environment(&said, environment)?;
         evidence.tried(
             "foreign-environment-databases",
             format!("the database and a keyring of {environment}: {said}"),
