@@ -8,6 +8,8 @@ use memchr::memmem::Finder;
 
 /// A secret that is shorter is looked for as a whole.
 const HALVES_FROM: usize = 32;
+/// What is shorter turns up by chance, or is nothing at all: to search for it shows nothing.
+const SHORTEST: usize = 8;
 
 /// Something to be looked for.
 pub struct Needle {
@@ -15,11 +17,12 @@ pub struct Needle {
     pub name: String,
     /// SHA-256 of it, in hexadecimal.
     pub sha256: String,
+    is_blind: bool,
     forms: Vec<(&'static str, Finder<'static>)>,
 }
 
 impl Needle {
-    /// A secret, of 16 bytes or more.
+    /// A secret, of 8 bytes or more.
     pub fn new(name: impl Into<String>, secret: impl AsRef<[u8]>) -> Self {
         let secret = secret.as_ref();
         let halves = secret.len() >= HALVES_FROM;
@@ -27,11 +30,20 @@ impl Needle {
         let (front, back) = secret.split_at_checked(middle).unwrap_or((secret, &[]));
         let pieces = [front, back].into_iter().filter(|piece| !piece.is_empty());
         let forms = pieces.flat_map(forms).map(|(form, text)| (form, Finder::new(&text).into_owned())).collect();
-        Self { name: name.into(), sha256: crate::evidence::sha256(secret), forms }
+        Self { name: name.into(), sha256: crate::evidence::sha256(secret), is_blind: secret.len() < SHORTEST, forms }
+    }
+
+    /// Whether it is too short to be looked for: then nothing follows from its not being found, and [`Self::within`] says that it is
+    /// everywhere.
+    pub fn is_blind(&self) -> bool {
+        self.is_blind
     }
 
     /// In which form it, or a half of it, is in a text; nothing, where it is not.
     pub fn within(&self, text: &[u8]) -> Option<&'static str> {
+        if self.is_blind {
+            return Some("nothing that can be looked for");
+        }
         self.forms.iter().find(|(_, finder)| finder.find(text).is_some()).map(|(form, _)| *form)
     }
 }
@@ -91,6 +103,8 @@ mod tests {
                 }
             }
         }
+        assert!(Needle::new("nothing", "").within(b"").is_some());
+        assert!(Needle::new("a word", "too few").is_blind() && !needle.is_blind());
         for crumb in [&secret[..15], &secret[8..23], ""] {
             assert!(needle.within(crumb.as_bytes()).is_none(), "{crumb}");
             assert!(needle.within(hex::encode(crumb).as_bytes()).is_none(), "{crumb}");

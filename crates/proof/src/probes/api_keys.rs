@@ -15,7 +15,7 @@ use crate::{
     ground::Ground,
     owner::{Agent, expect, text},
     probe::{Attack, Probe, Target},
-    probes::at_rest::not_in,
+    probes::{at_rest::not_in, origins::ended},
     search::Needle,
 };
 
@@ -85,11 +85,15 @@ async fn key_shown_once(target: &Target) -> Outcome {
     let made = target.admin.send(Method::POST, "/v1/api-keys", &again, wanted.to_string().into()).await?;
     let first = expect(&made, 201)?;
     let (id, key) = (text(&first, "/id").to_owned(), text(&first, "/key").to_owned());
+    let secret = Needle::new("the key", key.rsplit('_').next().unwrap_or_default());
+    if id.is_empty() || secret.is_blind() || secret.within(&made.body).is_none() {
+        return Err(Failure::unproven("the answer that makes a key does not show it: it would be found nowhere"));
+    }
     let outcome = read_again(target, (&id, &key), &mut evidence).await;
     let repeated = target.admin.send(Method::POST, "/v1/api-keys", &again, wanted.to_string().into()).await?;
     let other = repeated.json();
     for made in [id.as_str(), text(&other, "/id")].into_iter().filter(|id| !id.is_empty()) {
-        target.admin.delete(&format!("/v1/api-keys/{made}")).await?;
+        ended(&target.admin.delete(&format!("/v1/api-keys/{made}")).await?)?;
     }
     outcome?;
     if text(&other, "/key") == key {

@@ -1,9 +1,11 @@
 //! Input: every parameter and every field that the API's own document names is given what it must not take.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use domain::clock::Clock;
 use http::Method;
 use serde_json::{Map, Value, json};
+use time::format_description::well_known::Rfc3339;
 
 use super::origins::revoke;
 use crate::{
@@ -360,7 +362,10 @@ fn with(body: &Value, pointer: &str, value: Value) -> Option<Value> {
 
 async fn body_not_json(target: &Target) -> Outcome {
     let mut evidence = Evidence::new();
-    let good = json!({ "label": "probe of bodies", "role": "service" }).to_string();
+    // It ends by itself, also where nobody lives to end it.
+    let ends = Clock::system().now() + Duration::from_mins(10);
+    let good =
+        json!({ "label": "probe of bodies", "role": "service", "expires_at": ends.format(&Rfc3339)? }).to_string();
     let made = target.admin.send(Method::POST, "/v1/api-keys", &[JSON], good.clone().into()).await?;
     let own = expect(&made, 201)?;
     revoke(&target.admin, &own).await?;

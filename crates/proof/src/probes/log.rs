@@ -47,6 +47,8 @@ pub(super) const NO_CONTENT_IN_LOGS: Probe = Probe {
 
 const READ: &str = "profile.read";
 const POST: &str = "post.create";
+/// So many digits of a telephone number are as good as all of it. Fewer turn up by chance.
+const TAIL: usize = 6;
 /// How long a line may take from the database's answer to the file.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -55,6 +57,8 @@ struct Planted {
     canary: String,
     line: String,
     needle: Needle,
+    /// Its last digits, where it is a number: what a half of it is known by, however it is written.
+    tail: Option<String>,
     subject: &'static str,
 }
 
@@ -63,7 +67,30 @@ impl Planted {
     fn new(subject: &'static str, name: &str, pattern: &str, secret: &str) -> Self {
         let canary = word("canary");
         let line = format!("{canary} {}", pattern.replace("SECRET", secret));
-        Self { canary, line, needle: Needle::new(name, secret), subject }
+        Self { canary, line, needle: Needle::new(name, secret), tail: None, subject }
+    }
+
+    /// Judges the line in which it was planted.
+    fn judge(&self, line: &str) -> Result<(), Failure> {
+        judge(&self.needle, line)?;
+        let Some(tail) = &self.tail else { return Ok(()) };
+        // What stands before the word by which the line is found has digits of its own, such as the time.
+        let behind = |text: &str| {
+            let behind = text.split_once(&self.canary).map_or("", |(_, behind)| behind);
+            behind.replace([' ', '-', '/', '(', ')', '.'], "").contains(tail.as_str())
+        };
+        if !behind(&self.line) {
+            return Err(Failure::unproven(format!("{} is not found where it is", self.needle.name)));
+        }
+        if behind(line) {
+            let obtained =
+                json!({ "sha256": self.needle.sha256, "line_sha256": crate::evidence::sha256(line.as_bytes()) });
+            return Err(Failure::broken(
+                format!("the end of {} can be read in a log line", self.needle.name),
+                obtained,
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -142,7 +169,7 @@ fn password(address: &str) -> Option<String> {
 async fn masked_logs(ground: &Ground) -> Outcome {
     let mut evidence = Evidence::new();
     let name = word("name");
-    let number: String = random::bytes::<7>().iter().map(|byte| char::from(b'0' + byte % 10)).collect();
+    let number: String = random::bytes::<8>().iter().map(|byte| char::from(b'0' + byte % 10)).collect();
     let (first, last) = number.split_at(3);
     let mut planted = Vec::new();
     for (pattern, address) in [
@@ -163,7 +190,9 @@ async fn masked_logs(ground: &Ground) -> Outcome {
         ("reached at SECRET today", format!("(0151) {first} {last}")),
         ("by 00SECRET", format!("49 151 {first}-{last}")),
     ] {
-        planted.push(Planted::new("planted-phone-numbers", "a telephone number", pattern, &phone));
+        let mut one = Planted::new("planted-phone-numbers", "a telephone number", pattern, &phone);
+        one.tail = number.get(number.len() - TAIL..).map(str::to_owned);
+        planted.push(one);
     }
     read_planted(ground, &planted, &mut evidence).await?;
     operator_by_address(ground, &name, &mut evidence).await?;
@@ -207,7 +236,7 @@ async fn read_planted(ground: &Ground, planted: &[Planted], evidence: &mut Evide
     for it in planted {
         let line = log.lines().find(|line| line.contains(&it.canary)).unwrap_or_default();
         evidence.tried(it.subject, format!("{}, planted in a line that is there", it.needle.name), &it.line, line);
-        judge(&it.needle, line)?;
+        it.judge(line)?;
     }
     let needles: Vec<&Needle> = planted.iter().map(|it| &it.needle).collect();
     for line in log.lines() {
@@ -286,7 +315,7 @@ async fn story(ground: &Ground, evidence: &mut Evidence) -> Result<(String, Vec<
         needles.push(Needle::new("a database password", password(ground.login(group)?).unwrap_or_default()));
     }
     needles.extend(tokens.iter().map(|token| Needle::new("a token of the platform", &token.text)));
-    if tokens.len() < 2 || needles.iter().any(|needle| needle.within(b"").is_some()) {
+    if tokens.len() < 2 || needles.iter().any(Needle::is_blind) {
         return Err(Failure::unproven("a secret of the story is not known"));
     }
     let log = lines_with(&node.log, &["\"answered\"", "\"settle\""]).await?;

@@ -243,7 +243,15 @@ async fn keys(admin: &Caller) -> Result<Vec<String>, Failure> {
 /// Ends a key that was answered, if one was.
 pub(super) async fn revoke(admin: &Caller, made: &Value) -> Result<(), Failure> {
     if let Some(id) = made.get("id").and_then(Value::as_str).filter(|id| id.starts_with("key_")) {
-        admin.delete(&format!("/v1/api-keys/{id}")).await?;
+        ended(&admin.delete(&format!("/v1/api-keys/{id}")).await?)?;
     }
     Ok(())
+}
+
+/// A key that a probe has made is gone: none is left behind in silence.
+pub(super) fn ended(reply: &Reply) -> Result<(), Failure> {
+    match reply.status.as_u16() {
+        204 | 404 => Ok(()),
+        other => Err(Failure::unproven(format!("a key of a probe was not ended: {other}"))),
+    }
 }
