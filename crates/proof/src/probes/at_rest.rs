@@ -1,7 +1,15 @@
 //! Credentials at rest: how tokens lie in the database and in what was written on the way there, and what a thief makes of a copy.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use base64::{
+    Engine, alphabet,
+    engine::general_purpose::{GeneralPurpose, NO_PAD},
+};
 use domain::random;
 use sandbox::{Call, Quirk, Route, Scope, TokenKind};
 use serde_json::json;
@@ -202,16 +210,43 @@ fn opened_with(field: &SealedField, key: &Key) -> Option<Vec<u8>> {
     field.open(key).or_else(|| field.open(&field.unwrap(key)?))
 }
 
-/// Every run of 32 bytes in the copy, also where bytes are written as hexadecimal digits.
+/// Every run of 32 bytes in the copy, also where bytes are written as hexadecimal digits or in base64, of either alphabet.
 pub(super) fn keys_in(cells: &[Cell]) -> BTreeSet<Key> {
     let mut keys = BTreeSet::new();
     for cell in cells {
-        let decoded = hex::decode(cell.bytes.strip_prefix(b"\\x").unwrap_or(&cell.bytes)).unwrap_or_default();
-        for text in [&cell.bytes, &decoded] {
+        for text in written(&cell.bytes).iter().chain([&cell.bytes]) {
             keys.extend(text.windows(size_of::<Key>()).filter_map(|run| Key::try_from(run).ok()));
         }
     }
     keys
+}
+
+/// What is written in a text as digits or letters and long enough for a key, wherever it begins.
+fn written(text: &[u8]) -> Vec<Vec<u8>> {
+    // A key that stands within a longer run does not end where its last letter's bits do.
+    let reader = GeneralPurpose::new(&alphabet::STANDARD, NO_PAD.with_decode_allow_trailing_bits(true));
+    let plain = text.iter().map(|letter| match letter {
+        b'-' => b'+',
+        b'_' => b'/',
+        other => *other,
+    });
+    let plain: Vec<u8> = plain.collect();
+    let is_letter = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'+' | b'/');
+    let mut written = Vec::new();
+    for run in plain.split(|letter| !is_letter(*letter)) {
+        for begins in 0..4 {
+            let rest = run.get(begins..).filter(|rest| rest.len() >= 43).unwrap_or_default();
+            let ends = if rest.len() % 4 == 1 { rest.len() - 1 } else { rest.len() };
+            written.extend(rest.get(..ends).and_then(|rest| reader.decode(rest).ok()));
+        }
+        for digits in run.split(|letter| !letter.is_ascii_hexdigit()) {
+            for begins in 0..2 {
+                let rest = digits.get(begins..).filter(|rest| rest.len() >= 64).unwrap_or_default();
+                written.extend(rest.get(..rest.len() & !1).and_then(|rest| hex::decode(rest).ok()));
+            }
+        }
+    }
+    written
 }
 
 async fn sealed_on_receipt(ground: &Ground) -> Outcome {
@@ -228,14 +263,16 @@ async fn sealed_on_receipt(ground: &Ground) -> Outcome {
     platform.switch(Quirk::HoldAnswer, Scope::once(Route::Only(Call::ReadProfile)))?;
     let node = ground.node().await?;
     let spill = node.log.parent().unwrap_or(Path::new("/")).join("state").join("spill");
+    // What lies there already is of other answers.
+    let known: BTreeSet<PathBuf> = files_below(&spill).into_iter().map(|file| file.path).collect();
     let met = platform.fired();
     let (came_back, first) = tokio::join!(asked.browser.get(&back), async {
-        let first = written_first(ground, &spill, met).await;
+        let first = written_first(ground, &spill, (met, &known)).await;
         platform.clear();
         first
     });
     let (came_back, first) = (came_back?, first?);
-    for (name, bytes) in &first {
+    for Written { name, bytes, .. } in &first {
         for needle in ground.needles(ACCOUNT) {
             if let Some(form) = needle.within(bytes) {
                 let obtained = json!({ "sha256": needle.sha256, "file": name, "form": form });
@@ -281,11 +318,16 @@ async fn sealed_on_receipt(ground: &Ground) -> Outcome {
 }
 
 /// The files that a node has written of an answer that it is still settling, read while the platform holds the next one back.
-async fn written_first(ground: &Ground, spill: &Path, met: u64) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+async fn written_first(
+    ground: &Ground,
+    spill: &Path,
+    (met, known): (u64, &BTreeSet<PathBuf>),
+) -> Result<Vec<Written>, Failure> {
     for _ in 0..3_000 {
         // The account is asked for after the file was written: whoever meets the switch finds it.
         let asked = ground.platform().fired() > met;
-        let files = files_below(spill);
+        let mut files = files_below(spill);
+        files.retain(|file| !known.contains(&file.path));
         if !files.is_empty() {
             return Ok(files);
         }
@@ -297,13 +339,44 @@ async fn written_first(ground: &Ground, spill: &Path, met: u64) -> Result<Vec<(S
     Err(Failure::unproven("the tokens did not come"))
 }
 
+/// A file of an answer that a node is settling.
+struct Written {
+    name: String,
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
 /// The files of the numbered folders of a state folder, but for their locks.
-fn files_below(spill: &Path) -> Vec<(String, Vec<u8>)> {
+fn files_below(spill: &Path) -> Vec<Written> {
     let folders = std::fs::read_dir(spill).into_iter().flatten().flatten();
     let files = folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().flatten());
     let named = files.filter_map(|file| Some((file.file_name().into_string().ok()?, file.path())));
     named
         .filter(|(name, _)| name.starts_with("con_") && !name.contains(".new"))
-        .filter_map(|(name, path)| Some((name, std::fs::read(path).ok()?)))
+        .filter_map(|(name, path)| Some(Written { bytes: std::fs::read(&path).ok()?, name, path }))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_however_it_is_written_into_a_value() {
+        let key: Key = std::array::from_fn(|at| u8::try_from((at * 7 + 200) % 256).unwrap());
+        for text in [
+            format!("{{\"key\":\"{}\"}}", STANDARD.encode(key)),
+            format!("a.{}", URL_SAFE_NO_PAD.encode(key)),
+            STANDARD.encode([&[1, 2], &key[..], &[3, 4, 5]].concat()),
+            format!("\\x{}", hex::encode(key)),
+            format!("at {}0f", hex::encode_upper([&[9], &key[..]].concat())),
+        ] {
+            let cell = Cell { place: String::new(), row: String::new(), bytes: text.clone().into_bytes() };
+            assert!(keys_in(&[cell]).contains(&key), "{text}");
+        }
+        let raw = Cell { place: String::new(), row: String::new(), bytes: [&[0], &key[..]].concat() };
+        assert!(keys_in(&[raw]).contains(&key));
+    }
 }

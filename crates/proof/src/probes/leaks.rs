@@ -192,7 +192,12 @@ async fn root_key_outside(ground: &Ground, source: &SourceTree) -> Outcome {
         Needle::new("the root key", root),
         Needle::new("the root key's text", text(ground.handover(), "/keys/root_key").trim()),
     ];
-    let looked = Looked::gather(ground, "root_key", (Filled::Once, vec![metrics(ground).await?])).await?;
+    let (told, served) = metrics(ground).await?;
+    let mut looked = Looked::gather(ground, "root_key", (Filled::Once, vec![told])).await?;
+    if served.lines().next().is_none() {
+        return Err(Failure::unproven("a server wrote nothing to its log: nothing would be found there"));
+    }
+    looked.log = format!("{}\n{served}", looked.log);
     for needle in &needle {
         looked.must_not_hold(needle)?;
         not_in_arguments(ground, needle).await?;
@@ -266,12 +271,12 @@ async fn platform_secrets_outside(ground: &Ground, source: &SourceTree) -> Outco
     Ok(evidence)
 }
 
-/// What a server tells of itself beside the API.
-async fn metrics(ground: &Ground) -> Result<Answer, Failure> {
+/// What a server tells of itself beside the API, and its log.
+async fn metrics(ground: &Ground) -> Result<(Answer, String), Failure> {
     let serving = ground.serve(&ground.configuration("", ""), &[]).await?;
     let told = ground.stranger_at(&serving.metrics_url).get(serving.metrics_url.path()).await?;
-    serving.kill().await?;
-    Ok(Answer::new("the metrics of a server", &told))
+    let log = serving.kill().await?;
+    Ok((Answer::new("the metrics of a server", &told), log))
 }
 
 /// A secret in the arguments of a node, which every account of the machine may read.

@@ -141,6 +141,14 @@ async fn refused(admin: &Caller, reply: &Reply, origin: &str, what: &str) -> Res
             json!({ "id": obtained.get("id"), "origin": origin, "status": reply.status.as_u16() }),
         ));
     }
+    // What is refused for another reason says nothing of origins.
+    let body = reply.json();
+    if reply.status != 403 || text(&body, "/type") != "urn:keyholder:problem:origin-not-allowed" {
+        let status = reply.status;
+        return Err(Failure::unproven(format!(
+            "{what} of a page of {origin} was refused for another reason: {status} {body}"
+        )));
+    }
     Ok(())
 }
 
