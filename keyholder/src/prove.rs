@@ -16,11 +16,14 @@ use domain::{
     clock::Clock,
 };
 use proof::{
-    Evidence, Failure, Ground, Mode, PROBES, Probe, SourceTree, Target, probe,
+    Evidence, Failure, Ground, Mode, PROBES, Probe, SourceTree, Target,
+    caller::CallError,
+    probe,
     probe::Attack,
     verdict::{self, Counts, Line, Outcomes},
 };
 use serde::Serialize;
+use serde_json::Value;
 
 use self::ground::Grounds;
 use crate::{StartError, cluster::ClusterOptions};
@@ -79,6 +82,12 @@ pub enum ProveError {
     /// The claims or the blueprints that come with the binary.
     #[error("the claims are not valid: {0}")]
     Claims(String),
+    /// The server is not one at which these probes may be run.
+    #[error("nothing is tried at the server: {why}")]
+    Server {
+        /// Why.
+        why: String,
+    },
     /// A probe was named that does not exist.
     #[error("there is no probe `{name}`; there are {}", PROBES.iter().map(|probe| probe.name).collect::<Vec<_>>().join(", "))]
     UnknownProbe {
@@ -146,6 +155,27 @@ pub async fn rehearse(options: ProveOptions) -> Result<Report, ProveError> {
 #[cfg(feature = "sabotage")]
 pub async fn sabotage(options: ProveOptions, with_others: bool) -> Result<Report, ProveError> {
     Box::pin(sabotaged::run_all(options, with_others)).await
+}
+
+/// The blueprint by which a server is set up, out of these: it is judged by no other. Asked before anything is written there, together
+/// with whose workspace the key is for: probes make and end keys, and what they are refused is an alarm in any but their own.
+///
+/// # Errors
+/// `Server`.
+pub async fn at_server(target: &Target, blueprints: Vec<Blueprint>) -> Result<Vec<Blueprint>, ProveError> {
+    let refused = |why: &str| ProveError::Server { why: why.to_owned() };
+    let silent = |error: CallError| refused(&format!("it does not answer: {error}"));
+    let trail = target.admin.get("/v1/audit?limit=1").await.map_err(silent)?.json();
+    if trail.pointer("/data/0/probe") != Some(&Value::Bool(true)) {
+        return Err(refused("the key is not an admin's of a workspace that was made with `--probe`"));
+    }
+    let page = target.stranger.get("/trust.json").await.map_err(silent)?.json();
+    let name = page.pointer("/blueprint/name").and_then(Value::as_str).unwrap_or_default();
+    let its: Vec<_> = blueprints.into_iter().filter(|blueprint| blueprint.name == name).collect();
+    if its.is_empty() {
+        return Err(refused(&format!("its blueprint is `{name}`, which is not the one to be judged")));
+    }
+    Ok(its)
 }
 
 /// Runs the production-safe probes against a server, and judges the claims that they decide.

@@ -39,6 +39,7 @@ pub(super) async fn run(args: ProveArgs, voice: Voice) -> Result<ExitCode, Failu
     let blueprints = prove::blueprints(args.blueprint.as_deref())?;
     if let Some(url) = &args.target {
         let target = target(url, &args)?;
+        let blueprints = prove::at_server(&target, blueprints).await?;
         let server = (&target.stranger, url, args.tls_roots.as_ref());
         let signer = Signer::prepare(&args.sign, Some(server), None).await?;
         let report = prove::live(&target, &blueprints, &args.only).await?;

@@ -105,23 +105,42 @@ async fn a_name_that_is_none_is_refused_with_those_that_are() {
 async fn the_production_safe_probes_pass_at_a_server_and_leave_nothing_there() {
     let app = TestApp::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let key = folder.path().join("probe.key");
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&key).unwrap();
-    file.write_all(app.admin.key().unwrap().as_bytes()).unwrap();
+    let written = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        path
+    };
+    let inner = app.instance.app();
+    let host = domain::principal::Principal::operator("local", inner.clock.now());
+    let workspace = service::workspace::create_for_probes(inner, &host, "Probes").await.unwrap();
+    let issued = service::workspace::issue_key(inner, &host, workspace, "probe", service::Role::Admin, None).await;
+    let probe = issued.unwrap().1;
     let url = app.instance.url().to_string();
+    let others = written("other.key", app.admin.key().unwrap());
+    let refused =
+        run(keyholder(program(), &["prove", "--target", &url, "--api-key-file", others.to_str().unwrap()])).await;
+    assert!(!refused.status.success() && said(&refused).contains("--probe"), "{}", said(&refused));
+    let key = written("probe.key", &probe);
     let arguments = ["prove", "--target", &url, "--api-key-file", key.to_str().unwrap(), "--json"];
+    let elsewhere = [&arguments[..], &["--blueprint", "chat-assistant"]].concat();
+    let refused = run(keyholder(program(), &elsewhere)).await;
+    assert!(!refused.status.success() && said(&refused).contains("social-agent"), "{}", said(&refused));
     let done = run(keyholder(program(), &arguments)).await;
     assert!(done.status.success(), "{}", said(&done));
     let report: Value = serde_json::from_slice(&done.stdout).unwrap();
     let ran: BTreeSet<&str> = report["claims"].as_array().unwrap().iter().map(|claim| text(claim, "/probe")).collect();
     let safe = PROBES.iter().filter(|probe| probe.mode() == Mode::ProductionSafe).map(|probe| probe.name);
-    assert_eq!(ran, safe.collect(), "{report}");
+    assert!(ran.contains(QUICK) && ran.is_subset(&safe.collect()), "{report}");
+    let claims = report["claims"].as_array().unwrap();
+    assert!(claims.iter().all(|claim| text(claim, "/blueprint") == "social-agent"), "{report}");
 
-    let keys = ok(app.admin.get("/v1/api-keys?limit=100").await.unwrap(), 200);
+    let admin = app.stranger.with_key(&probe);
+    let keys = ok(admin.get("/v1/api-keys?limit=100").await.unwrap(), 200);
     let living = |key: &&Value| key["revoked_at"].is_null();
     assert_eq!(keys["data"].as_array().unwrap().iter().filter(living).count(), 1, "{keys}");
     for list in ["/v1/mandates", "/v1/connections", "/v1/budgets"] {
-        let left = ok(app.admin.get(list).await.unwrap(), 200);
+        let left = ok(admin.get(list).await.unwrap(), 200);
         assert_eq!(left["data"].as_array().unwrap().len(), 0, "{list}: {left}");
     }
     app.stop().await;

@@ -369,14 +369,14 @@ mod tests {
         for text in [
             format!("{{\"key\":\"{}\"}}", STANDARD.encode(key)),
             format!("a.{}", URL_SAFE_NO_PAD.encode(key)),
-            STANDARD.encode([&[1, 2], &key[..], &[3, 4, 5]].concat()),
+            STANDARD.encode([&[1, 2][..], &key[..], &[3, 4, 5]].concat()),
             format!("\\x{}", hex::encode(key)),
-            format!("at {}0f", hex::encode_upper([&[9], &key[..]].concat())),
+            format!("at {}0f", hex::encode_upper([&[9][..], &key[..]].concat())),
         ] {
             let cell = Cell { place: String::new(), row: String::new(), bytes: text.clone().into_bytes() };
             assert!(keys_in(&[cell]).contains(&key), "{text}");
         }
-        let raw = Cell { place: String::new(), row: String::new(), bytes: [&[0], &key[..]].concat() };
+        let raw = Cell { place: String::new(), row: String::new(), bytes: [&[0][..], &key[..]].concat() };
         assert!(keys_in(&[raw]).contains(&key));
     }
 }
