@@ -85,7 +85,7 @@ async fn without(
         }
         _ => None,
     };
-    let ground = grounds.lay(blueprint, Some(probe.name)).await?;
+    let mut ground = grounds.lay(blueprint, Some(probe.name)).await?;
     match run(probe, &ground, planted.as_ref().or(source)).await {
         Ok(_) => "passed, although its control was switched off".clone_into(&mut row.said),
         Err(failure) => {
@@ -95,8 +95,14 @@ async fn without(
     }
     if with_others {
         for other in PROBES.iter().filter(|other| other.name != probe.name) {
-            if matches!(run(other, &ground, planted.as_ref().or(source)).await, Err(Failure::Broken { .. })) {
-                row.also.push(other.name.to_owned());
+            match run(other, &ground, planted.as_ref().or(source)).await {
+                Ok(_) => {}
+                Err(Failure::Broken { .. }) => row.also.push(other.name.to_owned()),
+                // What was broken off may have left something open.
+                Err(Failure::Unproven(_)) => {
+                    ground.close().await;
+                    ground = grounds.lay(blueprint, Some(probe.name)).await?;
+                }
             }
         }
     }
