@@ -18,9 +18,9 @@ use crate::{
     entrusted::Entrusted,
     evidence::{Evidence, Failure, Outcome, sha256},
     ground::Ground,
-    owner::expect,
+    owner::{expect, text},
     probe::{Attack, Probe},
-    probes::leaks::line_with,
+    probes::{at_rest::connection_id, leaks::line_with},
 };
 
 /// Whether an opened credential outlives its call.
@@ -55,6 +55,7 @@ async fn opened_for_one_call(ground: &Ground) -> Outcome {
         let done = entrusted.post(&format!("act {number}")).await?;
         evidence.tried("acts", "an act with the credential", number.to_string(), done.to_string());
     }
+    opened_each_time(ground, &entrusted, &mut evidence).await?;
     let platform = ground.platform();
     let live = platform.last_access_token(ACCOUNT).ok_or_else(|| Failure::unproven("there is no token"))?;
     let during = during_a_call(ground, &entrusted, &memory, &live).await?;
@@ -83,6 +84,43 @@ async fn opened_for_one_call(ground: &Ground) -> Outcome {
         evidence.tried("log-lines", "a line of the node's log", "", sha256(line.as_bytes()));
     }
     Ok(evidence)
+}
+
+/// Directly after its use a credential is no more at hand: with what is sealed spoiled, the next act has none. However short a time a
+/// node kept it opened, it would act with that.
+async fn opened_each_time(ground: &Ground, entrusted: &Entrusted, evidence: &mut Evidence) -> Result<(), Failure> {
+    let owner = ground.owner().await?;
+    owner.client.batch_execute("set session_replication_role = replica").await?;
+    let id = connection_id(entrusted)?;
+    let read = "select sealed from keyholder.credentials where connection_id = $1 and field = 'access'";
+    let write = "update keyholder.credentials set sealed = $2 where connection_id = $1 and field = 'access'";
+    entrusted.post("with the credential, a moment before").await?;
+    let sealed: Vec<u8> = owner.client.query_one(read, &[&id]).await?.try_get(0)?;
+    let mut spoiled = sealed.clone();
+    if let Some(last) = spoiled.last_mut() {
+        *last ^= 1;
+    }
+    owner.client.execute(write, &[&id, &spoiled]).await?;
+    let words = "with nothing that opens";
+    let tried = entrusted.try_to_post(words).await;
+    // Also where that failed: the acts that follow need it.
+    owner.client.execute(write, &[&id, &sealed]).await?;
+    let reply = tried?;
+    if reply.status.is_success() || ground.platform().posts_by(ACCOUNT).iter().any(|post| post.text == words) {
+        let obtained = json!({ "status": reply.status.as_u16(), "answer_sha256": sha256(&reply.body) });
+        return Err(Failure::broken("an act was done with a credential that was kept opened", obtained));
+    }
+    if !text(&reply.json(), "/type").ends_with(":credential-unavailable") {
+        return Err(Failure::unproven(format!("an act without a credential was answered {}", reply.status)));
+    }
+    evidence.tried(
+        "acts",
+        "an act whose credential does not open any more, directly after another",
+        words,
+        &reply.body,
+    );
+    entrusted.post("with the credential again").await?;
+    Ok(())
 }
 
 /// What is left of a token when others have called after it. A connection's buffers are used again, and hold what passed last: they are
