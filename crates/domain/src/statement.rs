@@ -193,13 +193,14 @@ macro_rules! words {
 words! {
     /// How a claim stood when the statement was made.
     Standing {
-        /// Its probe passed and tried every subject that it names, and whoever must stand behind it beside does.
+        /// Its probe passed, tried every subject that it names, and was seen to fail without its control; and whoever must stand behind
+        /// it beside does.
         Kept = "kept",
         /// Somebody stands behind it by name, until a date.
         Attested = "attested",
         /// What it needs is not there yet.
         Planned = "planned",
-        /// Its probe could not be carried out, or did not try every subject.
+        /// Its probe could not be carried out, did not try every subject, or was not seen to fail without its control.
         Unproven = "unproven",
         /// Its probe found that it does not hold.
         Broken = "broken",
@@ -443,10 +444,15 @@ impl Statement {
         self.claims.iter().filter(|claimed| claimed.state == state).flat_map(|claimed| claimed.ids.clone()).collect()
     }
 
-    /// What is remembered as kept after this statement, and what was kept before and is not now. A claim that this run did not try stays as
+    /// What is remembered as kept after this statement, and what was kept before and is not now. `shown` is what the page shows as kept by
+    /// it: also what the operator attests himself, and what an earlier statement says beside. A claim that this run did not try stays as
     /// it was. One that fails stays remembered, so that it is under review until it is kept again or openly given up.
-    pub fn remember(&self, before: &BTreeSet<ClaimId>) -> (BTreeSet<ClaimId>, BTreeSet<ClaimId>) {
-        let kept = self.ids(Standing::Kept);
+    pub fn remember(
+        &self,
+        before: &BTreeSet<ClaimId>,
+        shown: &BTreeSet<ClaimId>,
+    ) -> (BTreeSet<ClaimId>, BTreeSet<ClaimId>) {
+        let kept = self.ids(Standing::Kept).into_iter().chain(shown.iter().cloned()).collect::<BTreeSet<_>>();
         let is_remembered = |id: &&ClaimId| match self.claimed(id) {
             None => self.scope == Scope::ProductionSafe,
             Some(claimed) => match claimed.state {
@@ -455,14 +461,15 @@ impl Statement {
             },
         };
         let is_lost = |id: &&ClaimId| match self.claimed(id) {
+            _ if kept.contains(*id) => false,
             None => self.scope == Scope::Whole,
             Some(claimed) => {
                 let untried = claimed.outcome.is_none() && claimed.state == Standing::Unproven;
-                claimed.state != Standing::Kept && !(untried && self.scope == Scope::ProductionSafe)
+                !(untried && self.scope == Scope::ProductionSafe)
             }
         };
         let lost = before.iter().filter(is_lost).cloned().collect();
-        (before.iter().filter(is_remembered).cloned().chain(kept).collect(), lost)
+        (before.iter().filter(is_remembered).chain(&kept).cloned().collect(), lost)
     }
 
     fn check(&self) -> Result<(), StatementError> {
@@ -470,6 +477,8 @@ impl Statement {
         wrong(self.statement != FORM, "it is of another form than this version reads")?;
         wrong(!is_kebab(&self.blueprint), "a blueprint's name is in kebab case")?;
         wrong(self.sequence == 0 || i64::try_from(self.sequence).is_err(), "a sequence is from 1 to 2^63 - 1")?;
+        // Else one statement could take a number that no later one rises above, and stay on the page for good.
+        wrong(self.sequence != sequence_at(self.issued_at), "its number is not the millisecond at which it was made")?;
         wrong(self.expires_at <= self.issued_at, "it expires before it is made")?;
         wrong(self.expires_at - self.issued_at > LIFE_MAX, "it is good for more than 90 days")?;
         wrong(
@@ -497,7 +506,8 @@ impl Statement {
             let shown = probed.flatten().is_some_and(|probed| probed.evidence.is_some());
             let passed = claimed.outcome == Some(Came::Passed);
             wrong(passed && !shown, "a probe passed without evidence")?;
-            wrong(claimed.state == Standing::Kept && !passed, "a claim is kept that was not proven")?;
+            let caught = probed.flatten().is_some_and(|probed| probed.sabotage_caught == Some(true));
+            wrong(claimed.state == Standing::Kept && !(passed && caught), "a claim is kept that was not proven")?;
         }
         Ok(())
     }

@@ -89,7 +89,7 @@ pub struct Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shown {
-    /// Proven, of this build, by a statement that is in force.
+    /// Proven, of this build, by a statement that is in force and a probe that was seen to fail without its control.
     Kept,
     /// Somebody stands behind it.
     Attested,
@@ -144,6 +144,9 @@ pub struct Behind<'s> {
     pub probed: &'s Probed,
     /// The statement.
     pub known: &'s Known,
+    /// Whether the probe noticed that its control was switched off: as this run has it, else as the newest statement of the same program
+    /// that counts and says so. `None` where none does.
+    pub sabotage_caught: Option<bool>,
 }
 
 /// One claim as it is shown.
@@ -182,7 +185,7 @@ pub fn entries<'s>(
 fn entry<'s>(claim: &'s Claim, blueprint: &Blueprint, known: &'s [Known], now: OffsetDateTime) -> Entry<'s> {
     let ids: Vec<ClaimId> = claim.ids_of(&blueprint.prefix).cloned().collect();
     let found = decisive(claim, &ids, known);
-    let outcome = found.map_or(Outcome::NotProven, |(claimed, behind)| outcome(claimed, behind.probed));
+    let outcome = found.map_or(Outcome::NotProven, |(claimed, behind)| outcome(claimed, behind.sabotage_caught));
     let behind = found.map(|(_, behind)| behind);
     let counted = known.iter().find(|known| known.validity.counts());
     let kept_once = counted.is_some_and(|known| ids.iter().any(|id| known.kept_once.contains(id)));
@@ -220,8 +223,9 @@ fn entry<'s>(claim: &'s Claim, blueprint: &Blueprint, known: &'s [Known], now: O
     }
 }
 
-/// The run that decides of a claim: the newest that there is. Only where that passed and is not in force does an older one count which
-/// passed and is: a newer *no* is not overruled by an older *yes*.
+/// The run that decides of a claim: the newest that there is. Only where that passed and is not in force, or is of another build, does an
+/// older one count that is in force: a newer *no* is not overruled by an older *yes* of the same build, and of this build a run of another
+/// one says nothing.
 fn decisive<'s>(claim: &Claim, ids: &[ClaimId], known: &'s [Known]) -> Option<(&'s Claimed, Behind<'s>)> {
     let runs = || {
         known.iter().filter(|known| known.validity.counts()).filter_map(|known| {
@@ -229,22 +233,41 @@ fn decisive<'s>(claim: &Claim, ids: &[ClaimId], known: &'s [Known]) -> Option<(&
             // Other words are another claim, and another probe proves something else.
             let same = claimed.words == claim.words && claimed.probe == claim.probe;
             let probed = known.statement.probed(claimed.probe.as_deref()?)?;
-            (same && claimed.outcome.is_some()).then_some((claimed, Behind { probed, known }))
+            (same && claimed.outcome.is_some()).then_some((claimed, probed, known))
         })
     };
     let newest = runs().next()?;
-    let passed = |claimed: &Claimed| claimed.outcome == Some(Came::Passed);
-    let in_force = runs().find(|(claimed, behind)| passed(claimed) && behind.known.validity == Validity::Current);
-    Some(if passed(newest.0) { in_force.unwrap_or(newest) } else { newest })
+    let in_force = runs().find(|(_, _, known)| known.validity == Validity::Current);
+    let gives_way = newest.0.outcome == Some(Came::Passed) || newest.2.validity == Validity::OtherBuild;
+    let (claimed, probed, found) = if gives_way { in_force.unwrap_or(newest) } else { newest };
+    Some((claimed, Behind { probed, known: found, sabotage_caught: sabotage_caught(probed, found, known) }))
 }
 
-/// What a run came to. A probe that did not notice when its control was switched off has proven nothing.
-fn outcome(claimed: &Claimed, probed: &Probed) -> Outcome {
+/// Whether a probe noticed its sabotage. A run beside customers cannot try that: a statement of the same program speaks for it, since what
+/// is switched off there is the same.
+fn sabotage_caught(probed: &Probed, found: &Known, known: &[Known]) -> Option<bool> {
+    let of_this_program = |known: &&Known| {
+        known.validity.counts() && known.statement.build.binary_sha256 == found.statement.build.binary_sha256
+    };
+    let told = || {
+        let mut statements = known.iter().filter(of_this_program);
+        statements.find_map(|known| known.statement.probed(&probed.name)?.sabotage_caught)
+    };
+    probed.sabotage_caught.or_else(told)
+}
+
+/// What a run came to. Nothing is proven by a probe that was not seen to notice when its control was switched off.
+fn outcome(claimed: &Claimed, sabotage_caught: Option<bool>) -> Outcome {
     match claimed.outcome.map(Outcome::from) {
-        Some(Outcome::Passed) if probed.sabotage_caught == Some(false) => Outcome::NotProven,
+        Some(Outcome::Passed) if sabotage_caught != Some(true) => Outcome::NotProven,
         Some(outcome) => outcome,
         None => Outcome::NotProven,
     }
+}
+
+/// The ids that are shown as kept.
+pub fn kept(entries: &[Entry<'_>]) -> BTreeSet<ClaimId> {
+    entries.iter().filter(|entry| entry.shown == Shown::Kept).flat_map(|entry| entry.ids.clone()).collect()
 }
 
 /// How many ids are shown how; every way is there.

@@ -3,7 +3,7 @@
 //! A statement is signed with a key that no server process holds; this one only verifies, keeps and shows it. Nothing is believed that no
 //! trusted key has signed, also not a row of the database: signatures are verified again when a statement is read into memory.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, iter, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use domain::{
@@ -26,6 +26,8 @@ use crate::{App, Refusal, installation};
 
 /// How old what is held may be before the database is asked again. However many ask for the page, it is asked once in that time.
 const RECHECK: Duration = Duration::from_secs(1);
+/// How long the database may take. Whoever comes meanwhile is shown what is held.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the metrics are brought up to date.
 const EVERY: Duration = Duration::from_secs(15);
 /// How far ahead the clock of whoever made a statement may be.
@@ -63,7 +65,10 @@ pub struct Claims {
 pub(crate) struct Trust {
     options: TrustOptions,
     program: OnceCell<Option<String>>,
+    /// Never locked while somebody waits for the database.
     held: Mutex<Held>,
+    /// Whoever has it asks the database.
+    asking: Mutex<()>,
     /// Rung when a statement was published here.
     published: Notify,
 }
@@ -71,7 +76,10 @@ pub(crate) struct Trust {
 /// What is held of the database.
 #[derive(Default)]
 struct Held {
+    /// When the database was asked; `None` where it must be before anything is shown: at first, and when a statement was published here.
     asked_at: Option<Duration>,
+    /// How many statements were published here.
+    published: u64,
     newest: Option<u64>,
     statements: Arc<[Verified]>,
     product: Option<Arc<str>>,
@@ -85,9 +93,19 @@ struct Verified {
     is_trusted: bool,
 }
 
+impl Verified {
+    fn known(&self, here: Here<'_>, now: OffsetDateTime) -> Known {
+        Known {
+            validity: if self.is_trusted { Validity::of(&self.statement, here, now) } else { Validity::Untrusted },
+            statement: Arc::clone(&self.statement),
+            kept_once: self.kept_once.clone(),
+        }
+    }
+}
+
 impl Trust {
     pub(crate) fn new(options: TrustOptions) -> Self {
-        Self { options, program: OnceCell::new(), held: Mutex::default(), published: Notify::new() }
+        Self { options, program: OnceCell::new(), held: Mutex::default(), asking: Mutex::default(), published: Notify::new() }
     }
 
     /// The digest of the program, worked out where it holds nobody else up.
@@ -125,7 +143,7 @@ impl Trust {
 
 /// What there is to be shown at one moment.
 pub struct View {
-    /// The statements at hand, the newest first: that one, and the newest of a whole run.
+    /// The statements at hand, the newest first: that one and the newest of a whole run, each of all and of the program that serves.
     pub known: Vec<Known>,
     /// The database's product and version, as the connection says.
     pub product: Arc<str>,
@@ -165,12 +183,8 @@ pub async fn view(app: &App) -> Result<View, Refusal> {
     let blueprint = app.claims().map_or("", |claims| claims.blueprint.name.as_str());
     let here = Here { blueprint, binary_sha256: binary_sha256.as_deref(), origin: &origin };
     let now = app.clock.now();
-    let known = statements.iter().map(|verified| Known {
-        validity: if verified.is_trusted { Validity::of(&verified.statement, here, now) } else { Validity::Untrusted },
-        statement: Arc::clone(&verified.statement),
-        kept_once: verified.kept_once.clone(),
-    });
-    Ok(View { known: known.collect(), product, binary_sha256, now })
+    let known = statements.iter().map(|verified| verified.known(here, now)).collect();
+    Ok(View { known, product, binary_sha256, now })
 }
 
 /// The newest statement's bytes as they were published; with `whole`, the newest one's of a whole run.
@@ -183,28 +197,55 @@ pub async fn envelope(app: &App, whole: bool) -> Result<Bytes, Refusal> {
     found.map(|verified| verified.envelope.clone()).ok_or(Refusal::NotFound)
 }
 
-/// What is held, asked for again where it is older than a second. While the database is away what is held is shown.
+/// What is held, asked for again where it is older than a second. While the database is away, or slow, what is held is shown: one asks, and
+/// nobody waits for him but who has nothing to show, or has just published.
 async fn held(app: &App) -> Result<(Arc<[Verified]>, Arc<str>), Refusal> {
-    let mut held = app.trust.held.lock().await;
-    let now = app.clock.since_boot();
-    if held.asked_at.is_none_or(|asked| now.saturating_sub(asked) >= RECHECK) {
-        held.asked_at = Some(now);
-        match app.store.lookup.published(held.newest).await {
-            Ok(published) => {
-                if published.newest != held.newest {
-                    let read = published.statements.into_iter().filter_map(|stored| app.trust.read(stored));
-                    held.statements = read.collect();
-                    held.newest = published.newest;
-                }
-                held.product = Some(published.product.into());
-            }
-            Err(error) if held.product.is_none() => return Err(error.into()),
-            Err(error) => tracing::debug!(%error, "the trust statements cannot be read again"),
+    let trust = &app.trust;
+    let is_fresh =
+        |held: &Held| held.asked_at.is_some_and(|asked| app.clock.since_boot().saturating_sub(asked) < RECHECK);
+    let (fresh, must_wait) = {
+        let held = trust.held.lock().await;
+        (is_fresh(&held), held.asked_at.is_none() || held.product.is_none())
+    };
+    if !fresh {
+        let asking = if must_wait { Some(trust.asking.lock().await) } else { trust.asking.try_lock().ok() };
+        // Somebody may have asked while this one waited.
+        let fresh = is_fresh(&*trust.held.lock().await);
+        if asking.is_some() && !fresh {
+            ask(app).await?;
         }
     }
+    let held = trust.held.lock().await;
     // Whoever comes between a failure and the next try is told at once.
     let product = held.product.clone().ok_or(Refusal::Unavailable(None))?;
     Ok((Arc::clone(&held.statements), product))
+}
+
+/// Asks the database, for two seconds at most. Only whoever has `asking` calls it.
+async fn ask(app: &App) -> Result<(), Refusal> {
+    let (newest, published) = {
+        let held = app.trust.held.lock().await;
+        (held.newest, held.published)
+    };
+    let program = app.trust.program().await;
+    let answer = tokio::time::timeout(PATIENCE, app.store.lookup.published(newest, program)).await;
+    let mut held = app.trust.held.lock().await;
+    // What was published meanwhile need not be in the answer: then the next one asks again.
+    held.asked_at = (held.published == published).then(|| app.clock.since_boot());
+    match answer {
+        Ok(Ok(published)) => {
+            if published.newest != held.newest {
+                let read = published.statements.into_iter().filter_map(|stored| app.trust.read(stored));
+                held.statements = read.collect();
+                held.newest = published.newest;
+            }
+            held.product = Some(published.product.into());
+        }
+        Ok(Err(error)) if held.product.is_none() => return Err(error.into()),
+        Ok(Err(error)) => tracing::debug!(%error, "the trust statements cannot be read again"),
+        Err(late) => tracing::debug!(error = %late, "the trust statements cannot be read again"),
+    }
+    Ok(())
 }
 
 /// What became of a statement that was published.
@@ -270,17 +311,22 @@ impl From<StoreError> for PublishError {
 /// [`PublishError`]; then nothing was changed.
 pub async fn publish(app: &App, caller: &Principal, envelope: &Bytes) -> Result<Published, PublishError> {
     let (statement, validity) = verified(app, envelope).await?;
+    let shown = kept_by(app, &statement).await?;
     let mut opened = installation::enter::<PublishStatement>(app, caller, InstallationId::ONE).await?;
     let before = store::trust_statement::remembered(&mut opened).await?;
     // Another blueprint's claims are other claims: nothing of them is lost.
     let before = before.filter(|before| before.blueprint == statement.blueprint).map(|before| before.kept);
-    let (kept_once, lost) = statement.remember(&before.unwrap_or_default());
+    let (kept_once, lost) = statement.remember(&before.unwrap_or_default(), &shown);
     store::trust_statement::publish(&mut opened, &statement, envelope, &kept_once).await?;
     let facts = json!({
         "sequence": statement.sequence, "blueprint": statement.blueprint, "scope": statement.scope.as_str(), "kept_no_longer": lost,
     });
     opened.commit(Event::new("trust_statement.published", installation::reference()).with(facts)).await?;
-    app.trust.held.lock().await.asked_at = None;
+    {
+        let mut held = app.trust.held.lock().await;
+        held.published = held.published.wrapping_add(1);
+        held.asked_at = None;
+    }
     app.trust.published.notify_one();
     if lost.is_empty() {
         tracing::info!(sequence = statement.sequence, "a trust statement was published");
@@ -294,6 +340,21 @@ pub async fn publish(app: &App, caller: &Principal, envelope: &Bytes) -> Result<
         kept_no_longer: lost,
         is_of_this_build: validity == Validity::Current,
     })
+}
+
+/// What the page will show as kept by a statement, on the build that it is of: with what the operator attests, and with what was published
+/// before.
+async fn kept_by(app: &App, statement: &Statement) -> Result<BTreeSet<ClaimId>, Refusal> {
+    let Some(Claims { ledger, blueprint }) = app.claims() else { return Ok(BTreeSet::new()) };
+    let (statements, _) = held(app).await?;
+    let (origin, now) = (app.public_url.origin().ascii_serialization(), app.clock.now());
+    let program = Some(statement.build.binary_sha256.as_str());
+    let here = Here { blueprint: &blueprint.name, binary_sha256: program, origin: &origin };
+    let newest =
+        Known { statement: Arc::new(statement.clone()), validity: Validity::Current, kept_once: BTreeSet::new() };
+    let known: Vec<Known> =
+        iter::once(newest).chain(statements.iter().map(|verified| verified.known(here, now))).collect();
+    Ok(trust_page::kept(&trust_page::entries(ledger, blueprint, &known, now)))
 }
 
 /// A statement that a trusted key has signed, for this installation and this hour. The signature comes first: nothing of what nobody

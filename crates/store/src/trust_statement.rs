@@ -27,7 +27,8 @@ pub struct Published {
     pub newest: Option<u64>,
     /// The database's product and version, as the connection says.
     pub product: String,
-    /// The newest statement and, if that is another one, the newest of a whole run; nothing where the asker has them.
+    /// The newest statement and the newest of a whole run, each of all and of the program that was asked for, the newest first and each
+    /// once; nothing where the asker has them.
     pub statements: Vec<Stored>,
 }
 
@@ -65,13 +66,14 @@ pub async fn publish(
     let sequence = i64::try_from(statement.sequence).map_err(|_| StoreError::Corrupt("a statement's number"))?;
     let kept: Vec<String> = kept.iter().map(ToString::to_string).collect();
     sqlx::query!(
-        "insert into trust_statements (sequence, blueprint, scope, issued_at, expires_at, envelope, kept, published_by) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "insert into trust_statements (sequence, blueprint, scope, issued_at, expires_at, binary_sha256, envelope, kept, published_by) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         sequence,
         statement.blueprint,
         statement.scope.as_str(),
         statement.issued_at,
         statement.expires_at,
+        statement.build.binary_sha256,
         envelope,
         &kept,
         by,
@@ -82,15 +84,16 @@ pub async fn publish(
 }
 
 impl Lookup {
-    /// What there is to be shown, for whoever has the statements up to this number already.
+    /// What there is to be shown by a program of this SHA-256, in hexadecimal, for whoever has the statements up to this number already.
     ///
     /// # Errors
     /// `Unavailable`; `Corrupt`.
-    pub async fn published(&self, known: Option<u64>) -> Result<Published, StoreError> {
+    pub async fn published(&self, known: Option<u64>, program: Option<&str>) -> Result<Published, StoreError> {
         let known = known.and_then(|known| i64::try_from(known).ok()).unwrap_or(0);
         let rows = sqlx::query!(
-            "select newest, product as \"product!\", sequence, envelope, kept from lookup_trust($1)",
-            known
+            "select newest, product as \"product!\", sequence, envelope, kept from lookup_trust($1, $2)",
+            known,
+            program.unwrap_or_default()
         )
         .fetch_all(&self.pool)
         .await?;

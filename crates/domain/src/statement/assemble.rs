@@ -90,7 +90,10 @@ pub fn assemble(
 
 fn claimed(claim: &Claim, blueprint: &Blueprint, run: Option<&Run>, now: OffsetDateTime) -> Claimed {
     let outcome = run.map(|run| came(claim, run));
-    let state = state_before_proof(claim, blueprint, now).after(outcome.map_or(Outcome::NotProven, Outcome::from));
+    // Only a probe that was seen to fail without its control shows that a claim is kept; that it passed is told all the same.
+    let unseen = outcome == Some(Came::Passed) && run.is_some_and(|run| run.sabotage_caught != Some(true));
+    let proven = outcome.filter(|_| !unseen).map_or(Outcome::NotProven, Outcome::from);
+    let state = state_before_proof(claim, blueprint, now).after(proven);
     let missing = match &state {
         crate::blueprint::State::Planned { missing } => missing.iter().map(words).collect(),
         _ => Vec::new(),

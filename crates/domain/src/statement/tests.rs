@@ -32,7 +32,7 @@ fn statement() -> Statement {
         statement: FORM,
         blueprint: "social-agent".to_owned(),
         scope: Scope::Whole,
-        sequence: 7,
+        sequence: sequence_at(datetime!(2030-01-01 0:00 UTC)),
         issued_at: datetime!(2030-01-01 0:00 UTC),
         expires_at: datetime!(2030-01-08 0:00 UTC),
         audience: Some("https://keys.example.com".to_owned()),
@@ -70,10 +70,11 @@ fn a_statement_is_read_as_it_was_written() {
 #[test]
 fn what_does_not_fit_together_is_no_statement() {
     type Change = fn(&mut Statement);
-    let table: [(&str, Change); 15] = [
+    let table: [(&str, Change); 17] = [
         ("another form", |it| it.statement = 2),
         ("no number", |it| it.sequence = 0),
         ("a number that no database holds", |it| it.sequence = u64::MAX),
+        ("a number of another moment", |it| it.sequence += 1),
         ("a life that is over", |it| it.expires_at = it.issued_at),
         ("a life of years", |it| it.expires_at = it.issued_at + Duration::days(91)),
         ("a name with a space", |it| it.blueprint = "social agent".to_owned()),
@@ -85,6 +86,7 @@ fn what_does_not_fit_together_is_no_statement() {
         ("a probe that nobody ran", |it| it.claims[0].probe = Some("others".to_owned())),
         ("kept without evidence", |it| it.probes[0].evidence = None),
         ("kept without proof", |it| it.claims[0].outcome = None),
+        ("kept by a probe that nobody saw fail", |it| it.probes[0].sabotage_caught = None),
         ("more than is shown", |it| {
             let evidence = it.probes[0].evidence.as_mut().unwrap();
             evidence.shown = vec![evidence.shown[0].clone(); SHOWN_MAX + 1];
@@ -153,7 +155,7 @@ fn what_was_kept_is_remembered_until_it_is_given_up() {
         let mut statement = statement();
         statement.scope = scope;
         (statement.claims[0].state, statement.claims[0].outcome) = (state, outcome);
-        let (kept, gone) = statement.remember(&ids(&["SA-05"]));
+        let (kept, gone) = statement.remember(&ids(&["SA-05"]), &ids(&[]));
         let what = format!("{scope:?} {state:?} {outcome:?}");
         assert_eq!((kept.contains(&"SA-05".parse().unwrap()), !gone.is_empty()), (remembered, lost), "{what}");
     }
@@ -161,7 +163,13 @@ fn what_was_kept_is_remembered_until_it_is_given_up() {
     for (scope, remembered, lost) in [(whole, &["SA-05"][..], &["SA-99"][..]), (part, &["SA-05", "SA-99"], &[])] {
         let mut statement = statement();
         statement.scope = scope;
-        assert_eq!(statement.remember(&ids(&["SA-99"])), (ids(remembered), ids(lost)));
+        assert_eq!(statement.remember(&ids(&["SA-99"]), &ids(&[])), (ids(remembered), ids(lost)));
+    }
+    // What the page shows as kept is remembered, whatever the statement alone says of it: the operator attests what it lacks.
+    let mut statement = statement();
+    (statement.claims[0].state, statement.claims[0].outcome) = (Standing::Planned, Some(Came::Passed));
+    for before in [&[][..], &["SA-05"]] {
+        assert_eq!(statement.remember(&ids(before), &ids(&["SA-05"])), (ids(&["SA-05"]), ids(&[])));
     }
 }
 
@@ -185,7 +193,7 @@ fn run(name: &str, tried: &[(&str, u64)]) -> Run {
         tries: "to come in without a key".to_owned(),
         mode: Mode::Rehearsal,
         at: datetime!(2030-01-01 0:00 UTC),
-        sabotage_caught: None,
+        sabotage_caught: Some(true),
         came: Came::Passed,
         evidence: Some(Evidence {
             tried: tried.iter().map(|(subject, times)| ((*subject).to_owned(), *times)).collect(),
@@ -223,13 +231,15 @@ fn ledger_of(claims: usize) -> (Ledger, Blueprint) {
 
 #[test]
 fn a_statement_is_assembled_from_what_the_probes_came_to() {
-    let (ledger, blueprint) = ledger_of(4);
+    let (ledger, blueprint) = ledger_of(5);
     let both = [("routes", 4), ("pages", 1)];
     let mut differs = run("probe-11", &both);
     differs.came = Came::Differs;
     let mut asleep = run("probe-13", &both);
     asleep.sabotage_caught = Some(false);
-    let runs = vec![run("probe-10", &both), differs, run("probe-12", &[("routes", 4), ("pages", 0)]), asleep];
+    let mut unseen = run("probe-14", &both);
+    unseen.sabotage_caught = None;
+    let runs = vec![run("probe-10", &both), differs, run("probe-12", &[("routes", 4), ("pages", 0)]), asleep, unseen];
     let made = assemble(frame(), &ledger, &blueprint, runs).unwrap();
     let states: Vec<_> = made.claims.iter().map(|claimed| (claimed.state, claimed.outcome)).collect();
     assert_eq!(
@@ -240,11 +250,13 @@ fn a_statement_is_assembled_from_what_the_probes_came_to() {
             // A subject that nobody tried, and a sabotage that nobody noticed, prove nothing.
             (Standing::Unproven, Some(Came::NotProven)),
             (Standing::Unproven, Some(Came::NotProven)),
+            // One that was not switched off passed, and that alone keeps nothing.
+            (Standing::Unproven, Some(Came::Passed)),
             (Standing::Planned, None),
         ]
     );
     assert_eq!((made.sequence, made.expires_at), (sequence_at(made.issued_at), made.issued_at + Duration::days(7)));
-    assert_eq!(made.claims[4].missing, ["There is none."]);
+    assert_eq!(made.claims[5].missing, ["There is none."]);
     // What a probe that found something got hold of is nobody else's business.
     assert!(made.probed("probe-11").unwrap().evidence.is_none());
     let shown = &made.probed("probe-10").unwrap().evidence.as_ref().unwrap().shown;

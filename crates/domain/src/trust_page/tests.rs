@@ -138,15 +138,42 @@ fn what_was_kept_and_is_not_is_under_review() {
         (Came::NotProven, &["SA-05"], Shown::UnderReview),
         (Came::Passed, &["SA-05"], Shown::Kept),
     ] {
-        assert_eq!(shown(&[known(statement(came, None), Validity::Current, before)]), expected, "{came:?} {before:?}");
+        let run = known(statement(came, Some(true)), Validity::Current, before);
+        assert_eq!(shown(&[run]), expected, "{came:?} {before:?}");
     }
 }
 
 #[test]
-fn a_probe_that_overlooked_its_sabotage_has_proven_nothing() {
-    for (caught, expected) in [(Some(true), Shown::Kept), (None, Shown::Kept), (Some(false), Shown::Unproven)] {
+fn a_probe_that_was_not_seen_to_notice_its_sabotage_has_proven_nothing() {
+    for (caught, expected) in [(Some(true), Shown::Kept), (None, Shown::Unproven), (Some(false), Shown::Unproven)] {
         assert_eq!(shown(&[known(statement(Came::Passed, caught), Validity::Current, &[])]), expected, "{caught:?}");
     }
+}
+
+#[test]
+fn a_run_beside_customers_is_believed_as_far_as_the_same_program_was_seen_to_fail() {
+    let part = || {
+        let mut part = statement(Came::Passed, None);
+        (part.scope, part.probes[0].mode) = (Scope::ProductionSafe, Mode::ProductionSafe);
+        part
+    };
+    let with = |whole: Statement, validity| shown(&[known(part(), Validity::Current, &[]), known(whole, validity, &[])]);
+    let other = || {
+        let mut other = statement(Came::Passed, Some(true));
+        other.build.binary_sha256 = digest("bb");
+        other
+    };
+    for (validity, expected) in
+        [(Validity::Current, Shown::Kept), (Validity::Expired, Shown::Kept), (Validity::Untrusted, Shown::Unproven)]
+    {
+        assert_eq!(with(statement(Came::Passed, Some(true)), validity), expected, "{validity:?}");
+    }
+    assert_eq!(with(statement(Came::Passed, Some(false)), Validity::Current), Shown::Unproven);
+    assert_eq!(with(other(), Validity::OtherBuild), Shown::Unproven);
+    let ledger = ledger();
+    let known = [known(part(), Validity::Current, &[]), known(statement(Came::Passed, Some(true)), Validity::Current, &[])];
+    let behind = entries(&ledger, &blueprint(&ledger), &known, NOW).remove(0).behind.unwrap();
+    assert_eq!((behind.probed.sabotage_caught, behind.sabotage_caught), (None, Some(true)));
 }
 
 #[test]
@@ -162,8 +189,9 @@ fn other_words_and_another_probe_prove_nothing() {
 
 #[test]
 fn a_newer_no_is_not_overruled_and_a_part_leaves_the_rest_to_the_whole() {
-    let current = |came| known(statement(came, None), Validity::Current, &["SA-05"]);
-    let expired = |came| known(statement(came, None), Validity::Expired, &["SA-05"]);
+    let current = |came| known(statement(came, Some(true)), Validity::Current, &["SA-05"]);
+    let expired = |came| known(statement(came, Some(true)), Validity::Expired, &["SA-05"]);
+    let other = |came| known(statement(came, Some(true)), Validity::OtherBuild, &["SA-05"]);
     let mut untried = statement(Came::Passed, None);
     untried.scope = Scope::ProductionSafe;
     (untried.claims[0].outcome, untried.claims[0].state) = (None, Standing::Unproven);
@@ -172,6 +200,10 @@ fn a_newer_no_is_not_overruled_and_a_part_leaves_the_rest_to_the_whole() {
     assert_eq!(shown(&[current(Came::Differs), current(Came::Passed)]), Shown::UnderReview);
     assert_eq!(shown(&[expired(Came::Differs), current(Came::Passed)]), Shown::UnderReview);
     assert_eq!(shown(&[expired(Came::Passed), current(Came::Passed)]), Shown::Kept);
+    // What another build came to neither hides a *no* of this one nor takes its *yes* away.
+    assert_eq!(shown(&[other(Came::Passed), current(Came::Differs)]), Shown::UnderReview);
+    assert_eq!(shown(&[other(Came::Differs), current(Came::Passed)]), Shown::Kept);
+    assert_eq!(shown(&[other(Came::Differs)]), Shown::UnderReview);
     assert_eq!(shown(&[untried(), current(Came::Passed)]), Shown::Kept);
     assert_eq!(shown(&[untried(), expired(Came::Passed)]), Shown::Lapsed);
     assert_eq!(shown(&[untried()]), Shown::Unproven);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use domain::{
     blueprint::Attestation,
     sabotaged,
-    statement::{Build, Evidence, Statement, missing_words},
+    statement::{Build, Evidence, Scope, Statement, missing_words},
     trust_page::{self, Entry, Known, Shown, Validity},
 };
 use serde::{Serialize, Serializer};
@@ -201,7 +201,10 @@ impl TrustView {
             blueprint: None,
             serves: serves(view),
             statement: view.known.first().map(|known| statement(known, "/trust/statement.json")),
-            whole_statement: view.known.get(1).map(|known| statement(known, "/trust/statement.json?scope=whole")),
+            whole_statement: newest_whole(view)
+                .filter(|place| *place > 0)
+                .and_then(|place| view.known.get(place))
+                .map(|known| statement(known, "/trust/statement.json?scope=whole")),
             warnings: warnings(view),
             counts: BTreeMap::new(),
             review: None,
@@ -263,13 +266,22 @@ fn statement(Known { statement, validity, .. }: &Known, address: &'static str) -
     }
 }
 
+/// Where the newest statement of a whole run stands among those at hand.
+fn newest_whole(view: &View) -> Option<usize> {
+    view.known.iter().position(|known| known.statement.scope == Scope::Whole)
+}
+
 fn warnings(view: &View) -> Vec<String> {
     let mut warnings = Vec::new();
     if view.known.is_empty() {
         warnings.push("No statement has been published: nothing on this page is shown as kept.".to_owned());
     }
     for (place, Known { statement, validity, .. }) in view.known.iter().enumerate() {
-        let which = if place == 0 { "The newest statement" } else { "The newest statement of a whole run" };
+        let which = match place {
+            0 => "The newest statement",
+            _ if newest_whole(view) == Some(place) => "The newest statement of a whole run",
+            _ => "An older statement, of this build,",
+        };
         let day = statement.expires_at.date();
         let why = match validity {
             Validity::Current => continue,
@@ -317,7 +329,7 @@ fn claim(entry: &Entry<'_>, now: OffsetDateTime) -> ClaimView {
                 statement: behind.known.statement.sequence,
                 commit: build.commit.clone(),
                 binary_sha256: build.binary_sha256.clone(),
-                sabotage_caught: probed.sabotage_caught,
+                sabotage_caught: behind.sabotage_caught,
                 evidence: probed.evidence.clone(),
             }
         }),
