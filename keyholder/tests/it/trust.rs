@@ -17,7 +17,7 @@ use domain::{
     blueprint::{self, Blueprint},
     claim::Ledger,
     clock::Clock,
-    statement::{Build, Came, Envelope, Evidence, Frame, Mode, Observation, Run, Scope, Standing, Statement, assemble},
+    statement::{Build, Came, Envelope, Evidence, Frame, Mode, Observation, Run, Scope, Standing, Statement, assemble, sequence_at},
 };
 use http::Method;
 use keyholder::{
@@ -53,7 +53,7 @@ pub(crate) fn options() -> TrustOptions {
     TrustOptions { keys: vec![KEY.verifying_key()], ..trust_of(Some(CLAIMS.1.clone())) }
 }
 
-/// A number greater than all before in this run.
+/// A number greater than all before in this run, and small.
 fn next_sequence() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(1);
     LAST.fetch_add(1, Ordering::Relaxed)
@@ -73,6 +73,8 @@ fn subjects() -> BTreeMap<String, BTreeMap<String, u64>> {
 /// A statement of a run in which every probe passed, for this server and its build; changed before it is assembled.
 fn statement_of(app: &TestApp, change: impl FnOnce(&mut Frame, &mut Vec<Run>)) -> Statement {
     let now = OffsetDateTime::from_unix_timestamp(app.instance.app().clock.now().unix_timestamp()).unwrap();
+    // A statement's number is the millisecond at which it was made: two of one second are told apart.
+    let now = now + Duration::milliseconds(i64::try_from(next_sequence()).unwrap());
     let run = |(name, tried): (String, BTreeMap<String, u64>)| Run {
         tries: format!("to get past <{name}>"),
         name,
@@ -106,9 +108,14 @@ fn statement_of(app: &TestApp, change: impl FnOnce(&mut Frame, &mut Vec<Run>)) -
         },
     };
     change(&mut frame, &mut runs);
-    let mut statement = assemble(frame, &CLAIMS.0, &CLAIMS.1, runs).unwrap();
-    statement.sequence = next_sequence();
-    statement
+    assemble(frame, &CLAIMS.0, &CLAIMS.1, runs).unwrap()
+}
+
+/// Makes a statement as if it had been made so much later.
+fn later(statement: &mut Statement, by: Duration) {
+    statement.issued_at += by;
+    statement.expires_at += by;
+    statement.sequence = sequence_at(statement.issued_at);
 }
 
 fn statement(app: &TestApp) -> Statement {
@@ -260,6 +267,9 @@ async fn what_is_no_statement_for_this_server_is_refused_by_name_and_leaves_noth
     kept["claims"][0]["state"] = json!("kept");
     kept["claims"][0]["outcome"] = json!(null);
     let unproven = sign(kept.to_string().into_bytes(), std::slice::from_ref(&*KEY)).unwrap().to_json();
+    let mut numbered = serde_json::to_value(statement(&app)).unwrap();
+    numbered["sequence"] = json!(i64::MAX);
+    let numbered = sign(numbered.to_string().into_bytes(), std::slice::from_ref(&*KEY)).unwrap().to_json();
     let table = [
         ("signed by another", foreign, refused("statement-refused"), "trust.key"),
         ("under another's signature", moved, refused("statement-refused"), "trust.key"),
@@ -277,19 +287,13 @@ async fn what_is_no_statement_for_this_server_is_refused_by_name_and_leaves_noth
         ),
         (
             "expired",
-            changed(|it| {
-                it.issued_at -= Duration::days(20);
-                it.expires_at -= Duration::days(20);
-            }),
+            changed(|it| later(it, Duration::days(-20))),
             refused("statement-refused"),
             "expired",
         ),
         (
             "from the future",
-            changed(|it| {
-                it.issued_at += Duration::hours(1);
-                it.expires_at += Duration::hours(1);
-            }),
+            changed(|it| later(it, Duration::hours(1))),
             refused("statement-refused"),
             "future",
         ),
@@ -304,7 +308,13 @@ async fn what_is_no_statement_for_this_server_is_refused_by_name_and_leaves_noth
         ),
         ("that is too large", vec![b' '; 257 * 1024], (413, "body-too-large".to_owned()), ""),
         ("again", signed(&first, &KEY).to_json(), (409, "statement-replayed".to_owned()), "newer"),
-        ("of an older number", changed(|it| it.sequence = 1), (409, "statement-replayed".to_owned()), "newer"),
+        (
+            "of an older number",
+            changed(|it| later(it, Duration::minutes(-5))),
+            (409, "statement-replayed".to_owned()),
+            "newer",
+        ),
+        ("whose number is no moment's", numbered, refused("statement-refused"), "millisecond"),
     ];
     for (what, bytes, expected, word) in table {
         let reply = post(&person, bytes).await;
@@ -354,9 +364,14 @@ async fn a_statement_that_is_stale_or_of_another_build_keeps_nothing_and_says_so
     let answered = publish(&person, &other).await;
     assert_eq!(answered["is_of_this_build"], json!(false));
     let shown = page(&app.stranger).await;
-    assert_eq!((count(&shown, "kept"), count(&shown, "lapsed")), (0, kept));
     assert_eq!(text(&shown, "/statement/validity"), "other-build");
     assert!(shown["warnings"][0].as_str().unwrap().contains("another build"), "{}", shown["warnings"]);
+    // By it nothing is kept here; what this build's own says stands until the switch, and a third build has neither.
+    assert_eq!((count(&shown, "kept"), count(&shown, "lapsed")), (kept, 0));
+    let third = app.second_node_with(|options| options.trust.program = || Some("ab".repeat(32))).await;
+    let there = page(&Caller::new(third.url(), None)).await;
+    assert_eq!((count(&there, "kept"), count(&there, "lapsed")), (0, kept));
+    third.stop().await;
 
     // Past its day a review is overdue, and an attestation does not count.
     hand.set_wrong_by(400 * 86_400);
@@ -437,12 +452,14 @@ async fn a_part_of_a_run_leaves_what_it_did_not_try_to_the_whole_one() {
     let part = statement_of(&app, |frame, runs| {
         (frame.scope, frame.life) = (Scope::ProductionSafe, Duration::hours(2));
         runs.retain(|run| run.name == probe);
-        runs[0].mode = Mode::ProductionSafe;
+        // Beside customers no control is switched off: the whole run of the same program speaks for the probe.
+        (runs[0].mode, runs[0].sabotage_caught) = (Mode::ProductionSafe, None);
     });
     assert_eq!(publish(&person, &part).await["kept_no_longer"], json!([]));
     let shown = page(&app.stranger).await;
     assert_eq!(count(&shown, "kept"), whole.ids(Standing::Kept).len() as u64);
-    assert_eq!(claim(&shown, &id)["proof"]["statement"], part.sequence);
+    let proof = &claim(&shown, &id)["proof"];
+    assert_eq!((&proof["statement"], &proof["sabotage_caught"]), (&json!(part.sequence), &json!(true)));
     assert_eq!(shown["whole_statement"]["sequence"], whole.sequence);
     let raw = app.stranger.get("/trust/statement.json?scope=whole").await.unwrap();
     assert_eq!(raw.body, signed(&whole, &KEY).to_json());
@@ -458,7 +475,8 @@ async fn no_row_of_the_database_makes_the_page_say_that_something_is_kept() {
     // Whoever writes the database as its owner puts another's statement in its place, or anything.
     let mut owner = app.owner().await;
     let forged = signed(&statement(&app), &SigningKey::generate()).to_json();
-    for (bytes, sequence) in [(forged, next_sequence()), (b"nonsense".to_vec(), next_sequence())] {
+    let after = sequence_at(app.instance.app().clock.now() + Duration::minutes(1));
+    for (bytes, sequence) in [(forged, after), (b"nonsense".to_vec(), after + 1)] {
         let changed = "update keyholder.trust_statements set envelope = $1, sequence = $2";
         sqlx::query(changed).bind(&bytes).bind(i64::try_from(sequence).unwrap()).execute(&mut owner).await.unwrap();
         eventually("it is looked at", async || {
@@ -486,8 +504,8 @@ async fn the_database_itself_takes_no_older_statement_and_changes_none() {
     // Without a context of the installation there is nothing to be seen.
     assert_eq!(sqlx::query("select 1 from trust_statements").fetch_all(&mut sql).await.unwrap().len(), 0);
     let mut owner = app.owner().await;
-    let insert = "insert into keyholder.trust_statements (sequence, blueprint, scope, issued_at, expires_at, envelope, kept, published_by) \
-         values ($1, 'x', 'whole', now(), now() + interval '1 day', 'x', '{}', 'x')";
+    let insert = "insert into keyholder.trust_statements (sequence, blueprint, scope, issued_at, expires_at, binary_sha256, envelope, kept, published_by) \
+         values ($1, 'x', 'whole', now(), now() + interval '1 day', 'x', 'x', '{}', 'x')";
     let same = i64::try_from(first.sequence).unwrap();
     let unraised = sqlx::query(insert).bind(same + 1_000_000).execute(&mut owner).await.unwrap_err();
     assert_eq!(unraised.as_database_error().unwrap().code().as_deref(), Some("KH001"));

@@ -7,13 +7,13 @@ use std::{
     process::{Command, Output},
 };
 
-use domain::statement::Envelope;
+use domain::statement::{Envelope, Standing};
 use keyholder::program;
 use seal::signature::{SigningKey, sign};
 use serde_json::{Value, json};
 use time::Duration;
 
-use super::{KEY, operator, page, signed, statement, statement_of};
+use super::{KEY, claim, operator, page, publish, signed, statement, statement_of};
 use crate::{
     harness::{TestApp, text},
     serve::said,
@@ -139,6 +139,13 @@ async fn the_schedule_proves_signs_and_publishes_beside_customers() {
         ];
         run(&arguments.concat())
     };
+    // The whole run of the release stands behind what is proved every day: there the controls were switched off.
+    let whole = statement_of(&app, |frame, _| {
+        frame.build.binary_sha256 = program::sha256_of(Path::new(env!("CARGO_BIN_EXE_keyholder"))).unwrap();
+        frame.issued_at -= Duration::minutes(1);
+    });
+    let person = app.stranger.with_key(fs::read_to_string(path("operator.key")).unwrap().trim());
+    publish(&person, &whole).await;
     let done = prove(app.instance.url().as_str());
     let words = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(words.contains("is published, and counts until"), "{}", said(&done));
@@ -148,7 +155,16 @@ async fn the_schedule_proves_signs_and_publishes_beside_customers() {
 
     let shown = page(&app.stranger).await;
     assert_eq!((text(&shown, "/statement/scope"), text(&shown, "/statement/validity")), ("production-safe", "current"));
-    assert_eq!(shown["counts"]["kept"], report["kept"]);
+    let whole = whole.ids(Standing::Kept).len();
+    assert_eq!((&shown["counts"]["kept"], report["broken"].as_u64()), (&json!(whole), Some(0)), "{shown}");
+    let proven: Vec<_> = report["claims"].as_array().unwrap().iter().filter(|line| line["state"] == "kept").collect();
+    assert!(proven.len() > 5, "{report}");
+    for line in proven {
+        let shown = claim(&shown, text(line, "/id"));
+        assert_eq!(text(shown, "/state"), "kept", "{shown}");
+        // The day's own run is shown, and that the probe was seen to fail.
+        assert_eq!((text(shown, "/proof/mode"), &shown["proof"]["sabotage_caught"]), ("production-safe", &json!(true)));
+    }
     let raw = app.stranger.get("/trust/statement.json").await.unwrap();
     assert_eq!(raw.body, fs::read(path("statement.json")).unwrap());
     let trail = app.stranger.with_key(fs::read_to_string(path("probe.key")).unwrap().trim());
