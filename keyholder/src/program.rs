@@ -42,6 +42,26 @@ pub fn sha256_of(path: &Path) -> io::Result<String> {
     }
 }
 
+/// Whether these bytes are in a program file.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn has(path: &Path, mark: &[u8]) -> io::Result<bool> {
+    let (mut program, mut piece, mut seen) = (File::open(path)?, vec![0; PIECE], Vec::new());
+    loop {
+        let read = program.read(&mut piece)?;
+        if read == 0 {
+            return Ok(false);
+        }
+        seen.extend_from_slice(piece.get(..read).unwrap_or_default());
+        if seen.windows(mark.len().max(1)).any(|window| window == mark) {
+            return Ok(true);
+        }
+        // It may lie across two pieces.
+        seen.drain(..seen.len().saturating_sub(mark.len()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +71,16 @@ mod tests {
         let path = std::env::current_exe().unwrap();
         let all = aws_lc_rs::digest::digest(&SHA256, &std::fs::read(path).unwrap());
         assert_eq!(sha256(), Some(hex::encode(all)));
+    }
+
+    #[test]
+    fn a_mark_is_found_also_across_two_pieces() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        let mut bytes = vec![0; PIECE - 2];
+        bytes.extend_from_slice(b"mark");
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(has(&path, b"mark").unwrap());
+        assert!(!has(&path, b"marl").unwrap());
     }
 }

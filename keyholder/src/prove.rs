@@ -8,7 +8,7 @@ mod ground;
 mod sabotaged;
 pub mod signing;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use domain::{
     blueprint::{self, Blueprint},
@@ -24,9 +24,10 @@ use proof::{
 };
 use serde::Serialize;
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use self::ground::Grounds;
-use crate::{StartError, cluster::ClusterOptions};
+use crate::{StartError, cluster::ClusterOptions, config::named_blueprint};
 
 /// What is to be proved, and how.
 pub struct ProveOptions {
@@ -53,9 +54,32 @@ pub struct Report {
     /// What each sabotage came to; only where controls were switched off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matrix: Option<Vec<Row>>,
+    /// Which program switched controls off, and from which commit it was built; only beside `matrix`, which speaks for that build alone.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub sabotage_build: Option<SabotageBuild>,
     /// What the probes came to, by blueprint: for a statement.
     #[serde(skip)]
-    pub outcomes: Vec<(String, Outcomes)>,
+    pub walks: Vec<Walk>,
+}
+
+/// The build in which controls were switched off.
+#[derive(Debug, Clone, Serialize)]
+pub struct SabotageBuild {
+    /// SHA-256 of its program, in hexadecimal; `None` where that could not be read.
+    pub program_sha256: Option<String>,
+    /// The commit that it was built from, in hexadecimal; `None` where that could not be known.
+    pub commit: Option<&'static str>,
+}
+
+/// What the probes came to in one blueprint.
+#[derive(Debug)]
+pub struct Walk {
+    /// Its name.
+    pub blueprint: String,
+    /// What each probe came to.
+    pub outcomes: Outcomes,
+    /// When each came to its end.
+    pub ended: BTreeMap<&'static str, OffsetDateTime>,
 }
 
 /// What one sabotage came to.
@@ -97,8 +121,8 @@ pub enum ProveError {
 }
 
 impl Report {
-    fn of(claims: Vec<Line>, outcomes: Vec<(String, Outcomes)>) -> Self {
-        Self { counts: verdict::count(&claims), claims, matrix: None, outcomes }
+    fn of(claims: Vec<Line>, walks: Vec<Walk>) -> Self {
+        Self { counts: verdict::count(&claims), claims, matrix: None, sabotage_build: None, walks }
     }
 
     /// Whether everything that was tried is as it must be.
@@ -113,15 +137,15 @@ pub(crate) fn ledger() -> Result<Ledger, ProveError> {
     Ledger::embedded().map_err(|faults| invalid(&faults))
 }
 
-/// The blueprints to walk: the one of a name, or all.
+/// The blueprints to walk: the one of a name or in a file, or all that come with the binary.
 ///
 /// # Errors
-/// `Claims` where there is none of that name.
+/// `Claims` where there is none of that name, or the file has faults: in their words.
 pub fn blueprints(name: Option<&str>) -> Result<Vec<Blueprint>, ProveError> {
-    let all = blueprint::embedded().map_err(|faults| invalid(&faults))?;
-    let Some(name) = name else { return Ok(all) };
-    blueprint::shipped(name).map_err(|unknown| ProveError::Claims(unknown.to_string()))?;
-    Ok(all.into_iter().filter(|blueprint| blueprint.name == name).collect())
+    match name {
+        None => blueprint::embedded().map_err(|faults| invalid(&faults)),
+        Some(name) => Ok(vec![named_blueprint(name).map_err(|faults| ProveError::Claims(faults.to_string()))?]),
+    }
 }
 
 fn invalid(faults: &[domain::claim::Fault]) -> ProveError {
@@ -139,10 +163,10 @@ pub async fn rehearse(options: ProveOptions) -> Result<Report, ProveError> {
     let grounds = Grounds::open(options.cluster).await?;
     let (mut claims, mut all) = (Vec::new(), Vec::new());
     for blueprint in &options.blueprints {
-        let (lines, outcomes) =
+        let (lines, walked) =
             walk(&ledger, blueprint, &grounds, (&only, source.as_ref()), &*options.on_progress).await?;
         claims.extend(lines);
-        all.push((blueprint.name.clone(), outcomes));
+        all.push(walked);
     }
     grounds.close().await?;
     Ok(Report::of(claims, all))
@@ -184,11 +208,13 @@ pub async fn at_server(target: &Target, blueprints: Vec<Blueprint>) -> Result<Ve
 /// `Claims`, `UnknownProbe`.
 pub async fn live(target: &Target, blueprints: &[Blueprint], only: &[String]) -> Result<Report, ProveError> {
     let only = known(only)?;
-    let (ledger, now) = (ledger()?, Clock::system().now());
-    let mut outcomes = Outcomes::new();
+    let (ledger, clock) = (ledger()?, Clock::system());
+    let now = clock.now();
+    let (mut outcomes, mut ended) = (Outcomes::new(), BTreeMap::new());
     for probe in PROBES.iter().filter(|probe| only.is_empty() || only.contains(&probe.name)) {
         if let Attack::Live(attack) = probe.attack {
             outcomes.insert(probe.name, probe::run(attack(target)).await);
+            ended.insert(probe.name, clock.now());
         }
     }
     let mut claims: Vec<Line> =
@@ -197,8 +223,12 @@ pub async fn live(target: &Target, blueprints: &[Blueprint], only: &[String]) ->
     claims.retain(|line| {
         line.mode == Some(Mode::ProductionSafe) && line.probe.as_deref().is_some_and(|name| outcomes.contains_key(name))
     });
-    let all = blueprints.iter().map(|blueprint| (blueprint.name.clone(), outcomes.clone())).collect();
-    Ok(Report::of(claims, all))
+    let walked = |blueprint: &Blueprint| Walk {
+        blueprint: blueprint.name.clone(),
+        outcomes: outcomes.clone(),
+        ended: ended.clone(),
+    };
+    Ok(Report::of(claims, blueprints.iter().map(walked).collect()))
 }
 
 fn known(only: &[String]) -> Result<Vec<&'static str>, ProveError> {
@@ -217,11 +247,12 @@ async fn walk(
     grounds: &Grounds,
     (only, source): (&[&'static str], Option<&SourceTree>),
     on_progress: &(dyn Fn(String) + Send + Sync),
-) -> Result<(Vec<Line>, Outcomes), ProveError> {
-    let now = Clock::system().now();
+) -> Result<(Vec<Line>, Walk), ProveError> {
+    let clock = Clock::system();
+    let now = clock.now();
     let wanted = verdict::wanted(ledger, blueprint, now);
     let mut ground = grounds.lay(blueprint, None).await?;
-    let mut outcomes = Outcomes::new();
+    let (mut outcomes, mut ended) = (Outcomes::new(), BTreeMap::new());
     for probe in PROBES.iter().filter(|probe| wanted.contains(&probe.name)) {
         if only.is_empty() || only.contains(&probe.name) {
             on_progress(format!("{}: {}", blueprint.name, probe.name));
@@ -232,6 +263,7 @@ async fn walk(
                 ground = grounds.lay(blueprint, None).await?;
             }
             outcomes.insert(probe.name, outcome);
+            ended.insert(probe.name, clock.now());
         }
     }
     ground.close().await;
@@ -239,7 +271,7 @@ async fn walk(
     if !only.is_empty() {
         lines.retain(|line| line.probe.as_deref().is_some_and(|name| outcomes.contains_key(name)));
     }
-    Ok((lines, outcomes))
+    Ok((lines, Walk { blueprint: blueprint.name.clone(), outcomes, ended }))
 }
 
 /// Runs one probe on a ground.

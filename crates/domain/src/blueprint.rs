@@ -212,20 +212,33 @@ impl Blueprint {
         read::blueprint(file, text, ledger)
     }
 
-    /// Takes in an operator's own file: `[[attestation]]` as in a blueprint, and, in the place of the blueprint's own, `[review]`,
-    /// `not_held` and `[security]`.
+    /// Takes in an operator's own file, in the place of the blueprint's own: `[[attestation]]` as in a blueprint, all of them, and where it
+    /// has them `[review]`, `not_held` and `[security]`.
     ///
     /// # Errors
     /// All faults at once; then nothing was taken in.
     pub fn attest(&mut self, file: &str, text: &str, ledger: &Ledger) -> Result<(), Vec<Fault>> {
         let own = read::attestations(file, text, &self.prefix, ledger)?;
-        self.attestations.extend(own.attestations);
+        self.attestations = own.attestations;
         self.review = own.review.or(self.review.take());
         self.security = own.security.or(self.security.take());
         if let Some(not_held) = own.not_held {
             self.not_held = not_held;
         }
         Ok(())
+    }
+
+    /// Whether it comes with this program, word for word, and is nobody's own.
+    pub fn is_shipped(&self) -> bool {
+        shipped(&self.name).is_ok_and(|(_, text)| text == self.text)
+    }
+
+    /// Drops what people stand behind in a shipped blueprint, and when it was looked at: examples, and no word of whoever runs it.
+    pub fn drop_examples(&mut self) {
+        if self.is_shipped() {
+            self.attestations.clear();
+            self.review = None;
+        }
     }
 
     /// The file's name and what it says, for whoever reads the settings in it.

@@ -515,7 +515,7 @@ impl Statement {
 
 impl Build {
     fn check(&self) -> Result<(), StatementError> {
-        let commit = self.commit.iter().all(|commit| (7..=64).contains(&commit.len()) && is_hex(commit));
+        let commit = self.commit.iter().all(|commit| is_commit(commit));
         let digests = self.sabotage_sha256.iter().chain([&self.binary_sha256]).all(|digest| is_digest(digest));
         if commit && digests && is_text(&self.version) {
             Ok(())
@@ -544,6 +544,11 @@ fn is_text(text: &str) -> bool {
 
 fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// Whether a text is a commit as a statement names it, in full or in short: 7 to 64 small hexadecimal digits.
+pub fn is_commit(text: &str) -> bool {
+    (7..=64).contains(&text.len()) && is_hex(text)
 }
 
 fn is_digest(text: &str) -> bool {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use domain::statement::Scope;
-use proof::{SourceTree, Target, caller::Caller};
+use proof::{Target, caller::Caller};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
@@ -41,7 +41,7 @@ pub(super) async fn run(args: ProveArgs, voice: Voice) -> Result<ExitCode, Failu
         let target = target(url, &args)?;
         let blueprints = prove::at_server(&target, blueprints).await?;
         let server = (&target.stranger, url, args.tls_roots.as_ref());
-        let signer = Signer::prepare(&args.sign, Some(server), None).await?;
+        let signer = Signer::prepare(&args.sign, Some(server)).await?;
         let report = prove::live(&target, &blueprints, &args.only).await?;
         if let (Some(signer), Some(blueprint)) = (signer, blueprints.first()) {
             signer.finish(&report, blueprint, Scope::ProductionSafe).await?;
@@ -57,8 +57,7 @@ pub(super) async fn run(args: ProveArgs, voice: Voice) -> Result<ExitCode, Failu
     let bar = Arc::new(Progress::begin("proving"));
     let shown = Arc::clone(&bar);
     let source = args.source.or_else(checkout);
-    let tree = source.clone().map(|root| SourceTree { root, program: cluster.launcher.clone() });
-    let signer = Signer::prepare(&args.sign, None, tree.as_ref()).await?;
+    let signer = Signer::prepare(&args.sign, None).await?;
     let blueprint = blueprints.first().cloned();
     let options = ProveOptions {
         cluster,

@@ -5,8 +5,12 @@
 
 use std::{io::Write, path::PathBuf};
 
-use domain::{blueprint::Blueprint, clock::Clock, statement::Scope};
-use proof::{SourceTree, caller::Caller};
+use domain::{
+    blueprint::Blueprint,
+    clock::Clock,
+    statement::{Scope, is_commit},
+};
+use proof::caller::Caller;
 use serde_json::Value;
 use time::Duration;
 use url::Url;
@@ -15,7 +19,7 @@ use super::{
     args::SignArgs,
     failure::{Exit, Failure},
     output::note,
-    trust::{publish, signing_key},
+    trust::{person, publish, signing_key},
 };
 use crate::{
     program,
@@ -24,9 +28,6 @@ use crate::{
         signing::{Sabotaged, Signing, SigningError, sign},
     },
 };
-
-/// The commit that this program was built from, where the build says it.
-const COMMIT: Option<&str> = option_env!("BUILT_FROM_COMMIT");
 
 impl From<SigningError> for Failure {
     fn from(error: SigningError) -> Self {
@@ -38,13 +39,8 @@ impl From<SigningError> for Failure {
 pub(super) struct Signer {
     signing: Signing,
     out: Option<PathBuf>,
-    publishing: Option<Publishing>,
-}
-
-struct Publishing {
-    target: Url,
-    operator_key_file: PathBuf,
-    tls_roots: Option<PathBuf>,
+    /// Who publishes it, at its server.
+    person: Option<Caller>,
 }
 
 impl Signer {
@@ -55,38 +51,30 @@ impl Signer {
     pub(super) async fn prepare(
         args: &SignArgs,
         server: Option<(&Caller, &Url, Option<&PathBuf>)>,
-        source: Option<&SourceTree>,
     ) -> Result<Option<Self>, Failure> {
         if args.sign.is_empty() {
             return Ok(None);
         }
         let keys = args.sign.iter().map(|file| signing_key(file)).collect::<Result<_, _>>()?;
+        let commit = commit(args.commit.as_deref())?;
         let sabotaged = match (&args.sabotaged, &args.sabotage_program) {
-            (Some(report), Some(program)) => Some(Sabotaged::read(report, program)?),
+            (Some(report), Some(program)) => Some(Sabotaged::read(report, program, commit.as_deref())?),
             _ => None,
         };
-        let origin = |url: &Url| url.origin().ascii_serialization();
-        let audience = match (&args.audience, server) {
-            (Some(url), _) => Some(origin(url)),
-            (None, Some((caller, ..))) => Some(installation(caller).await?),
-            (None, None) => None,
+        let wanted = args.audience.as_ref().map(|url| url.origin().ascii_serialization());
+        // Also where the audience is given: a server that runs another program is not proved by this one.
+        let audience = match server {
+            None => wanted,
+            Some((caller, ..)) => Some(installation(caller, wanted.as_deref()).await?),
         };
-        let commit = match (&args.commit, COMMIT, source) {
-            (Some(commit), ..) => Some(commit.clone()),
-            (None, Some(commit), _) => Some(commit.to_owned()),
-            (None, None, Some(tree)) => head(tree).await,
-            (None, None, None) => None,
-        };
-        let publishing = match (server, &args.operator_key_file) {
-            (Some((_, target, tls_roots)), Some(key)) if args.publish => Some(Publishing {
-                target: target.clone(),
-                operator_key_file: key.clone(),
-                tls_roots: tls_roots.cloned(),
-            }),
+        let person = match (server, &args.operator_key_file) {
+            (Some((_, target, tls_roots)), Some(key)) if args.publish => {
+                Some(person(target, key, tls_roots.map(PathBuf::as_path))?)
+            }
             _ => None,
         };
         let signing = Signing { keys, life: Duration::days(i64::from(args.days)), audience, commit, sabotaged };
-        Ok(Some(Self { signing, out: args.out.clone(), publishing }))
+        Ok(Some(Self { signing, out: args.out.clone(), person }))
     }
 
     /// Signs what was proved, writes it, and publishes it.
@@ -102,16 +90,31 @@ impl Signer {
             })?;
             note(&format!("keyholder: the statement is in {}", out.display()));
         }
-        if let Some(Publishing { target, operator_key_file, tls_roots }) = &self.publishing {
-            let published = publish(&envelope, target, operator_key_file, tls_roots.as_deref()).await?;
+        if let Some(person) = &self.person {
+            let published = publish(&envelope, person).await?;
             note(&format!("keyholder: {}", published.in_words()));
         }
         Ok(())
     }
 }
 
-/// Which installation a server is, where it is of this very program.
-async fn installation(caller: &Caller) -> Result<String, Failure> {
+/// The commit that this program was built from: as it knows itself, or else as it is told.
+fn commit(said: Option<&str>) -> Result<Option<String>, Failure> {
+    if let Some(said) = said.filter(|said| !is_commit(said)) {
+        let why = format!("--commit is 7 to 64 small hexadecimal digits, and not {said:?}");
+        return Err(Failure::said(Exit::Other, why));
+    }
+    match (said, program::commit()) {
+        (Some(said), Some(built)) if !built.starts_with(said) => {
+            let why = format!("this program was built from the commit {built}, and --commit says another");
+            Err(Failure::said(Exit::Other, why))
+        }
+        (said, built) => Ok(built.or(said).map(str::to_owned)),
+    }
+}
+
+/// Which installation a server is, where it is of this very program, and the one that is wanted.
+async fn installation(caller: &Caller, wanted: Option<&str>) -> Result<String, Failure> {
     let reply = caller.get("/trust.json").await;
     let page = reply.map_err(|error| Failure::because(Exit::Other, "the server did not answer", error))?.json();
     let said = |pointer: &str| page.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
@@ -123,11 +126,9 @@ async fn installation(caller: &Caller) -> Result<String, Failure> {
         let why = "the server runs another program than this one, and a statement says which program was proved";
         return Err(Failure::said(Exit::Other, why));
     }
+    if wanted.is_some_and(|wanted| wanted != installation) {
+        let why = format!("the server says that it is {installation}, and --audience says another");
+        return Err(Failure::said(Exit::Other, why));
+    }
     Ok(installation)
-}
-
-/// The commit of a checkout, as git names it.
-async fn head(tree: &SourceTree) -> Option<String> {
-    let head = tree.git(&["rev-parse", "HEAD"]).await.ok()?;
-    Some(String::from_utf8(head).ok()?.trim().to_owned())
 }

@@ -61,11 +61,15 @@ struct Judged {
 pub(super) async fn run(command: TrustCommand, voice: Voice) -> Result<ExitCode, Failure> {
     match command {
         TrustCommand::Key { out } => make_key(&out, voice),
-        TrustCommand::Verify { file, key, program } => judge(&file, &key, program.as_deref(), voice),
+        TrustCommand::Verify { file, key, program, audience, after } => {
+            let wanted = Wanted { program: program.as_deref(), audience: audience.as_ref(), after };
+            judge(&file, &key, wanted, voice)
+        }
         #[cfg(feature = "sandbox")]
         TrustCommand::Publish { file, target, operator_key_file, tls_roots } => {
             let envelope = read(&file)?;
-            let published = publishing::publish(&envelope, &target, &operator_key_file, tls_roots.as_deref()).await?;
+            let person = person(&target, &operator_key_file, tls_roots.as_deref())?;
+            let published = publish(&envelope, &person).await?;
             voice.say(&published, &published.in_words());
             Ok(Exit::Done.into())
         }
@@ -118,8 +122,20 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Verifies a statement offline: who signed it, until when it counts, and of which program it is, if one is given.
-fn judge(file: &Path, keys: &[VerifyingKey], program: Option<&Path>, voice: Voice) -> Result<ExitCode, Failure> {
+/// What a statement must be, beside signed and in force.
+#[derive(Clone, Copy)]
+struct Wanted<'w> {
+    /// Of this program.
+    program: Option<&'w Path>,
+    /// Made for this installation.
+    audience: Option<&'w url::Url>,
+    /// Of a greater number.
+    after: Option<u64>,
+}
+
+/// Verifies a statement offline: who signed it, until when it counts, and whether it is the wanted one.
+fn judge(file: &Path, keys: &[VerifyingKey], wanted: Wanted<'_>, voice: Voice) -> Result<ExitCode, Failure> {
+    let Wanted { program, audience, after } = wanted;
     let no_statement =
         |why: String| Failure::said(Exit::CheckFailed, format!("{} is no statement: {why}", file.display()));
     let envelope = Envelope::parse(&read(file)?).map_err(|error| no_statement(error.to_string()))?;
@@ -132,6 +148,14 @@ fn judge(file: &Path, keys: &[VerifyingKey], program: Option<&Path>, voice: Voic
     let mut faults = Vec::new();
     if Clock::system().now() >= statement.expires_at {
         faults.push("it has expired".to_owned());
+    }
+    let audience = audience.map(|url| url.origin().ascii_serialization());
+    if let Some(here) = audience.filter(|here| statement.audience.as_ref() != Some(here)) {
+        let made_for = statement.audience.as_deref().unwrap_or("no particular installation");
+        faults.push(format!("it was made for {made_for}, and not for {here}"));
+    }
+    if after.is_some_and(|after| statement.sequence <= after) {
+        faults.push(format!("its number is {}: it is as old as one that you know, or older", statement.sequence));
     }
     if let Some(program) = program {
         let digest = crate::program::sha256_of(program);
@@ -189,7 +213,7 @@ fn in_words(judged: &Judged) -> String {
 }
 
 #[cfg(feature = "sandbox")]
-pub(super) use publishing::publish;
+pub(super) use publishing::{person, publish};
 
 /// How a statement gets to its server.
 #[cfg(feature = "sandbox")]
@@ -232,16 +256,15 @@ mod publishing {
         }
     }
 
-    /// Publishes a statement's envelope with the key of one of the operator's persons.
+    /// One of the operator's persons, at a server.
     ///
     /// # Errors
-    /// Where the key cannot be read, the server is not one that a key may be shown to, or it refuses: in its own words.
-    pub(in crate::cli) async fn publish(
-        envelope: &[u8],
+    /// Where the key cannot be read, or the server is not one that a key may be shown to.
+    pub(in crate::cli) fn person(
         target: &Url,
         operator_key_file: &Path,
         tls_roots: Option<&Path>,
-    ) -> Result<Published, Failure> {
+    ) -> Result<Caller, Failure> {
         let here = matches!(target.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         if target.scheme() != "https" && !(target.scheme() == "http" && here) {
             return Err(Failure::said(
@@ -254,9 +277,16 @@ mod publishing {
         let authority = tls_roots.map(CertificateDer::from_pem_file).transpose();
         let authority = authority
             .map_err(|error| Failure::because(Exit::Other, "the certificate authority cannot be read", error))?;
-        let caller = Caller::trusting(target, None, authority.as_ref()).with_key(key.expose());
+        Ok(Caller::trusting(target, None, authority.as_ref()).with_key(key.expose()))
+    }
+
+    /// Publishes a statement's envelope.
+    ///
+    /// # Errors
+    /// Where the server does not answer, or refuses: in its own words.
+    pub(in crate::cli) async fn publish(envelope: &[u8], person: &Caller) -> Result<Published, Failure> {
         let json = [(header::CONTENT_TYPE.as_str(), "application/json")];
-        let reply = caller.send(Method::POST, PATH, &json, envelope.to_vec().into()).await;
+        let reply = person.send(Method::POST, PATH, &json, envelope.to_vec().into()).await;
         let reply = reply.map_err(|error| Failure::because(Exit::Other, "the server did not answer", error))?;
         if reply.status != StatusCode::CREATED {
             let body = reply.json();

@@ -23,6 +23,9 @@ impl Resolver {
     /// What the trust page shows of this installation, and whom it believes.
     pub(super) fn trust(&mut self, environment: Option<Environment>) -> TrustOptions {
         let mut blueprint = self.gathered.blueprint.clone();
+        if environment != Some(Environment::Local) {
+            blueprint.iter_mut().for_each(Blueprint::drop_examples);
+        }
         self.attest(blueprint.as_mut());
         let mut options = TrustOptions { keys: self.trust_keys(), ..shown(blueprint) };
         // A shipped blueprint's address of documents is no way to report anything: better none than one that reaches nobody.
@@ -123,11 +126,16 @@ mod tests {
             (blueprint.review.unwrap().by.as_str(), blueprint.not_held),
             ("Acme", vec!["SOC 2 Type II".to_owned()])
         );
+        assert!(blueprint.attestations.is_empty(), "an example is nobody's word");
 
         // Without it, the shipped address of documents is shown on this machine alone.
         for (environment, shown) in [(Environment::Local, true), (Environment::Production, false)] {
             let mut from = resolver(&settings[..1]);
-            assert_eq!(from.trust(Some(environment)).security.is_some(), shown, "{environment}");
+            let options = from.trust(Some(environment));
+            assert_eq!(options.security.is_some(), shown, "{environment}");
+            // Nor does anybody stand behind a customer's installation who never saw it.
+            let blueprint = options.claims.unwrap().blueprint;
+            assert_eq!((!blueprint.attestations.is_empty(), blueprint.review.is_some()), (shown, shown));
         }
     }
 

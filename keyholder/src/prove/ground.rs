@@ -53,6 +53,7 @@ impl Grounds {
             Sandbox::start(SandboxOptions::default()).await.map_err(|error| StartError::Sandbox(Box::new(error)))?;
         let folder = self.home.folder().join(&name);
         fs::DirBuilder::new().mode(0o700).create(&folder).map_err(StartError::file(&folder))?;
+        let named = named(blueprint, &folder)?;
         let secret = Zeroizing::new(random::token());
         let handover = Handover {
             keys: self.home.keys().clone(),
@@ -61,13 +62,13 @@ impl Grounds {
             secret: secret.clone(),
             port: 0,
             state_dir: folder.join("state"),
-            blueprint: Some(blueprint.name.clone()),
+            blueprint: Some(named.clone()),
             limits: None,
         };
         let handover = serde_json::to_value(&handover)
             .map_err(|error| StartError::File { path: folder.clone(), source: error.into() })?;
         let mut logins: Vec<_> = GROUPS.map(|group| (group, self.home.keys().url(group, &name))).into();
-        let (settings, tables) = configuration(&self.home, &blueprint.name, &folder, &logins)?;
+        let (settings, tables) = configuration(&self.home, &named, &folder, &logins)?;
         logins.push(("owner", self.home.owner_url(&name)));
         Ok(Ground::new(GroundOptions {
             program: self.program.clone(),
@@ -95,6 +96,16 @@ impl Grounds {
     }
 }
 
+/// What a process is told to find a blueprint by: its name, or a copy of its file where it does not come with the binary.
+fn named(blueprint: &Blueprint, folder: &Path) -> Result<String, StartError> {
+    if blueprint.is_shipped() {
+        return Ok(blueprint.name.clone());
+    }
+    let path = folder.join("blueprint.toml");
+    fs::write(&path, blueprint.source().1).map_err(StartError::file(&path))?;
+    Ok(path.display().to_string())
+}
+
 /// What a server's configuration file says of this installation: its settings, and its tables. The secrets are in files beside it.
 fn configuration(
     home: &Home,
@@ -106,8 +117,9 @@ fn configuration(
     let root_key = folder.join("root.key");
     write_private(&root_key, home.keys().root_key())?;
     let settings = format!(
-        "blueprint = \"{blueprint}\"\nenvironment = \"local\"\ninstallation = \"{INSTALLATION}\"\nlisten = \"127.0.0.1:0\"\n\
+        "blueprint = {}\nenvironment = \"local\"\ninstallation = \"{INSTALLATION}\"\nlisten = \"127.0.0.1:0\"\n\
          metrics_listen = \"127.0.0.1:0\"\nencryption_key_file = {}\nkeyring = {}\nstate_dir = {}\n",
+        quoted(Path::new(blueprint)),
         quoted(&root_key),
         quoted(home.keys().keyring()),
         quoted(&folder.join("serving")),

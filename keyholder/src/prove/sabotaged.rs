@@ -7,7 +7,8 @@ use proof::{
     verdict::{self, Line},
 };
 
-use super::{ProveError, ProveOptions, Report, Row, ground::Grounds, known, ledger, run, tree, walk};
+use super::{ProveError, ProveOptions, Report, Row, SabotageBuild, ground::Grounds, known, ledger, run, tree, walk};
+use crate::program;
 
 /// Proves, then switches off one control after another.
 pub(super) async fn run_all(options: ProveOptions, with_others: bool) -> Result<Report, ProveError> {
@@ -18,10 +19,10 @@ pub(super) async fn run_all(options: ProveOptions, with_others: bool) -> Result<
     let mut report = {
         let (mut claims, mut all) = (Vec::new(), Vec::new());
         for blueprint in &options.blueprints {
-            let (lines, outcomes) =
+            let (lines, walked) =
                 walk(&ledger, blueprint, &grounds, (&only, source.as_ref()), &*options.on_progress).await?;
             claims.extend(lines);
-            all.push((blueprint.name.clone(), outcomes));
+            all.push(walked);
         }
         Report::of(claims, all)
     };
@@ -51,6 +52,7 @@ pub(super) async fn run_all(options: ProveOptions, with_others: bool) -> Result<
     }
     grounds.close().await?;
     report.matrix = Some(matrix);
+    report.sabotage_build = Some(SabotageBuild { program_sha256: program::sha256(), commit: program::commit() });
     Ok(report)
 }
 

@@ -53,6 +53,20 @@ pub enum SigningError {
     /// What should be the line of `prove --sabotage --json` is not.
     #[error("the report of the sabotage build is not what `prove --sabotage --json` prints")]
     Report(#[source] serde_json::Error),
+    /// It speaks for another program than the one that is given with it.
+    #[error("the report of the sabotage build is of another program than --sabotage-program")]
+    OtherProgram,
+    /// No control can be switched off in the program that is given.
+    #[error("--sabotage-program is no sabotage build: no control can be switched off in it")]
+    Unmarked,
+    /// It is not known to be of the commit that the statement is of.
+    #[error("the sabotage build is of {}, and this program of {}: its report says nothing of this one", or_unknown(.there.as_deref()), or_unknown(.here.as_deref()))]
+    OtherCommit {
+        /// The commit of the sabotage build.
+        there: Option<String>,
+        /// The commit of this program.
+        here: Option<String>,
+    },
     /// This program's own bytes could not be read.
     #[error("this program cannot read its own file, and so cannot say what was proved")]
     Program,
@@ -70,28 +84,51 @@ pub enum SigningError {
 #[derive(Deserialize)]
 struct SabotageReport {
     matrix: Vec<SabotageRow>,
+    program_sha256: Option<String>,
+    commit: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct SabotageRow {
     sabotage: String,
     own_probe: bool,
+    clean: bool,
+}
+
+fn or_unknown(commit: Option<&str>) -> &str {
+    commit.unwrap_or("an unknown commit")
 }
 
 impl Sabotaged {
-    /// Reads the line that the sabotage build printed, and takes the digest of that build.
+    /// Reads the line that the sabotage build printed, and takes the digest of that build. A probe has noticed where it failed without its
+    /// control and passed with it.
     ///
     /// # Errors
-    /// `File`, `Report`.
-    pub fn read(report: &Path, program: &Path) -> Result<Self, SigningError> {
+    /// `File`, `Report`; `OtherProgram`, `Unmarked` and `OtherCommit` where the report says nothing of the program that is built from this
+    /// commit.
+    pub fn read(report: &Path, program: &Path, commit: Option<&str>) -> Result<Self, SigningError> {
         let file = |path: &Path| {
             let path = path.display().to_string();
             move |source| SigningError::File { path, source }
         };
         let text = std::fs::read(report).map_err(file(report))?;
         let read: SabotageReport = serde_json::from_slice(&text).map_err(SigningError::Report)?;
-        let caught = read.matrix.into_iter().map(|row| (row.sabotage, row.own_probe)).collect();
-        Ok(Self { caught, program_sha256: program::sha256_of(program).map_err(file(program))? })
+        let program_sha256 = program::sha256_of(program).map_err(file(program))?;
+        if read.program_sha256.as_ref() != Some(&program_sha256) {
+            return Err(SigningError::OtherProgram);
+        }
+        // Not in one piece: this build has the mark of the other one nowhere.
+        let mark = "keyholder-sabotage_build:".replace('_', "-");
+        if !program::has(program, mark.as_bytes()).map_err(file(program))? {
+            return Err(SigningError::Unmarked);
+        }
+        // A commit may be given in short.
+        let is_same = matches!((&read.commit, commit), (Some(there), Some(here)) if there.starts_with(here));
+        if !is_same {
+            return Err(SigningError::OtherCommit { there: read.commit, here: commit.map(str::to_owned) });
+        }
+        let caught = read.matrix.into_iter().map(|row| (row.sabotage, row.own_probe && row.clean)).collect();
+        Ok(Self { caught, program_sha256 })
     }
 }
 
@@ -113,25 +150,36 @@ pub fn sign(
         sabotage_sha256: signing.sabotaged.as_ref().map(|sabotaged| sabotaged.program_sha256.clone()),
     };
     let frame = Frame { scope, issued_at: now, life: signing.life, audience: signing.audience.clone(), build };
-    let outcomes =
-        report.outcomes.iter().filter(|(name, _)| *name == blueprint.name).flat_map(|(_, outcomes)| outcomes);
+    let walks = report.walks.iter().filter(|walk| walk.blueprint == blueprint.name);
+    let outcomes = walks.flat_map(|walk| walk.outcomes.iter().map(move |(name, outcome)| (name, outcome, walk)));
     let caught = |name: &str| signing.sabotaged.as_ref()?.caught.get(name).copied();
-    let runs = outcomes.filter_map(|(name, outcome)| run(name, outcome, caught(name), now)).collect();
+    let runs = outcomes
+        .filter_map(|(name, outcome, walk)| {
+            let at = walk.ended.get(name).copied().unwrap_or(now);
+            run(name, outcome, (scope, caught(name)), at)
+        })
+        .collect();
     let statement = assemble(frame, &ledger()?, blueprint, runs)?;
     Ok(seal_statement(statement.to_bytes()?, &signing.keys)?.to_json())
 }
 
-fn run(name: &str, outcome: &Outcome, sabotage_caught: Option<bool>, at: OffsetDateTime) -> Option<Run> {
+fn run(
+    name: &str,
+    outcome: &Outcome,
+    (scope, sabotage_caught): (Scope, Option<bool>),
+    at: OffsetDateTime,
+) -> Option<Run> {
     let probe = PROBES.iter().find(|probe| probe.name == name)?;
     let (came, evidence) = match outcome {
         Ok(evidence) => (Came::Passed, Some(told(evidence))),
         Err(Failure::Broken { .. }) => (Came::Differs, None),
         Err(Failure::Unproven(_)) => (Came::NotProven, None),
     };
-    let mode = match probe.mode() {
-        Mode::ProductionSafe => statement::Mode::ProductionSafe,
-        Mode::Rehearsal => statement::Mode::Rehearsal,
-        Mode::Build => statement::Mode::Build,
+    let mode = match (probe.mode(), scope) {
+        (Mode::ProductionSafe, Scope::ProductionSafe) => statement::Mode::ProductionSafe,
+        // A whole run is made of scratch installations, also for what may run beside customers.
+        (Mode::ProductionSafe, Scope::Whole) | (Mode::Rehearsal, _) => statement::Mode::Rehearsal,
+        (Mode::Build, _) => statement::Mode::Build,
     };
     Some(Run { name: name.to_owned(), tries: probe.tries.to_owned(), mode, at, sabotage_caught, came, evidence })
 }

@@ -29,10 +29,10 @@ pub(in crate::cli) struct SignArgs {
     /// With --sign: the installation that it is for [default: the target; without one, no particular installation].
     #[arg(long, value_name = "URL", requires = "sign")]
     pub(in crate::cli) audience: Option<url::Url>,
-    /// With --sign: the commit of this program [default: the checkout's].
+    /// With --sign: the commit that this program was built from, where it does not know it itself.
     #[arg(long, value_name = "COMMIT", requires = "sign")]
     pub(in crate::cli) commit: Option<String>,
-    /// With --sign: the line that `prove --sabotage --json` of the sabotage build of the same commit printed.
+    /// With --sign: the line that `prove --sabotage --json` of the sabotage build of the same commit printed. Without it no claim is kept.
     #[arg(long, value_name = "FILE", requires = "sign", requires = "sabotage_program")]
     pub(in crate::cli) sabotaged: Option<PathBuf>,
     /// With --sabotaged: that build's program.
@@ -50,9 +50,11 @@ pub(in crate::cli) enum TrustCommand {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Verify a statement offline: its signature, until when it counts, of which build it is. Exit code 1 where it does not count.
+    /// Verify a statement offline: its signature, until when it counts, and what else is asked of it. Exit code 1 where it does not count.
+    ///
+    /// An older statement, or one of another installation, is as well signed as the one you look for: --audience and --after tell them apart.
     #[command(
-        after_help = "Example:\n  curl -O https://keys.example.com/trust/statement.json\n  keyholder trust verify statement.json --key ed25519:…"
+        after_help = "Example:\n  curl -O https://keys.example.com/trust/statement.json\n  keyholder trust verify statement.json --key ed25519:… --audience https://keys.example.com"
     )]
     Verify {
         /// The statement.
@@ -63,6 +65,12 @@ pub(in crate::cli) enum TrustCommand {
         /// The program that it must be of.
         #[arg(long, value_name = "FILE")]
         program: Option<PathBuf>,
+        /// The installation that it must have been made for.
+        #[arg(long, value_name = "URL")]
+        audience: Option<url::Url>,
+        /// The number of the last statement that you know: it must be newer.
+        #[arg(long, value_name = "NUMBER")]
+        after: Option<u64>,
     },
     /// Publish a statement on a server's trust page, with the key of one of the operator's persons.
     #[cfg(feature = "sandbox")]
