@@ -105,7 +105,13 @@ impl Verified {
 
 impl Trust {
     pub(crate) fn new(options: TrustOptions) -> Self {
-        Self { options, program: OnceCell::new(), held: Mutex::default(), asking: Mutex::default(), published: Notify::new() }
+        Self {
+            options,
+            program: OnceCell::new(),
+            held: Mutex::default(),
+            asking: Mutex::default(),
+            published: Notify::new(),
+        }
     }
 
     /// The digest of the program, worked out where it holds nobody else up.

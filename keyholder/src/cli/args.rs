@@ -56,7 +56,7 @@ pub(super) enum Command {
         keyholder prove --target https://keyholder.example.com --api-key-file probe.key\n\n\
         Without a target it rehearses: a scratch installation with a sandbox in the platform's place, gone afterwards.\n\
         With --json it prints one line:\n  {\"claims\":[{\"id\",\"blueprint\",\"state\",\"probe\",\"mode\",\"evidence\",\"sabotage_caught\"}],\n   \
-        \"kept\",\"broken\",\"unproven\",\"planned\",\"attested\"}, and with --sabotage also \"matrix\".\n\
+        \"kept\",\"broken\",\"unproven\",\"planned\",\"attested\"}, and with --sabotage also \"matrix\", \"program_sha256\" and \"commit\".\n\
         Exit code 1 where a claim is broken or unproven, or a sabotage went unnoticed."
     )]
     Prove(ProveArgs),

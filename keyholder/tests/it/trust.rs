@@ -17,7 +17,10 @@ use domain::{
     blueprint::{self, Blueprint},
     claim::Ledger,
     clock::Clock,
-    statement::{Build, Came, Envelope, Evidence, Frame, Mode, Observation, Run, Scope, Standing, Statement, assemble, sequence_at},
+    statement::{
+        Build, Came, Envelope, Evidence, Frame, Mode, Observation, Run, Scope, Standing, Statement, assemble,
+        sequence_at,
+    },
 };
 use http::Method;
 use keyholder::{
@@ -285,18 +288,8 @@ async fn what_is_no_statement_for_this_server_is_refused_by_name_and_leaves_noth
             refused("statement-refused"),
             "installation",
         ),
-        (
-            "expired",
-            changed(|it| later(it, Duration::days(-20))),
-            refused("statement-refused"),
-            "expired",
-        ),
-        (
-            "from the future",
-            changed(|it| later(it, Duration::hours(1))),
-            refused("statement-refused"),
-            "future",
-        ),
+        ("expired", changed(|it| later(it, Duration::days(-20))), refused("statement-refused"), "expired"),
+        ("from the future", changed(|it| later(it, Duration::hours(1))), refused("statement-refused"), "future"),
         ("that keeps what it did not prove", unproven, refused("statement-refused"), "not proven"),
         ("without an envelope", first.to_bytes().unwrap(), refused("statement-refused"), "envelope"),
         ("that is no JSON", b"{".to_vec(), (400, "invalid-json".to_owned()), ""),

@@ -192,12 +192,17 @@ fn what_no_probe_can_say_is_attested_or_planned() {
     assert_eq!(blueprint.review.as_ref().unwrap().by, "Sec");
     let faults = blueprint.attest("own.toml", &own.replace("MW-02", "MW-19"), &ledger).unwrap_err();
     assert!(faults[0].to_string().starts_with("own.toml:2:8: attestation.ids: MW-19"), "{faults:?}");
-    assert_eq!(blueprint.attestations.len(), 1, "the operator's are in the place of the blueprint's, and of faults nothing");
+    assert_eq!(
+        blueprint.attestations.len(),
+        1,
+        "the operator's are in the place of the blueprint's, and of faults nothing"
+    );
 }
 
 #[test]
 fn the_words_of_a_shipped_blueprint_are_examples_and_those_of_ones_own_are_not() {
-    let shipped = embedded().unwrap().into_iter().find(|it| it.review.is_some() && !it.attestations.is_empty()).unwrap();
+    let shipped =
+        embedded().unwrap().into_iter().find(|it| it.review.is_some() && !it.attestations.is_empty()).unwrap();
     let (file, text) = shipped.source();
     let mut own = Blueprint::parse(file, &format!("{text}\n"), &Ledger::embedded().unwrap()).unwrap();
     let mut dropped = shipped.clone();

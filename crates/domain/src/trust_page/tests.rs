@@ -157,7 +157,8 @@ fn a_run_beside_customers_is_believed_as_far_as_the_same_program_was_seen_to_fai
         (part.scope, part.probes[0].mode) = (Scope::ProductionSafe, Mode::ProductionSafe);
         part
     };
-    let with = |whole: Statement, validity| shown(&[known(part(), Validity::Current, &[]), known(whole, validity, &[])]);
+    let with =
+        |whole: Statement, validity| shown(&[known(part(), Validity::Current, &[]), known(whole, validity, &[])]);
     let other = || {
         let mut other = statement(Came::Passed, Some(true));
         other.build.binary_sha256 = digest("bb");
@@ -171,8 +172,10 @@ fn a_run_beside_customers_is_believed_as_far_as_the_same_program_was_seen_to_fai
     assert_eq!(with(statement(Came::Passed, Some(false)), Validity::Current), Shown::Unproven);
     assert_eq!(with(other(), Validity::OtherBuild), Shown::Unproven);
     let ledger = ledger();
-    let known = [known(part(), Validity::Current, &[]), known(statement(Came::Passed, Some(true)), Validity::Current, &[])];
-    let behind = entries(&ledger, &blueprint(&ledger), &known, NOW).remove(0).behind.unwrap();
+    let known =
+        [known(part(), Validity::Current, &[]), known(statement(Came::Passed, Some(true)), Validity::Current, &[])];
+    let blueprint = blueprint(&ledger);
+    let behind = entries(&ledger, &blueprint, &known, NOW).remove(0).behind.unwrap();
     assert_eq!((behind.probed.sabotage_caught, behind.sabotage_caught), (None, Some(true)));
 }
 

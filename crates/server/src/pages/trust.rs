@@ -58,8 +58,10 @@ impl TrustPage<'_> {
     /// What a claim's state means for this claim.
     fn meaning(&self, claim: &ClaimView) -> &'static str {
         match claim.state {
-            Shown::Kept => "A probe has tried to break this, on the build that serves here, and could not.",
-            Shown::Attested => "A person stands behind this by name, until a date. No program can show it.",
+            Shown::Kept => {
+                "A probe has tried to break this, on the build that serves here, and could not; without the control it could."
+            }
+            Shown::Attested => "A person stands behind this by name, until a date. No run has shown it.",
             Shown::UnderReview => {
                 "This was kept. The newest run does not show it any more, and the operator has been told."
             }
@@ -86,7 +88,7 @@ impl TrustPage<'_> {
         match proof.sabotage_caught {
             Some(true) => "yes: with the control switched off, the probe failed",
             Some(false) => "no: with the control switched off, the probe passed all the same, so it proves nothing",
-            None => "not tried in this run",
+            None => "not tried with this program, so the probe proves nothing",
         }
     }
 

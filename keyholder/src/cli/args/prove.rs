@@ -9,8 +9,8 @@ use super::{LogArgs, PostgresArgs, SignArgs};
 /// `prove`
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ProveArgs {
-    /// The blueprint whose claims are proved; all five in turn without it.
-    #[arg(long, value_name = "NAME")]
+    /// The blueprint whose claims are proved, a shipped one by its name or a file; all five in turn without it.
+    #[arg(long, value_name = "NAME|FILE")]
     pub(in crate::cli) blueprint: Option<String>,
     /// Run this probe alone; may be given several times.
     #[arg(long, value_name = "PROBE")]
