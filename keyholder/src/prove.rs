@@ -27,7 +27,11 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use self::ground::Grounds;
-use crate::{StartError, cluster::ClusterOptions, config::named_blueprint};
+use crate::{
+    StartError,
+    cluster::ClusterOptions,
+    config::{ConfigFaults, named_blueprint},
+};
 
 /// What is to be proved, and how.
 pub struct ProveOptions {
@@ -112,6 +116,9 @@ pub enum ProveError {
         /// Why.
         why: String,
     },
+    /// The blueprint that was named, or its file.
+    #[error(transparent)]
+    Blueprint(#[from] ConfigFaults),
     /// A probe was named that does not exist.
     #[error("there is no probe `{name}`; there are {}", PROBES.iter().map(|probe| probe.name).collect::<Vec<_>>().join(", "))]
     UnknownProbe {
@@ -140,11 +147,11 @@ pub(crate) fn ledger() -> Result<Ledger, ProveError> {
 /// The blueprints to walk: the one of a name or in a file, or all that come with the binary.
 ///
 /// # Errors
-/// `Claims` where there is none of that name, or the file has faults: in their words.
+/// `Blueprint` where there is none of that name, or the file has faults.
 pub fn blueprints(name: Option<&str>) -> Result<Vec<Blueprint>, ProveError> {
     match name {
         None => blueprint::embedded().map_err(|faults| invalid(&faults)),
-        Some(name) => Ok(vec![named_blueprint(name).map_err(|faults| ProveError::Claims(faults.to_string()))?]),
+        Some(name) => Ok(vec![named_blueprint(name)?]),
     }
 }
 

@@ -198,3 +198,44 @@ fn told(evidence: &Evidence) -> statement::Evidence {
         sha256: evidence.sha256.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_report_speaks_for_its_own_program_and_commit_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (report, program) = (folder.path().join("report.json"), folder.path().join("program"));
+        fs::write(&program, b"\x7fELF keyholder-sabotage-build:controls").unwrap();
+        let digest = program::sha256_of(&program).unwrap();
+        let row = |name: &str, own_probe: bool, clean: bool| serde_json::json!({ "sabotage": name, "own_probe": own_probe, "clean": clean });
+        let rows = [row("a", true, true), row("b", false, true), row("c", true, false)];
+        let told = |digest: &str, commit: Option<&str>| {
+            let said = serde_json::json!({ "matrix": rows, "program_sha256": digest, "commit": commit, "kept": 3 });
+            fs::write(&report, said.to_string()).unwrap();
+        };
+        told(&digest, Some("0123456789abcdef"));
+        for commit in ["0123456789abcdef", "0123456"] {
+            let read = Sabotaged::read(&report, &program, Some(commit)).unwrap();
+            // A probe that did not pass with its control either has noticed nothing.
+            assert_eq!(read.caught.into_values().collect::<Vec<_>>(), [true, false, false]);
+        }
+        for commit in [None, Some("fedcba9")] {
+            let read = Sabotaged::read(&report, &program, commit);
+            assert!(matches!(read, Err(SigningError::OtherCommit { .. })), "{read:?}");
+        }
+        told(&digest, None);
+        let read = Sabotaged::read(&report, &program, Some("0123456"));
+        assert!(matches!(read, Err(SigningError::OtherCommit { .. })), "{read:?}");
+        told(&"0a".repeat(32), Some("0123456"));
+        let read = Sabotaged::read(&report, &program, Some("0123456"));
+        assert!(matches!(read, Err(SigningError::OtherProgram)), "{read:?}");
+        fs::write(&program, b"\x7fELF").unwrap();
+        told(&program::sha256_of(&program).unwrap(), Some("0123456"));
+        let read = Sabotaged::read(&report, &program, Some("0123456"));
+        assert!(matches!(read, Err(SigningError::Unmarked)), "{read:?}");
+    }
+}
