@@ -216,7 +216,10 @@ async fn held(app: &App) -> Result<(Arc<[Verified]>, Arc<str>), Refusal> {
     if !fresh {
         let asking = if must_wait { Some(trust.asking.lock().await) } else { trust.asking.try_lock().ok() };
         // Somebody may have asked while this one waited.
-        let fresh = is_fresh(&trust.held.lock().await);
+        let fresh = {
+            let held = trust.held.lock().await;
+            is_fresh(&held)
+        };
         if asking.is_some() && !fresh {
             ask(app).await?;
         }
