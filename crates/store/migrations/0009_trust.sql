@@ -12,7 +12,6 @@ create table trust_statements (
   scope text not null check (scope in ('whole', 'production-safe')),
   issued_at timestamptz not null,
   expires_at timestamptz not null check (expires_at > issued_at),
-  binary_sha256 text not null,
   envelope bytea not null check (octet_length(envelope) between 1 and 262144),
   kept text[] not null,
   published_by text not null,
@@ -23,7 +22,7 @@ alter table trust_statements force row level security;
 create policy owner_all on trust_statements to {{owner}} using (true) with check (true);
 create policy installation on trust_statements to {{app}}
   using ((select current_installation()) is not null) with check ((select current_installation()) is not null);
-grant select, insert (sequence, blueprint, scope, issued_at, expires_at, binary_sha256, envelope, kept, published_by) on trust_statements to {{app}};
+grant select, insert (sequence, blueprint, scope, issued_at, expires_at, envelope, kept, published_by) on trust_statements to {{app}};
 
 -- One statement at a time: whoever publishes holds the installation's head.
 create trigger raised_head before insert on trust_statements
@@ -46,17 +45,12 @@ end $$;
 create trigger rising_sequence before insert on trust_statements
   for each row execute function only_newer_statements();
 
--- The newest statement and the newest of a whole run, of all and of the asker's program: a statement of the next build is published while
--- this one serves. None of them where the newest is what the asker has, which after a restore may be an older one than he has; what the
--- database is, each time.
-create function lookup_trust(p_known bigint, p_program text) returns table (newest bigint, product text, sequence bigint, envelope bytea, kept text[])
+-- The newest statement, and the newest of a whole run, where either is newer than what the asker has; what the database is, each time.
+create function lookup_trust(p_known bigint) returns table (newest bigint, product text, sequence bigint, envelope bytea, kept text[])
 language sql stable security definer set search_path = keyholder, pg_temp as $$
   select n.newest, split_part(version(), ' ', 1) || ' ' || split_part(current_setting('server_version'), ' ', 1), s.sequence, s.envelope, s.kept
-    from (select max(t.sequence) as newest, max(t.sequence) filter (where t.scope = 'whole') as whole,
-                 max(t.sequence) filter (where t.binary_sha256 = p_program) as ours,
-                 max(t.sequence) filter (where t.binary_sha256 = p_program and t.scope = 'whole') as our_whole
-            from trust_statements t) n
-    left join trust_statements s on s.sequence in (n.newest, n.whole, n.ours, n.our_whole) and n.newest is distinct from p_known
+    from (select max(t.sequence) as newest, max(t.sequence) filter (where t.scope = 'whole') as whole from trust_statements t) n
+    left join trust_statements s on s.sequence in (n.newest, n.whole) and n.newest > p_known
     order by s.sequence desc
 $$;
-grant execute on function lookup_trust(bigint, text) to {{lookup}};
+grant execute on function lookup_trust(bigint) to {{lookup}};

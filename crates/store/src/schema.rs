@@ -19,6 +19,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     (7, "schema versions", include_str!("../migrations/0007_schema_versions.sql")),
     (8, "operating", include_str!("../migrations/0008_operating.sql")),
     (9, "trust", include_str!("../migrations/0009_trust.sql")),
+    (10, "statement program", include_str!("../migrations/0010_statement_program.sql")),
 ];
 
 /// The oldest schema that this binary runs on: the first that has all that its statements name.
