@@ -109,8 +109,14 @@ pub(crate) async fn abandon(app: &App, workspace: WorkspaceId, id: ConnectionId)
     let principal = Principal::system(Cause::Disconnect(id), app.clock.now());
     let (mut tenant, _) = app.enter::<Disconnect>(&principal, workspace, id).await?;
     match store::connection::begin_disconnect(&mut tenant, true).await {
-        // It was redeemed, or taken apart, in this very moment; whoever did that has removed the job.
-        Err(StoreError::NotFound) => return Ok(()),
+        // It was redeemed, or taken apart, in this very moment, or was never there: the job has nothing left to do.
+        Err(StoreError::NotFound) => {
+            drop(tenant);
+            let (mut tenant, _) = app.enter::<OpenForKillDrill>(&principal, workspace, id).await?;
+            store::job::done(&mut tenant, ABANDON, id).await?;
+            tenant.finish().await?;
+            return Ok(());
+        }
         begun => begun?,
     }
     begun(app, tenant, "connection.abandoned").await?;

@@ -495,3 +495,18 @@ async fn a_redeemed_connection_is_kept() {
     assert_eq!(count(&mut owner, "select count(*) from keyholder.jobs").await, 0, "the job went with the redemption");
     app.stop().await;
 }
+
+/// Its redemption and the job may meet: the job then finds nothing to take apart, and ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_comes_too_late_for_a_redeemed_connection_ends_without_harm() {
+    let app = TestApp::start().await;
+    let mut owner = app.owner().await;
+    app.connect(ACCOUNT, &["profile.read"]).await;
+    let late = "insert into keyholder.jobs (workspace_id, id, kind, subject, run_at) \
+                select workspace_id, gen_random_uuid(), 'abandon', id, now() from keyholder.connections";
+    sqlx::query(late).execute(&mut owner).await.unwrap();
+    let ended = async || count(&mut app.owner().await, "select count(*) from keyholder.jobs").await == 0;
+    crate::harness::eventually("the job has ended", ended).await;
+    assert_eq!(count(&mut owner, "select count(*) from keyholder.connections where state = 'active'").await, 1);
+    app.stop().await;
+}
