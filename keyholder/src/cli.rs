@@ -17,6 +17,7 @@ mod migrate;
 mod notify;
 mod operator;
 mod output;
+mod permissions;
 #[cfg(feature = "sandbox")]
 mod prove;
 mod provider;
@@ -41,8 +42,8 @@ use guard::Redactor;
 
 use self::{
     args::{
-        ApiKeyCommand, BlueprintCommand, Cli, Command, ConfigArgs, ImportCommand, LedgerCommand, ProviderCommand,
-        RootKeyCommand, WorkspaceCommand,
+        ApiKeyCommand, BlueprintCommand, Cli, Command, ConfigArgs, ImportCommand, LedgerCommand, PermissionsCommand,
+        ProviderCommand, RootKeyCommand, WorkspaceCommand,
     },
     failure::{Exit, Failure},
     output::Voice,
@@ -109,6 +110,10 @@ async fn dispatch(command: Command, voice: Voice) -> Result<ExitCode, Failure> {
         Command::Blueprint(BlueprintCommand::List { markdown }) => blueprint::list(markdown, voice),
         Command::Blueprint(BlueprintCommand::Show { name }) => blueprint::show(&name, voice),
         Command::Blueprint(BlueprintCommand::Lint { files }) => Ok(blueprint::lint(&files, voice)),
+        Command::Permissions(PermissionsCommand::Test { files, allow_external_files }) => {
+            Ok(permissions::test(&files, allow_external_files, voice))
+        }
+        Command::Permissions(PermissionsCommand::Why(args)) => Box::pin(permissions::why(&args, voice)).await,
         Command::Provider(ProviderCommand::Lint { files }) => Ok(provider::lint(&files, voice)),
         Command::Import(ImportCommand::Fernet(args)) => Box::pin(import::fernet(&args, voice)).await,
         Command::Provider(ProviderCommand::Migrate { name, yes, config }) => {

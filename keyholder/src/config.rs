@@ -15,6 +15,7 @@ mod fault;
 mod gather;
 mod listen;
 mod operating;
+mod plans;
 mod provider_files;
 mod resolve;
 mod secret;
@@ -24,7 +25,10 @@ mod trust;
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
-use domain::{blueprint::Blueprint, budget::Limit, clock::Clock, environment::Environment, provider::Catalogue};
+use domain::{
+    blueprint::Blueprint, budget::Limit, clock::Clock, environment::Environment, plan::Plans, provider::Catalogue,
+};
+use relation::Schema;
 use seal::{Form, RootKey};
 use server::{EdgeOptions, Listen, ServerOptions, TlsFiles};
 use service::{Client, HealthOptions, LimitOptions, step::Hook, trust::TrustOptions};
@@ -130,12 +134,16 @@ pub struct Config {
     pub limits: LimitOptions,
     /// The installation's own budgets.
     pub budgets: Vec<Limit>,
+    /// The plans that are sold, and what they open.
+    pub plans: Plans,
     /// How long requests are still taken after the process has said that it leaves.
     pub drain_delay: Duration,
     /// Where traces go.
     pub otlp: Option<OtlpOptions>,
     /// What the trust page shows, and whom it believes.
     pub trust: TrustOptions,
+    /// The model by which it is decided who may do what: the house's own, with what the blueprint adds.
+    pub model: Arc<Schema>,
     /// The log.
     pub log: Log,
     /// Every secret that was read, for the log's redactor.
@@ -188,11 +196,12 @@ impl Config {
         let (edge, server) = (from.edge(environment), from.server());
         from.public_url_fits(public_url.as_ref(), &listen, tls.is_some());
         let (credential_form, login_days) = (from.credential_form(), from.login_days());
-        let (limits, budgets) = (from.limits(), from.budgets());
+        let (limits, budgets, plans) = (from.limits(), from.budgets(), from.plans());
         let (log, keyring) = (from.log(base::log(environment)), from.keyring(&state_dir));
         let (drain_delay, otlp, trust) = (from.drain_delay(), from.otlp(), from.trust(environment));
         let Resolver { mut gathered, secrets } = from;
         let blueprint = gathered.blueprint.take();
+        let model = blueprint::model(blueprint.as_ref(), &mut gathered.faults);
         gathered.finish()?;
         let (Some(environment), Some(root_key), Some(database), Some(catalogue)) =
             (environment, root_key, database, catalogue)
@@ -221,9 +230,11 @@ impl Config {
             clients,
             limits,
             budgets,
+            plans,
             drain_delay,
             otlp,
             trust,
+            model,
             log,
             secrets,
         };
@@ -261,9 +272,12 @@ impl Config {
             limits: self.limits,
             health: HealthOptions::default(),
             budgets: self.budgets,
+            plans: self.plans,
             sandbox: None,
             drain_delay: self.drain_delay,
             trust: self.trust,
+            relations: service::fga::Bounds::default(),
+            model: self.model,
             exporter: None,
             hook,
             clock,

@@ -13,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-use domain::{budget::Limit, clock::Clock, environment::Environment, id::NodeId, provider::Catalogue};
+use domain::{budget::Limit, clock::Clock, environment::Environment, id::NodeId, plan::Plans, provider::Catalogue};
+use relation::Schema;
 use seal::{Form, Keyring, KeyringError, Purpose, RootKey};
 use server::{Door, EdgeOptions, Listen, Server, ServerError, ServerOptions, TlsError, TlsFiles};
 use service::{
@@ -21,7 +22,7 @@ use service::{
     epoch::EpochError, step::Hook, tasks::Tasks, trust::TrustOptions,
 };
 use store::{
-    ContextKey, Store, StoreError, StoreOptions, Urls,
+    ContextKey, Store, StoreError, StoreOptions, TemplateKey, Urls,
     gate::{self, Expectation},
     login::{Keeping, Reread},
 };
@@ -80,12 +81,18 @@ pub struct InstanceOptions {
     pub health: HealthOptions,
     /// The installation's own budgets.
     pub budgets: Vec<Limit>,
+    /// The plans that are sold, and what they open.
+    pub plans: Plans,
     /// A sandbox that stands in for every provider; in the environment `local` only.
     pub sandbox: Option<Sandbox>,
     /// How long requests are still taken after the process has said that it leaves.
     pub drain_delay: Duration,
     /// What the trust page shows, and whom it believes.
     pub trust: TrustOptions,
+    /// What one question to a relation store may take.
+    pub relations: service::fga::Bounds,
+    /// The model by which it is decided who may do what.
+    pub model: Arc<Schema>,
     /// What sends traces, where somebody collects them.
     pub exporter: Option<Exporter>,
     /// What is called at each step.
@@ -239,6 +246,9 @@ impl Instance {
             node,
             clock: options.clock.clone(),
             connections: options.connections,
+            template_key: template_key(&options.root_key, options.environment),
+            model: options.model,
+            plans: Arc::new(options.plans),
         });
         // Before anything that a control which is switched off could do with a real installation's key or data.
         #[cfg(feature = "sabotage")]
@@ -287,6 +297,7 @@ impl Instance {
             tasks: Tasks::default(),
             spills,
             trust: options.trust,
+            relations: options.relations,
         });
         if let Some(exporter) = options.exporter {
             let until = app.tasks.clone();
@@ -356,6 +367,11 @@ impl Instance {
         let _unheard = tokio::time::timeout(Duration::from_secs(1), left).await;
         self.app.store.close().await;
     }
+}
+
+/// The key that authenticates role templates.
+pub(crate) fn template_key(root_key: &RootKey, environment: Environment) -> TemplateKey {
+    TemplateKey::new(*root_key.derive(Purpose::RoleTemplate, environment).as_bytes())
 }
 
 async fn pass(store: &Store, expected: &Expectation<'_>) -> Result<(), StartError> {

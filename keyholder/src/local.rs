@@ -12,6 +12,7 @@ use domain::{
     clock::Clock,
     environment::Environment,
     id::{KeyId, WorkspaceId},
+    plan::{Plan, Plans},
     principal::Principal,
     provider::Catalogue,
     random,
@@ -212,15 +213,28 @@ impl Place<'_> {
             limits: LimitOptions::default(),
             health: HealthOptions::default(),
             budgets: Vec::new(),
+            plans: plans(),
             sandbox,
             drain_delay: Duration::ZERO,
             trust: TrustOptions::default(),
+            relations: service::fga::Bounds::default(),
+            model: relation::permission::own(),
             exporter: None,
             hook: Hook::default(),
             clock: Clock::system(),
             render_metrics: Arc::new(String::new),
         })
     }
+}
+
+/// The plans of an installation that says none: what hangs on plans can be tried on one machine too.
+fn plans() -> Plans {
+    let plan = |name: &str, features: &[&str], is_default| {
+        let features = features.iter().filter_map(|name| name.parse().ok()).collect();
+        name.parse().ok().map(|name| Plan { name, features, is_default })
+    };
+    let all = [plan("FREE", &["standard"], true), plan("PRO", &["standard", "priority"], false)];
+    Plans::new(all.into_iter().flatten().collect()).unwrap_or_default()
 }
 
 /// Gives an instance what a shipped blueprint configures of it.

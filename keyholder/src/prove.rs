@@ -89,9 +89,11 @@ pub struct Walk {
 /// What one sabotage came to.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// The control that was switched off.
-    pub sabotage: String,
-    /// Whether its own probe failed, and named what it got hold of.
+    /// The control that was switched off, by the name of its point.
+    pub sabotage: &'static str,
+    /// The probe that is to notice.
+    pub probe: &'static str,
+    /// Whether that probe failed, and named what it got hold of.
     pub own_probe: bool,
     /// What the probe said.
     pub said: String,
@@ -125,6 +127,14 @@ pub enum ProveError {
         /// The name.
         name: String,
     },
+}
+
+#[cfg(feature = "sabotage")]
+impl Row {
+    /// Nothing noticed yet.
+    fn of(sabotage: &'static str, probe: &'static str) -> Self {
+        Self { sabotage, probe, own_probe: false, said: String::new(), clean: false, also: Vec::new() }
+    }
 }
 
 impl Report {

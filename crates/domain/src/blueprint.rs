@@ -48,6 +48,8 @@ pub struct Blueprint {
     pub providers: BTreeSet<String>,
     /// What it configures: names and values as in the configuration file.
     pub settings: Map<String, Value>,
+    /// What it adds to the model by which it is decided who may do what.
+    pub model: Option<ModelText>,
     /// What it needs and is not built yet, with words for each.
     pub planned: BTreeMap<Subject, String>,
     /// What people stand behind.
@@ -62,6 +64,17 @@ pub struct Blueprint {
     file: String,
     #[serde(skip)]
     text: String,
+}
+
+/// A module in the language of authorization models, as it stands in a blueprint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ModelText {
+    /// The module.
+    pub text: String,
+    /// The line of the file on which its first line stands.
+    #[serde(skip)]
+    pub line: usize,
 }
 
 /// Somebody's word for claims, with a name, a day and an end.

@@ -3,11 +3,14 @@
 //! An id is a version 7 UUID (RFC 9562 §5.7). Outside the database it is written as its kind's prefix, an underscore, and
 //! 26 characters of Crockford's base 32 in lower case: `con_01jd8f…`. Nothing else parses.
 
+mod ulid;
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
+pub use self::ulid::{RelationModelId, RelationStoreId, UlidError};
 use crate::{clock::Clock, random};
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -36,17 +39,22 @@ pub fn new_uuid(clock: &Clock) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(millis, &random::bytes()).into_uuid()
 }
 
-/// Writes an id without a detour over the heap: an act writes some dozens of them.
-fn write(f: &mut fmt::Formatter<'_>, prefix: &str, uuid: Uuid) -> fmt::Result {
+/// The 26 characters of an id.
+fn digits(uuid: Uuid) -> [u8; LENGTH] {
     let mut bits = uuid.as_u128();
     let mut text = [0_u8; LENGTH];
     for place in text.iter_mut().rev() {
         *place = ALPHABET.get((bits & 31) as usize).copied().unwrap_or(b'0');
         bits >>= 5;
     }
+    text
+}
+
+/// Writes an id without a detour over the heap: an act writes some dozens of them.
+fn write(f: &mut fmt::Formatter<'_>, prefix: &str, uuid: Uuid) -> fmt::Result {
     f.write_str(prefix)?;
     f.write_str("_")?;
-    f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    f.write_str(std::str::from_utf8(&digits(uuid)).map_err(|_| fmt::Error)?)
 }
 
 fn decode(text: &str) -> Option<Uuid> {
@@ -184,6 +192,14 @@ id!(
 id!(
     /// A drill that ends connections of the whole installation.
     KillDrillId, "kd"
+);
+id!(
+    /// An object of a type that the authorization model describes.
+    ObjectId, "obj"
+);
+id!(
+    /// A role template.
+    RoleTemplateId, "rol"
 );
 id!(
     /// The installation itself. There is one in a database: see [`InstallationId::ONE`].

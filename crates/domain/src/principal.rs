@@ -4,7 +4,9 @@ use std::{fmt, fmt::Write};
 
 use time::OffsetDateTime;
 
-use crate::id::{AccountId, ConnectionId, KeyId, KillDrillId, LinkId, OperatorId, RequestId, WorkspaceId};
+use crate::id::{
+    AccountId, ConnectionId, KeyId, KillDrillId, LinkId, OperatorId, RelationStoreId, RequestId, WorkspaceId,
+};
 
 /// Room for most references: a kind, a prefix, 26 characters.
 const REFERENCE: usize = 48;
@@ -68,6 +70,8 @@ pub enum Cause {
     Sweep,
     /// Data keys are wrapped under a newer epoch, or give way to new ones.
     Rotation,
+    /// The rows of a relation store go that was deleted.
+    PurgeStore(RelationStoreId),
 }
 
 impl Cause {
@@ -82,6 +86,7 @@ impl Cause {
             Self::Configuration => "configuration",
             Self::Sweep => "sweep",
             Self::Rotation => "rotation",
+            Self::PurgeStore(_) => "purge_store",
         }
     }
 }

@@ -13,6 +13,8 @@ pub enum Kind {
     MethodNotAllowed,
     /// Known, visible, and not allowed.
     Forbidden,
+    /// The workspace's plan does not open it.
+    PlanRequired,
     /// A browser sent it from a page of an origin that is not listed.
     OriginNotAllowed,
     /// It is for a host that this server does not answer for.
@@ -81,12 +83,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, for the documentation.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Unauthenticated,
         Self::RateLimited,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Forbidden,
+        Self::PlanRequired,
         Self::OriginNotAllowed,
         Self::Misdirected,
         Self::InTheClear,
@@ -129,6 +132,7 @@ impl Kind {
             Self::NotFound => ("not-found", 404, "Not found"),
             Self::MethodNotAllowed => ("method-not-allowed", 405, "This method is not allowed here"),
             Self::Forbidden => ("forbidden", 403, "Not allowed"),
+            Self::PlanRequired => ("plan-required", 403, "The workspace's plan does not open this"),
             Self::OriginNotAllowed => ("origin-not-allowed", 403, "Requests from pages of this origin are not taken"),
             Self::Misdirected => ("misdirected", 421, "This server does not answer for that host"),
             Self::InTheClear => ("in-the-clear", 400, "This must be asked over HTTPS"),

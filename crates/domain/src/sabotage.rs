@@ -3,7 +3,8 @@
 //! Without the feature `sabotage` there is nothing here but the macro, which is then the constant `false`: no name of a point and no way to
 //! choose one is in such a build. With it a process takes at most one point, once, before it begins to serve.
 //!
-//! A point is one line at the control itself: `if sabotaged!(ForeignOrigins) { … }`. Its name is that of its probe.
+//! A point is one line at the control itself: `if sabotaged!(ForeignOrigins) { … }`. Its name is that of its probe where the probe is about
+//! one control, and one that the probe lists where it is about several.
 
 /// Whether the control at this point is switched off in this process: `false` in every build without the feature `sabotage`.
 #[cfg(not(feature = "sabotage"))]
@@ -50,7 +51,7 @@ mod points {
                 /// All of them.
                 pub const ALL: &[Self] = &[$(Self::$point),*];
 
-                /// Its name, which is its probe's.
+                /// Its name, by which a probe lists it.
                 pub fn name(self) -> &'static str {
                     match self {
                         $(Self::$point => $name,)*
@@ -64,54 +65,77 @@ mod points {
         AuditedRoutes = "audited-routes",
         BodyNotJson = "body-not-json",
         BoundSeals = "bound-seals",
+        BrowserAssets = "browser-assets",
         BurstAndQuota = "burst-and-quota",
         CertificatesNamed = "certificates-named",
+        ChangedSeals = "changed-seals",
+        ClearBesideTls = "clear-beside-tls",
         ClearText = "clear-text",
         CredentialNowhere = "credential-nowhere",
+        DailyQuotas = "daily-quotas",
         DatabaseVersion = "database-version",
+        DatabaseWheels = "database-wheels",
         DefinerFunctions = "definer-functions",
         Disconnect = "disconnect",
         EnvironmentsApart = "environments-apart",
         EscapedPages = "escaped-pages",
         FernetAtRest = "fernet-at-rest",
+        ForeignDatabases = "foreign-databases",
         ForeignOrigins = "foreign-origins",
         GuardedJobs = "guarded-jobs",
         HashedKeys = "hashed-keys",
         HonestList = "honest-list",
+        Hsts = "hsts",
         IsolationBattery = "isolation-battery",
         KeyBudgets = "key-budgets",
         KeyShownOnce = "key-shown-once",
         LeastPrivilegeRoles = "least-privilege-roles",
+        LedOn = "led-on",
         LimitHeaders = "limit-headers",
         LoginRotation = "login-rotation",
+        LoginsInSource = "logins-in-source",
         MaskedLogs = "masked-logs",
         NoContentInLogs = "no-content-in-logs",
         NoSecretInBrowser = "no-secret-in-browser",
         NoSecretInHistory = "no-secret-in-history",
+        ObjectCascade = "object-cascade",
         OpaqueErrors = "opaque-errors",
         OpenedForOneCall = "opened-for-one-call",
         OriginsFixed = "origins-fixed",
+        OverdueLogins = "overdue-logins",
         PinnedDependencies = "pinned-dependencies",
         PkceConnect = "pkce-connect",
         PlatformSecretsOutside = "platform-secrets-outside",
+        ProviderRevocations = "provider-revocations",
         RedactedLogs = "redacted-logs",
         RelationTuples = "relation-tuples",
         ReviewDate = "review-date",
         RevocationAcrossNodes = "revocation-across-nodes",
+        RoleTemplates = "role-templates",
         RootKeyNeeded = "root-key-needed",
         RootKeyOutside = "root-key-outside",
         RouteGuards = "route-guards",
         RowLevelSecurity = "row-level-security",
+        ScheduledRotations = "scheduled-rotations",
         ScopedQueries = "scoped-queries",
         ScopesAsked = "scopes-asked",
+        Scripts = "scripts",
         SealedAtRest = "sealed-at-rest",
         SealedOnReceipt = "sealed-on-receipt",
         SecurityHeaders = "security-headers",
         SecurityTxt = "security-txt",
         SettingsAtStart = "settings-at-start",
+        ShippedBuilds = "shipped-builds",
+        SilentNotifications = "silent-notifications",
+        StatementAudience = "statement-audience",
+        StatementNumbers = "statement-numbers",
+        StatementSignatures = "statement-signatures",
         StaticSql = "static-sql",
         StolenDatabase = "stolen-database",
         StrictInput = "strict-input",
+        SuperAdmins = "super-admins",
+        SystemObjects = "system-objects",
+        TenantKeys = "tenant-keys",
         TlsListener = "tls-listener",
         UpstreamTls = "upstream-tls",
         WorkspaceGone = "workspace-gone",

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::Value;
 
 use crate::{
-    caller::Caller,
+    caller::{Caller, Reply},
     evidence::Failure,
     owner::{expect, text},
 };
@@ -116,6 +116,19 @@ fn parameter(of: &Value) -> Option<Parameter> {
     };
     Some(Parameter { name: text(of, "/name").to_owned(), place, example: text(of, "/example").to_owned() })
 }
+
+/// Whether a reply is a structured refusal: a problem (RFC 9457), or what OpenFGA's clients read, with a problem's members beside it.
+pub fn is_problem(path: &str, reply: &Reply) -> bool {
+    let (body, kind) = (reply.json(), reply.header("content-type"));
+    let is_whole = !text(&body, "/type").is_empty() && body.get("status").is_some();
+    if path.starts_with(OPENFGA) {
+        return is_whole && kind == "application/json" && !text(&body, "/code").is_empty();
+    }
+    is_whole && kind == "application/problem+json"
+}
+
+/// The addresses of OpenFGA's API, whose form is its clients'.
+pub const OPENFGA: &str = "/fga/";
 
 /// A schema with its references replaced by what they refer to. Deeper than any of ours it is left as it is.
 fn followed(document: &Value, schema: &Value, depth: usize) -> Value {

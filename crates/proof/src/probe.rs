@@ -52,8 +52,11 @@ pub enum Attack {
 /// One probe.
 #[derive(Clone, Copy)]
 pub struct Probe {
-    /// Its name, which is also the name of the point at which its control can be sabotaged.
+    /// Its name.
     pub name: &'static str,
+    /// The points at which its controls can be switched off, each by itself: the first has the probe's own name, and no other probe has one
+    /// of them.
+    pub points: &'static [&'static str],
     /// What it tries to get, or to do, in words.
     pub tries: &'static str,
     /// What it does.

@@ -17,6 +17,7 @@ mod limits;
 mod log;
 mod logins;
 mod memory;
+mod organisations;
 mod origins;
 mod pages;
 mod queries;
@@ -25,6 +26,8 @@ mod seals;
 mod shredding;
 mod sql;
 mod start;
+mod super_admins;
+mod templates;
 mod tenants;
 mod transport;
 mod trust;
@@ -40,9 +43,13 @@ pub const PROBES: &[Probe] = &[
     jobs::GUARDED_JOBS,
     logins::LEAST_PRIVILEGE_ROLES,
     logins::LOGIN_ROTATION,
+    organisations::OBJECT_CASCADE,
+    organisations::TENANT_KEYS,
     queries::SCOPED_QUERIES,
     routes::AUDITED_ROUTES,
     routes::ROUTE_GUARDS,
+    super_admins::SUPER_ADMINS,
+    templates::ROLE_TEMPLATES,
     tenants::ISOLATION_BATTERY,
     tenants::ROW_LEVEL_SECURITY,
     errors::OPAQUE_ERRORS,

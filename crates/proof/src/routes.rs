@@ -59,14 +59,23 @@ pub struct Route {
     pub guard: Guard,
     /// The permission that is asked; empty behind a public row.
     pub permission: String,
-    /// How that permission is met.
-    pub rule: Option<String>,
+    /// The relation to its object that this permission needs.
+    pub relation: Option<String>,
+    /// What it is asked on.
+    object: Option<AskedOn>,
     /// Why everybody may come in.
     pub why: Option<String>,
     /// What a request leaves.
     pub record: Option<Record>,
     /// One valid request.
     pub sample: Sample,
+}
+
+/// What a permission is asked on.
+#[derive(Debug, Clone, Deserialize)]
+struct AskedOn {
+    /// Whence its id comes: `callers-workspace`, `path`, `body`, `installation`.
+    from: String,
 }
 
 /// What a request leaves.
@@ -101,6 +110,11 @@ impl Route {
     /// The row for people: method and path.
     pub fn title(&self) -> String {
         format!("{} {}", self.method, self.path)
+    }
+
+    /// Whether its permission is asked on something that the request names, of which one may know or not.
+    pub fn names_its_object(&self) -> bool {
+        self.object.as_ref().is_some_and(|object| matches!(object.from.as_str(), "path" | "body"))
     }
 
     /// The placeholders of its sample.
@@ -208,8 +222,8 @@ mod tests {
     #[test]
     fn a_row_names_what_it_needs_wherever_it_stands() {
         let row = json!({
-            "method": "POST", "path": "/v1/things/{id}", "guard": "api-key", "permission": "thing.do", "rule": "admin",
-            "why": null, "record": { "in": "audit", "name": "thing.done" },
+            "method": "POST", "path": "/v1/things/{id}", "guard": "api-key", "permission": "thing.do", "relation": "can_do",
+            "why": null, "object": { "from": "path", "name": "id" }, "record": { "in": "audit", "name": "thing.done" },
             "sample": {
                 "method": "POST", "path": [["id", "{thing}"]], "query": [["at", "{when}"]], "headers": [["idempotency-key", "{fresh}"]],
                 "body": { "json": { "deep": ["{one}", { "deeper": "x{two}y" }] } },
@@ -219,5 +233,6 @@ mod tests {
         let names: Vec<_> = row.placeholders().into_iter().collect();
         assert_eq!(names, ["fresh", "one", "thing", "two", "when"]);
         assert!(row.names_in_path(&["thing"]) && !row.names_in_path(&["one"]));
+        assert!(row.names_its_object());
     }
 }

@@ -1,6 +1,6 @@
 //! The stock of the walks: what the samples of the table need, made by the ordinary ways of using the product.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use domain::random;
@@ -18,6 +18,11 @@ use crate::{
 /// An action that only reads and needs no input, and its path at the platform.
 const ACTION: &str = "profile.read";
 const PATH: &str = "2/users/me";
+
+/// What is about the value of another placeholder: who stands how to it, what was answered on it.
+const ABOUT_OTHERS: [&str; 4] = ["assignee", "confirm", "relation_model", "viewer"];
+/// What stands for a plan and a feature where none is sold.
+const NOT_SOLD: &str = "NONE";
 
 /// Everything of one workspace that samples can name, made when it is asked for.
 pub struct Stock<'g> {
@@ -46,6 +51,8 @@ impl<'g> Stock<'g> {
         let person =
             format!("{name}-{}", random::token().get(..6).unwrap_or_default()).to_lowercase().replace(['-', '_'], ".");
         let operator = ground.stranger().await?.with_key(&ground.operator(&person).await?);
+        // Nobody is without it, and some of the operator's rows are the super-admins' alone.
+        ground.operate(&["operator", "super-admin", "grant", &person]).await?;
         let account = format!("{name}_walks");
         ground.platform().open_account(&account, &account);
         Ok(Self { ground, workspace, admins_key, operator, person, account })
@@ -70,12 +77,7 @@ impl<'g> Stock<'g> {
         if route.guard == Guard::Public {
             self.lead(route, &browser, &mut values).await?;
         }
-        for name in route.placeholders() {
-            if !values.contains_key(&name) {
-                let value = self.make(&name, &values).await?;
-                values.insert(name, value);
-            }
-        }
+        self.provide(route.placeholders(), &mut values).await?;
         Ok((values, browser))
     }
 
@@ -85,13 +87,20 @@ impl<'g> Stock<'g> {
     /// As [`Self::fill`].
     pub async fn everything(&self, routes: &[Route]) -> Result<Values, Failure> {
         let mut values = Values::new();
-        for name in routes.iter().flat_map(Route::placeholders) {
+        self.provide(routes.iter().flat_map(Route::placeholders).collect(), &mut values).await?;
+        Ok(values)
+    }
+
+    /// A value for each name, those last that are about another one's.
+    async fn provide(&self, names: BTreeSet<String>, values: &mut Values) -> Result<(), Failure> {
+        let (about, rest): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| ABOUT_OTHERS.contains(&name.as_str()));
+        for name in rest.into_iter().chain(about) {
             if !values.contains_key(&name) {
-                let value = self.make(&name, &values).await?;
+                let value = self.make(&name, values).await?;
                 values.insert(name, value);
             }
         }
-        Ok(values)
+        Ok(())
     }
 
     async fn connect(&self) -> Result<String, Failure> {
@@ -163,6 +172,16 @@ impl<'g> Stock<'g> {
                 let second = self.operator.with_key(&self.ground.operator(&name).await?);
                 text(&expect(&second.post("/v1/installation/kill-drills", &wanted).await?, 201)?, "/id").to_owned()
             }
+            "object" => folder(admin, "/v1/objects").await?,
+            "system_object" => {
+                let path = format!("/v1/installation/workspaces/{}/objects", self.workspace.id);
+                folder(&self.operator, &path).await?
+            }
+            "workspace" => self.workspace.id.clone(),
+            "role_template" => role_template(admin).await?,
+            "plan" | "feature" => self.sold(name).await?,
+            "relation_store" => relation_store(admin).await?.0,
+            "viewer" | "assignee" | "confirm" | "relation_model" => self.about(name, known).await?,
             "return_url" => {
                 // Registered already, where this is not the first.
                 admin.post("/v1/return-addresses", &json!({ "url": RETURN })).await?;
@@ -179,6 +198,51 @@ impl<'g> Stock<'g> {
                 return Err(Failure::unproven(format!("a sample needs {{{other}}}, and nothing here provides it")));
             }
         })
+    }
+
+    /// A plan that is sold here, or a feature that the workspace's plan opens.
+    async fn sold(&self, name: &str) -> Result<String, Failure> {
+        let known = expect(&self.workspace.admin.get("/v1/plan").await?, 200)?;
+        let (feature, plan) = (text(&known, "/features/0/name"), text(&known, "/features/0/plans/0"));
+        if feature.is_empty() {
+            return Ok(NOT_SOLD.to_owned());
+        }
+        if name == "plan" {
+            return Ok(plan.to_owned());
+        }
+        let path = format!("/v1/installation/workspaces/{}/plan", self.workspace.id);
+        expect(&self.operator.post(&path, &json!({ "plan": plan })).await?, 200)?;
+        Ok(feature.to_owned())
+    }
+
+    /// Whether a row is about something that the blueprint has none of: then nobody may do it.
+    pub fn has_none(values: &Values) -> bool {
+        values.values().any(|value| value == NOT_SOLD)
+    }
+
+    /// A key that stands how to the known object, or holds the known template; what its change would answer; the known store's model.
+    async fn about(&self, name: &str, known: &Values) -> Result<String, Failure> {
+        let admin = &self.workspace.admin;
+        let of = |name: &str| known.get(name).cloned().unwrap_or_default();
+        if name == "confirm" {
+            let change = json!({ "name": "Accountant", "permissions": ["budget.read_all"] });
+            let shown = admin.post(&format!("/v1/role-templates/{}", of("role_template")), &change).await?;
+            return Ok(text(&expect(&shown, 200)?, "/confirm").to_owned());
+        }
+        if name == "relation_model" {
+            let models = admin.get(&format!("/fga/stores/{}/authorization-models", of("relation_store"))).await?;
+            return Ok(text(&expect(&models, 200)?, "/authorization_models/0/id").to_owned());
+        }
+        let wanted = json!({ "label": "of a walk", "role": "service" });
+        let key = text(&expect(&admin.post("/v1/api-keys", &wanted).await?, 201)?, "/id").to_owned();
+        if name == "viewer" {
+            let given = json!({ "relation": "viewer", "subject": key });
+            expect(&admin.post(&format!("/v1/objects/{}/relationships", of("object")), &given).await?, 201)?;
+        } else {
+            let path = format!("/v1/role-templates/{}/assignees", of("role_template"));
+            expect(&admin.post(&path, &json!({ "key": key })).await?, 204)?;
+        }
+        Ok(key)
     }
 
     /// Waits for the end of what goes on after a row's answer: while a kill drill runs, nothing can be connected.
@@ -227,6 +291,38 @@ impl<'g> Stock<'g> {
         }
         Ok(())
     }
+}
+
+/// A folder, at the top of a workspace; its id.
+///
+/// # Errors
+/// `Unproven` where it is not made.
+pub async fn folder(who: &Caller, path: &str) -> Result<String, Failure> {
+    let folder = json!({ "type": "folder", "name": "of a walk" });
+    Ok(text(&expect(&who.post(path, &folder).await?, 201)?, "/id").to_owned())
+}
+
+/// A role template that lets its holders read the trail; its id.
+///
+/// # Errors
+/// `Unproven` where it is not made.
+pub async fn role_template(admin: &Caller) -> Result<String, Failure> {
+    let bundle = json!({ "name": "Of a walk", "permissions": ["audit.read"] });
+    Ok(text(&expect(&admin.post("/v1/role-templates", &bundle).await?, 201)?, "/id").to_owned())
+}
+
+/// A store of relations of the workspace's own application, and its model: their ids.
+///
+/// # Errors
+/// `Unproven` where one of them is not made.
+pub async fn relation_store(admin: &Caller) -> Result<(String, String), Failure> {
+    let store = expect(&admin.post("/fga/stores", &json!({ "name": "of a walk" })).await?, 201)?;
+    let store = text(&store, "/id").to_owned();
+    let direct = json!({ "relations": { "viewer": { "directly_related_user_types": [{ "type": "user" }] } } });
+    let document = json!({ "type": "document", "relations": { "viewer": { "this": {} } }, "metadata": direct });
+    let model = json!({ "schema_version": "1.1", "type_definitions": [{ "type": "user" }, document] });
+    let model = admin.post(&format!("/fga/stores/{store}/authorization-models"), &model).await?;
+    Ok((store, text(&expect(&model, 201)?, "/authorization_model_id").to_owned()))
 }
 
 fn expect_ok(reply: &crate::caller::Reply) -> Result<(), Failure> {

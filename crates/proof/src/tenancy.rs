@@ -170,7 +170,9 @@ const NEEDED_COLUMNS: &str = "select quote_ident(a.attname), format_type(a.attty
 
 /// A value of a type that its constraints let pass: the first that they name, else one of a usual size.
 fn fitting(kind: &str, constraints: &str) -> String {
-    if let Some(named) = constraints.split('\'').nth(1).filter(|_| kind == "text") {
+    // A list of words, or one; a pattern or another function's argument is none of them.
+    let of_list = constraints.split("ARRAY['").nth(1).or_else(|| constraints.split("= '").nth(1));
+    if let Some(named) = of_list.and_then(|rest| rest.split('\'').next()).filter(|_| kind == "text") {
         return format!("'{named}'");
     }
     match kind {
@@ -248,6 +250,9 @@ mod tests {
     fn a_value_fits_its_column() {
         let roles = "CHECK ((role = ANY (ARRAY['admin'::text, 'service'::text])))";
         assert_eq!(fitting("text", roles), "'admin'");
+        let others = "CHECK ((is_userset = (strpos(subject, '#'::text) > 0))) CHECK ((type ~ '^[a-z]$'::text))";
+        assert_eq!(fitting("text", others), "'planted-by-a-probe'");
+        assert_eq!(fitting("text", "CHECK ((kind = 'workspace'::text))"), "'workspace'");
         assert_eq!(fitting("bytea", "CHECK ((octet_length(hash) = 32))"), "sha256(gen_random_uuid()::text::bytea)");
         assert_eq!(fitting("uuid[]", ""), "'{}'");
         assert_eq!(fitting("bigint", "CHECK ((cap >= 0))"), "1");

@@ -57,7 +57,44 @@ pub fn batch_check<T: Tuples>(
 }
 
 /// A relation of an object.
-type Place<O> = (Name<O>, RelationId);
+pub(crate) type Place<O> = (Name<O>, RelationId);
+
+/// Who is told how a search goes. The check has nobody watch, which costs nothing.
+pub(crate) trait Watch<'a, O> {
+    /// A search through unions begins at a place, or at one operand of its rule.
+    fn begins(&mut self, _at: Place<O>, _operand: Option<&'a Rule>) {}
+
+    /// It goes on to a place, over a tuple of a relation or by the rule alone.
+    fn goes(&mut self, _from: Place<O>, _to: Place<O>, _over: Option<Over<'a, O>>) {}
+
+    /// It has found the user.
+    fn finds(&mut self, _at: Place<O>, _by: Find<'a, O>) {}
+
+    /// It is over.
+    fn ends(&mut self, _stands: bool) {}
+
+    /// The searches for the operands of an operator begin.
+    fn opens(&mut self, _operator: &'a Rule) {}
+
+    /// They are over.
+    fn closes(&mut self, _stands: bool) {}
+}
+
+impl<O> Watch<'_, O> for () {}
+
+/// A tuple of a relation.
+pub(crate) type Over<'a, O> = (RelationId, Row<'a, Name<O>>);
+
+/// By what a search has found the user.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Find<'a, O> {
+    /// The place is what was asked for.
+    Itself,
+    /// This tuple.
+    Tuple(Row<'a, Name<O>>),
+    /// The operands of an operator, which were just closed.
+    Operands,
+}
 
 /// The user who is asked about.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +130,7 @@ const FEW: usize = 14;
 const FREE: usize = usize::MAX;
 
 #[derive(Debug)]
-enum Verdict {
+pub(crate) enum Verdict {
     Yes,
     No,
     Unknown(QueryError),
@@ -101,8 +138,8 @@ enum Verdict {
 
 /// An answer, and how it came about.
 #[derive(Debug)]
-struct Found {
-    verdict: Verdict,
+pub(crate) struct Found {
+    pub(crate) verdict: Verdict,
     /// The outermost open place that was taken for a no.
     on: usize,
     /// Whether it is a no only because a circle runs through something that is taken away. Nothing is made a yes by such a no.
@@ -120,7 +157,7 @@ impl Found {
 }
 
 /// Checks of one user.
-pub(crate) struct Search<'a, T: Tuples> {
+pub(crate) struct Search<'a, T: Tuples, W = ()> {
     schema: &'a Schema,
     tuples: &'a Overlay<'a, T>,
     user: Asker<'a, T::Object>,
@@ -132,6 +169,7 @@ pub(crate) struct Search<'a, T: Tuples> {
     no: HashSet<Place<T::Object>>,
     /// The places whose operators are being worked out, the outermost first.
     open: Vec<Place<T::Object>>,
+    watch: W,
 }
 
 /// One search through unions.
@@ -144,10 +182,13 @@ struct Region<O> {
 }
 
 impl<O: Copy + Eq + Hash> Region<O> {
-    fn enqueue(&mut self, place: Place<O>, depth: usize) {
-        if self.seen.insert(place) {
+    /// Whether the place is a new one.
+    fn enqueue(&mut self, place: Place<O>, depth: usize) -> bool {
+        let new = self.seen.insert(place);
+        if new {
             self.queue.push_back((place, depth));
         }
+        new
     }
 
     fn withhold(&mut self, error: QueryError) {
@@ -163,8 +204,27 @@ impl<'a, T: Tuples> Search<'a, T> {
         context: Option<&'a Context>,
         limits: &Limits,
     ) -> Self {
+        Self::watched(schema, tuples, user, (context, limits), ())
+    }
+}
+
+impl<'a, T: Tuples, W: Watch<'a, T::Object>> Search<'a, T, W> {
+    /// One that somebody watches.
+    pub(crate) fn watched(
+        schema: &'a Schema,
+        tuples: &'a Overlay<'a, T>,
+        user: Asker<'a, T::Object>,
+        (context, limits): (Option<&'a Context>, &Limits),
+        watch: W,
+    ) -> Self {
         let (depth, steps) = (limits.depth, limits.steps);
-        Self { schema, tuples, user, context, depth, steps, yes: HashSet::new(), no: HashSet::new(), open: Vec::new() }
+        let (yes, no, open) = (HashSet::new(), HashSet::new(), Vec::new());
+        Self { schema, tuples, user, context, depth, steps, yes, no, open, watch }
+    }
+
+    /// Whoever watched.
+    pub(crate) fn into_watch(self) -> W {
+        self.watch
     }
 
     /// Whether the user stands there.
@@ -191,7 +251,7 @@ impl<'a, T: Tuples> Search<'a, T> {
     }
 
     /// Searches from a place, or from one operand of its rule.
-    fn region(
+    pub(crate) fn region(
         &mut self,
         place: Place<T::Object>,
         operand: Option<&'a Rule>,
@@ -205,13 +265,15 @@ impl<'a, T: Tuples> Search<'a, T> {
             doubtful: false,
         };
         let mut yes = false;
+        self.watch.begins(place, operand);
         match operand {
             Some(rule) => yes = self.follow(&mut region, place, rule, depth)?,
-            None => region.enqueue(place, depth),
+            None => _ = region.enqueue(place, depth),
         }
         while !yes && let Some((next, depth)) = region.queue.pop_front() {
             yes = self.arrive(&mut region, next, depth)?;
         }
+        self.watch.ends(yes);
         if yes {
             if operand.is_none() {
                 self.yes.insert(place);
@@ -240,6 +302,7 @@ impl<'a, T: Tuples> Search<'a, T> {
     ) -> Result<bool, QueryError> {
         self.spend()?;
         if self.user.relation == Some(place.1) && self.user.object == place.0 {
+            self.watch.finds(place, Find::Itself);
             return Ok(true);
         }
         if self.yes.contains(&place) {
@@ -270,10 +333,10 @@ impl<'a, T: Tuples> Search<'a, T> {
         match rule {
             Rule::Direct => self.direct(region, place, depth),
             Rule::Computed(relation) => {
-                region.enqueue((place.0, *relation), depth + 1);
+                self.go(region, place, (place.0, *relation), depth, None);
                 Ok(false)
             }
-            Rule::From { tupleset, computed } => self.from(region, place.0, (*tupleset, computed), depth),
+            Rule::From { tupleset, computed } => self.from(region, place, (*tupleset, computed), depth),
             Rule::Union(children) => {
                 for child in children {
                     if self.follow(region, place, child, depth)? {
@@ -287,12 +350,28 @@ impl<'a, T: Tuples> Search<'a, T> {
                 region.on = region.on.min(found.on);
                 region.doubtful |= found.doubtful;
                 match found.verdict {
-                    Verdict::Yes => return Ok(true),
+                    Verdict::Yes => {
+                        self.watch.finds(place, Find::Operands);
+                        return Ok(true);
+                    }
                     Verdict::No => {}
                     Verdict::Unknown(error) => region.withhold(error),
                 }
                 Ok(false)
             }
+        }
+    }
+
+    fn go(
+        &mut self,
+        region: &mut Region<T::Object>,
+        from: Place<T::Object>,
+        to: Place<T::Object>,
+        depth: usize,
+        over: Option<Over<'a, T::Object>>,
+    ) {
+        if region.enqueue(to, depth + 1) {
+            self.watch.goes(from, to, over);
         }
     }
 
@@ -313,7 +392,7 @@ impl<'a, T: Tuples> Search<'a, T> {
             let all = user.everybody.filter(|_| lets_in(AllowedShape::Wildcard));
             for object in [one, all].into_iter().flatten() {
                 let rows = tuples.tuple(place.0, &rules.name, User { object, relation: None })?;
-                if self.written(region, rules, rows)? {
+                if self.written(region, place, rules, rows)? {
                     return Ok(true);
                 }
             }
@@ -322,9 +401,9 @@ impl<'a, T: Tuples> Search<'a, T> {
             for row in tuples.usersets(place.0, &rules.name)? {
                 self.spend()?;
                 if let Some(relation) = rules.userset(schema, self.user_ref(row.user), row.condition)
-                    && self.holds(region, row.condition)
+                    && self.holds(region, row.condition)?
                 {
-                    region.enqueue((row.user.object, relation), depth + 1);
+                    self.go(region, place, (row.user.object, relation), depth, Some((place.1, row)));
                 }
             }
         }
@@ -335,12 +414,14 @@ impl<'a, T: Tuples> Search<'a, T> {
     fn written(
         &mut self,
         region: &mut Region<T::Object>,
+        place: Place<T::Object>,
         rules: &RelationRules,
         rows: impl Iterator<Item = Row<'a, Name<T::Object>>>,
     ) -> Result<bool, QueryError> {
         for row in rows {
             self.spend()?;
-            if rules.allows(self.schema, self.user_ref(row.user), row.condition) && self.holds(region, row.condition) {
+            if rules.allows(self.schema, self.user_ref(row.user), row.condition) && self.holds(region, row.condition)? {
+                self.watch.finds(place, Find::Tuple(row));
                 return Ok(true);
             }
         }
@@ -350,13 +431,13 @@ impl<'a, T: Tuples> Search<'a, T> {
     fn from(
         &mut self,
         region: &mut Region<T::Object>,
-        object: Name<T::Object>,
+        place: Place<T::Object>,
         (tupleset, computed): (RelationId, &[RelationId]),
         depth: usize,
     ) -> Result<bool, QueryError> {
         let (schema, tuples) = (self.schema, self.tuples);
         let rules = schema.rules(tupleset);
-        for row in tuples.users(object, &rules.name)? {
+        for row in tuples.users(place.0, &rules.name)? {
             self.spend()?;
             if !rules.allows(schema, self.user_ref(row.user), row.condition) {
                 continue;
@@ -365,20 +446,26 @@ impl<'a, T: Tuples> Search<'a, T> {
             let name = tuples.name(parent);
             let relation = computed.iter().find(|relation| is_of_type(name, &schema.rules(**relation).type_name));
             if let Some(relation) = relation
-                && self.holds(region, row.condition)
+                && self.holds(region, row.condition)?
             {
-                region.enqueue((parent, *relation), depth + 1);
+                self.go(region, place, (parent, *relation), depth, Some((tupleset, row)));
             }
         }
         Ok(false)
     }
 
     /// Whether a tuple's condition is met; an answer that is withheld is noted.
-    fn holds(&self, region: &mut Region<T::Object>, condition: Option<&BoundCondition>) -> bool {
-        holds(self.schema, condition, self.context).unwrap_or_else(|error| {
+    fn holds(
+        &mut self,
+        region: &mut Region<T::Object>,
+        condition: Option<&BoundCondition>,
+    ) -> Result<bool, QueryError> {
+        let (held, cost) = holds(self.schema, condition, self.context);
+        self.steps = self.steps.checked_sub(cost).ok_or(QueryError::TooComplex)?;
+        Ok(held.unwrap_or_else(|error| {
             region.withhold(error);
             false
-        })
+        }))
     }
 
     /// What must hold with or without something else.
@@ -388,6 +475,7 @@ impl<'a, T: Tuples> Search<'a, T> {
         }
         let own = self.open.len();
         self.open.push(place);
+        self.watch.opens(rule);
         let found = match rule {
             Rule::Intersection(children) => self.all(place, children, depth),
             Rule::Difference(pair) => self.without(place, pair, depth),
@@ -395,6 +483,7 @@ impl<'a, T: Tuples> Search<'a, T> {
         };
         self.open.pop();
         let mut found = found?;
+        self.watch.closes(matches!(found.verdict, Verdict::Yes));
         if found.on >= own {
             found.on = FREE;
         }
@@ -431,15 +520,18 @@ impl<'a, T: Tuples> Search<'a, T> {
     }
 }
 
-/// Whether a condition is met.
+/// How many steps of a condition count as one of a search.
+const FREE_STEPS: usize = 4;
+
+/// Whether a condition is met, and how many steps of the search that counts as: a question ends at its bound also where it is conditions
+/// that take long.
 pub(crate) fn holds(
     schema: &Schema,
     condition: Option<&BoundCondition>,
     context: Option<&Context>,
-) -> Result<bool, QueryError> {
-    let Some(bound) = condition else { return Ok(true) };
-    let Some(compiled) = schema.condition(&bound.name) else { return Ok(false) };
-    compiled
-        .evaluate(Some(&bound.context), context)
-        .map_err(|source| QueryError::Condition { name: bound.name.clone(), source })
+) -> (Result<bool, QueryError>, usize) {
+    let Some(bound) = condition else { return (Ok(true), 0) };
+    let Some(compiled) = schema.condition(&bound.name) else { return (Ok(false), 0) };
+    let (met, cost) = compiled.weighed(Some(&bound.context), context);
+    (met.map_err(|source| QueryError::Condition { name: bound.name.clone(), source }), cost / FREE_STEPS)
 }

@@ -79,19 +79,42 @@ impl Compiled {
     /// # Errors
     /// [`ConditionError`]: never an answer by half of the context.
     pub fn evaluate(&self, tuple: Option<&Context>, request: Option<&Context>) -> Result<bool, ConditionError> {
+        self.weighed(tuple, request).0
+    }
+
+    /// The same, and what it cost: one for each step, and one for each 64 bytes of what it was told.
+    pub(crate) fn weighed(
+        &self,
+        tuple: Option<&Context>,
+        request: Option<&Context>,
+    ) -> (Result<bool, ConditionError>, usize) {
         let given =
             |name: &str| tuple.and_then(|context| context.get(name)).or(request.and_then(|context| context.get(name)));
         let missing: Vec<String> = self.parameters.keys().filter(|name| given(name).is_none()).cloned().collect();
         if !missing.is_empty() {
-            return Err(ConditionError::Missing(missing));
+            return (Err(ConditionError::Missing(missing)), 0);
         }
-        let mut values = Vec::with_capacity(self.parameters.len());
+        let (mut values, mut cost) = (Vec::with_capacity(self.parameters.len()), 0);
         for (name, kind) in &self.parameters {
-            let value = given(name).and_then(|json| cast::cast(json, kind));
-            let mistyped = || ConditionError::Mistyped { name: name.clone(), expected: kind.text() };
-            values.push((name.as_str(), value.ok_or_else(mistyped)?));
+            let json = given(name);
+            cost += json.map_or(0, weight);
+            let Some(value) = json.and_then(|json| cast::cast(json, kind)) else {
+                return (Err(ConditionError::Mistyped { name: name.clone(), expected: kind.text() }), cost);
+            };
+            values.push((name.as_str(), value));
         }
-        evaluate::evaluate(&self.expression, values)
+        let (truth, steps) = evaluate::evaluate(&self.expression, values);
+        (truth, cost + steps)
+    }
+}
+
+/// How much there is to read of a value.
+fn weight(json: &Json) -> usize {
+    match json {
+        Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+        Json::String(text) => text.len() / 64,
+        Json::Array(items) => items.iter().map(|item| 1 + weight(item)).sum(),
+        Json::Object(members) => members.iter().map(|(name, member)| 1 + name.len() / 64 + weight(member)).sum(),
     }
 }
 

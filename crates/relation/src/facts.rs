@@ -1,26 +1,22 @@
-//! Facts as tuples, and the questions that the rules put to them.
+//! Facts: the tuples of one workspace as they were at one revision, under the model by which questions about them are answered.
 
-use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use domain::id::WorkspaceId;
+use domain::id::{InstallationId, ObjectId, WorkspaceId};
 
-/// One relationship fact: `subject` stands in `relation` to `object`, each written `type:id`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tuple {
-    /// What the fact is about.
-    pub object: String,
-    /// How the subject stands to it.
-    pub relation: String,
-    /// Who or what stands so.
-    pub subject: String,
-}
+use crate::{
+    check,
+    explain::{Explanation, explain},
+    permission::object_types,
+    query::{Brought, CheckRequest, Limits, QueryError},
+    relationship::{Relationship, is_of_type},
+    schema::Schema,
+    tuples::{Snapshot, SnapshotFault, Tuples as _},
+};
 
-impl Tuple {
-    /// A fact.
-    pub fn new(object: impl Into<String>, relation: &str, subject: impl Into<String>) -> Self {
-        Self { object: object.into(), relation: relation.to_owned(), subject: subject.into() }
-    }
-}
+/// How far a question about the house's own facts may go: past every chain of objects that a workspace may have, and far from a
+/// noticeable time.
+const LIMITS: Limits = Limits { depth: 100, steps: 1_000_000, results: 0, contextual: 0, batch: 0 };
 
 /// The facts of one workspace, as they were at one revision.
 #[derive(Debug)]
@@ -29,40 +25,32 @@ pub struct Facts {
     epoch: i64,
     revision: i64,
     installation_revision: i64,
-    tuples: usize,
-    subjects: Index,
-    objects: Index,
-}
-
-/// By a name and a relation, the names at its other end: sorted, each once.
-type Index = HashMap<String, HashMap<String, Vec<String>>>;
-
-fn found<'a>(index: &'a Index, name: &str, relation: &str) -> &'a [String] {
-    index.get(name).and_then(|relations| relations.get(relation)).map_or(&[], Vec::as_slice)
+    schema: Arc<Schema>,
+    tuples: Snapshot,
 }
 
 impl Facts {
-    /// Facts that were read together with their revision.
+    /// Facts that were read together with their revision. A tuple that is none of the model counts for nothing.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`] for tuples that are not even written as such.
     pub fn new(
+        schema: &Arc<Schema>,
         workspace: WorkspaceId,
         (epoch, revision, installation_revision): (i64, i64, i64),
-        tuples: impl IntoIterator<Item = Tuple>,
-    ) -> Self {
-        let tuples: BTreeSet<Tuple> = tuples.into_iter().collect();
-        let (mut subjects, mut objects) = (Index::new(), Index::new());
-        let count = tuples.len();
-        // In the tuples' own order both ends come sorted: the subjects of an object, and the objects of a subject.
-        for Tuple { object, relation, subject } in tuples {
-            let of = objects.entry(subject.clone()).or_default().entry(relation.clone()).or_default();
-            of.push(object.clone());
-            subjects.entry(object).or_default().entry(relation).or_default().push(subject);
-        }
-        Self { workspace, epoch, revision, installation_revision, tuples: count, subjects, objects }
+        mut tuples: Vec<Relationship>,
+    ) -> Result<Self, SnapshotFault> {
+        let turned: Vec<_> = tuples.iter().filter_map(mandate_of_connection).collect();
+        tuples.extend(turned);
+        tuples.extend(standing(workspace));
+        let tuples = Snapshot::new(&tuples)?;
+        Ok(Self { workspace, epoch, revision, installation_revision, schema: Arc::clone(schema), tuples })
     }
 
-    /// Facts of a workspace that does not exist yet: the only thing that they permit is to make it.
-    pub fn none_yet(workspace: WorkspaceId) -> Self {
-        Self::new(workspace, (0, 0, 0), [])
+    /// Facts of a workspace that does not exist yet: they permit to make it, and the operator his own.
+    pub fn none_yet(schema: &Arc<Schema>, workspace: WorkspaceId) -> Self {
+        let tuples = Snapshot::new(&standing(workspace)).unwrap_or_default();
+        Self { workspace, epoch: 0, revision: 0, installation_revision: 0, schema: Arc::clone(schema), tuples }
     }
 
     /// Whose facts these are.
@@ -80,28 +68,77 @@ impl Facts {
         self.installation_revision
     }
 
-    /// Whether the fact is there.
-    pub fn holds(&self, object: &str, relation: &str, subject: &str) -> bool {
-        self.subjects(object, relation).binary_search_by(|known| known.as_str().cmp(subject)).is_ok()
+    /// The model.
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
     }
 
-    /// Who stands in the relation to the object.
-    pub fn subjects(&self, object: &str, relation: &str) -> &[String] {
-        found(&self.subjects, object, relation)
+    /// The tuples.
+    pub fn tuples(&self) -> &Snapshot {
+        &self.tuples
     }
 
-    /// To what the subject stands in the relation.
-    pub fn objects(&self, subject: &str, relation: &str) -> &[String] {
-        found(&self.objects, subject, relation)
+    /// An object as tuples write it, `folder:obj_…`; none, where there is no such object.
+    pub fn object(&self, id: ObjectId) -> Option<String> {
+        let known = |name: &String| self.tuples.object(name).is_ok_and(|found| found.is_some());
+        object_types(&self.schema).map(|of| format!("{of}:{id}")).find(known)
+    }
+
+    /// Whether a user stands in a relation to an object, each written as in tuples.
+    ///
+    /// # Errors
+    /// [`QueryError`] where it cannot be said. Whoever must decide takes it for a no.
+    pub fn check(&self, object: &str, relation: &str, user: &str) -> Result<bool, QueryError> {
+        check(&self.schema, &self.tuples, CheckRequest { object, relation, user, brought: Brought::default() }, &LIMITS)
+    }
+
+    /// Who stands in the relation to the object by a tuple of just these, sorted.
+    pub fn subjects(&self, object: &str, relation: &str) -> Vec<&str> {
+        let object = self.tuples.object(object).ok().flatten();
+        let rows = object.and_then(|object| self.tuples.users(object, relation).ok());
+        let mut names: Vec<_> = rows.into_iter().flatten().map(|row| self.tuples.name(row.user.object)).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The same, and why; see [`crate::explain`].
+    ///
+    /// # Errors
+    /// As for [`explain()`].
+    pub fn explain(&self, object: &str, relation: &str, user: &str) -> Result<Explanation, QueryError> {
+        let request = CheckRequest { object, relation, user, brought: Brought::default() };
+        explain(&self.schema, &self.tuples, request, &LIMITS)
     }
 
     /// How many facts there are.
     pub fn len(&self) -> usize {
-        self.tuples
+        self.tuples.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.tuples == 0
+        self.tuples.is_empty()
     }
+
+    /// About how many bytes they take.
+    pub fn bytes(&self) -> usize {
+        self.tuples.bytes()
+    }
+}
+
+/// What a mandate says of its connection, said of the connection: whoever asks for a connection's grantees finds the mandates there.
+fn mandate_of_connection(tuple: &Relationship) -> Option<Relationship> {
+    let turns = tuple.relation == "connection" && is_of_type(&tuple.object, "mandate");
+    turns.then(|| Relationship::new(tuple.user.clone(), "mandate", tuple.object.clone()))
+}
+
+/// What holds of every workspace: that it is in the installation, and that whoever has shown to be at the machine, or to be a person of
+/// the operator's, is that.
+fn standing(workspace: WorkspaceId) -> [Relationship; 3] {
+    let installation = format!("installation:{}", InstallationId::ONE);
+    [
+        Relationship::new(format!("workspace:{workspace}"), "installation", installation.clone()),
+        Relationship::new(installation.clone(), "host", "host:*"),
+        Relationship::new(installation, "operator", "operator:*"),
+    ]
 }

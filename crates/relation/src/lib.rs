@@ -1,5 +1,5 @@
-//! Who may do what: relationship facts, the rules over them, and the permit that says a rule was met. Beside them an
-//! authorization engine that speaks OpenFGA: models, tuples, conditions, and the questions that they answer.
+//! Who may do what: an authorization engine that speaks OpenFGA (models, tuples, conditions, and the questions that they answer), and on
+//! it Keyholder's own: its model, the facts of a workspace, and the permit that says a question had a yes.
 //!
 //! Pure. Reads no clock, no database: facts come in with the revision at which they were true, and a [`Permit`] carries that
 //! revision to the place where it is spent. Nothing else mints permits.
@@ -19,12 +19,15 @@ pub mod action;
 mod check;
 pub mod condition;
 pub mod expand;
+pub mod explain;
 mod facts;
 pub mod language;
 mod list_objects;
 mod list_users;
 pub mod model;
+pub mod permission;
 mod permit;
+pub mod plan;
 pub mod query;
 mod relationship;
 mod schema;
@@ -33,7 +36,8 @@ pub mod tuples;
 pub use action::Action;
 pub use check::{batch_check, check};
 pub use expand::expand;
-pub use facts::{Facts, Tuple};
+pub use explain::explain;
+pub use facts::Facts;
 pub use list_objects::list_objects;
 pub use list_users::list_users;
 pub use permit::{Denied, Permit, authorize};

@@ -174,7 +174,7 @@ impl<'a, T: Tuples> Walk<'a, T> {
             let user = UserRef { object: tuples.name(row.user.object), relation: row.user.relation };
             if is_of_type(tuples.name(row.object), &rules.type_name)
                 && rules.allows(schema, user, row.condition)
-                && let Some(sure) = self.met(row.condition, sure)
+                && let Some(sure) = self.met(row.condition, sure)?
             {
                 self.reach(row.object, reached, sure, depth);
             }
@@ -183,12 +183,14 @@ impl<'a, T: Tuples> Walk<'a, T> {
     }
 
     /// Whether a tuple leads on, and then whether surely: what a condition withholds is for the check to tell.
-    fn met(&self, condition: Option<&BoundCondition>, sure: bool) -> Option<bool> {
-        match holds(self.schema, condition, self.request.brought.context) {
+    fn met(&mut self, condition: Option<&BoundCondition>, sure: bool) -> Result<Option<bool>, QueryError> {
+        let (held, cost) = holds(self.schema, condition, self.request.brought.context);
+        self.steps = self.steps.checked_sub(cost).ok_or(QueryError::TooComplex)?;
+        Ok(match held {
             Ok(true) => Some(sure),
             Ok(false) => None,
             Err(_) => Some(false),
-        }
+        })
     }
 
     fn reach(&mut self, object: Name<T::Object>, relation: RelationId, sure: bool, depth: usize) {

@@ -164,8 +164,10 @@ impl<T: Tuples> Walk<'_, T> {
         Ok(())
     }
 
-    fn holds(&self, condition: Option<&BoundCondition>) -> Result<bool, QueryError> {
-        holds(self.schema, condition, self.request.brought.context)
+    fn holds(&mut self, condition: Option<&BoundCondition>) -> Result<bool, QueryError> {
+        let (held, cost) = holds(self.schema, condition, self.request.brought.context);
+        self.steps = self.steps.checked_sub(cost).ok_or(QueryError::TooComplex)?;
+        held
     }
 
     fn found(&mut self, object: Name<T::Object>, sure: bool) {

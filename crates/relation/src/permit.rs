@@ -4,14 +4,11 @@ use std::{fmt, fmt::Write, marker::PhantomData, time::Duration};
 
 use domain::{
     clock::Clock,
-    id::{Id, WorkspaceId},
+    id::{Id, InstallationId, ObjectId, WorkspaceId},
     principal::{Identity, Means, Principal},
 };
 
-use crate::{
-    action::{Action, Rule},
-    facts::Facts,
-};
+use crate::{action::Action, facts::Facts};
 
 /// How long a permit may be carried before it is spent.
 const LIFE: Duration = Duration::from_secs(30);
@@ -19,7 +16,7 @@ const LIFE: Duration = Duration::from_secs(30);
 /// Room for a reference: a kind, a prefix, 26 characters.
 const REFERENCE: usize = 48;
 
-/// The rules said yes: this principal may do `A` to this object, by the facts of this revision.
+/// The facts said yes: this principal may do `A` to this object, by the facts of this revision.
 ///
 /// Not Clone, short-lived, and spent by value.
 /// ```compile_fail
@@ -90,27 +87,24 @@ pub enum Denied {
     NotAllowed,
 }
 
-/// Asks the rules. This is the only place where permits come from.
+/// Asks the facts. This is the only place where permits come from.
 ///
 /// # Errors
-/// `NotVisible` where the principal has no relation to the object, `NotAllowed` where it has one, but not the one that is needed.
+/// `NotVisible` where the principal cannot see the object, `NotAllowed` where it can, and does not stand in the relation that is needed.
 pub fn authorize<A: Action>(
     facts: &Facts,
     principal: &Principal,
     object: A::Object,
     clock: &Clock,
 ) -> Result<Permit<A>, Denied> {
-    let question = Question::new(facts, principal, object);
-    let allowed = match (&principal.identity, A::RULE) {
-        (Identity::System(cause), _) => A::listed_for(*cause, object),
-        // A key over the network is not a login on the machine, and may nothing that this may.
-        (Identity::Operator(_), Rule::Operator) => principal.means == Means::Host,
-        (Identity::Operator(_), Rule::NamedOperator) => principal.means == Means::OperatorKey,
-        (Identity::Operator(_), _) | (_, Rule::Operator | Rule::NamedOperator | Rule::System) => false,
-        (_, rule) => question.meets(rule),
+    let allowed = if let Identity::System(cause) = principal.identity {
+        A::listed_for(cause, object)
+    } else {
+        A::RELATION.is_some_and(|relation| stands(facts, principal, object, relation))
     };
     if !allowed && !domain::sabotaged!(RelationTuples) {
-        return Err(if question.is_visible() { Denied::NotAllowed } else { Denied::NotVisible });
+        let sees = stands(facts, principal, object, SEES);
+        return Err(if sees { Denied::NotAllowed } else { Denied::NotVisible });
     }
     let (epoch, revision) = facts.at();
     Ok(Permit {
@@ -125,90 +119,66 @@ pub fn authorize<A: Action>(
     })
 }
 
-/// An object as tuples write it: `workspace:ws_…`.
-fn reference(object: impl Id) -> String {
-    fn kind<I: Id>(_: I) -> &'static str {
-        match I::PREFIX {
-            "ws" => "workspace",
-            "con" => "connection",
-            "man" => "mandate",
-            prefix => prefix,
-        }
+/// Whoever stands in it may know of an object, whatever he may do.
+const SEES: &str = "can_see";
+
+/// Whether a principal stands in a relation to an object. What cannot be said is a no.
+fn stands<I: Id>(facts: &Facts, principal: &Principal, object: I, relation: &str) -> bool {
+    user(principal)
+        .zip(written(facts, object))
+        .is_some_and(|(user, object)| facts.check(&object, relation, &user).unwrap_or(false))
+}
+
+/// What stands for the type of objects, which their ids do not say.
+pub(crate) const OBJECT: &str = "object";
+
+/// The type of the objects of a kind of id, in the model; [`OBJECT`] for those of the types of [`crate::permission::object_types`].
+pub(crate) const fn type_of<I: Id>() -> &'static str {
+    match I::PREFIX.as_bytes() {
+        b"ws" => "workspace",
+        b"con" => "connection",
+        b"man" => "mandate",
+        // A kill drill is the installation's own: what may be done to it is asked there.
+        b"ins" | b"kd" => "installation",
+        b"obj" => OBJECT,
+        _ => I::PREFIX,
     }
+}
+
+/// An object as tuples write it. What type one of a customer's own is of, the facts say; none, where they know no such object.
+fn written<I: Id>(facts: &Facts, object: I) -> Option<String> {
+    if type_of::<I>() == OBJECT {
+        return facts.object(ObjectId::from_uuid(object.uuid()));
+    }
+    Some(reference(object))
+}
+
+/// An object as tuples write it, where its id says of what type it is: `workspace:ws_…`.
+fn reference<I: Id>(object: I) -> String {
     let mut text = String::with_capacity(REFERENCE);
     // A string takes whatever is written to it.
-    let _ = write!(text, "{}:{object}", kind(object));
+    let _ = match type_of::<I>() {
+        of @ "installation" => write!(text, "{of}:{}", InstallationId::ONE),
+        of => write!(text, "{of}:{object}"),
+    };
     text
 }
 
-struct Question<'a> {
-    facts: &'a Facts,
-    user: String,
-    object: String,
-    workspace: String,
-}
-
-impl<'a> Question<'a> {
-    fn new(facts: &'a Facts, principal: &Principal, object: impl Id) -> Self {
-        let workspace = reference(facts.workspace());
-        Self { facts, user: principal.reference(), object: reference(object), workspace }
-    }
-
-    fn meets(&self, rule: Rule) -> bool {
-        // An object that no fact ties to this workspace is another workspace's, or nobody's.
-        if !self.is_known() {
-            return false;
-        }
-        match rule {
-            Rule::Admin => self.is_admin(),
-            Rule::Member => self.is_admin() || self.holds(&self.workspace, "service"),
-            Rule::Grantee => self.holds(&self.object, "grantee"),
-            Rule::Concerned => self.is_admin() || self.is_owner() || self.is_grantee_here(),
-            Rule::AdminOrOwner => self.is_admin() || self.is_owner(),
-            Rule::Operator | Rule::NamedOperator | Rule::System => false,
-        }
-    }
-
-    fn is_visible(&self) -> bool {
-        let member = self.object == self.workspace && self.meets(Rule::Member);
-        let former = self.is_known() && self.holds(&self.object, "former_grantee");
-        member || former || self.meets(Rule::Concerned)
-    }
-
-    fn is_known(&self) -> bool {
-        let workspace = &self.workspace;
-        self.object == *workspace
-            || self.facts.holds(&self.object, "workspace", workspace)
-            || self.connections().iter().any(|connection| self.facts.holds(connection, "workspace", workspace))
-    }
-
-    fn holds(&self, object: &str, relation: &str) -> bool {
-        self.facts.holds(object, relation, &self.user)
-    }
-
-    fn is_admin(&self) -> bool {
-        self.holds(&self.workspace, "admin")
-    }
-
-    /// The connections of a mandate.
-    fn connections(&self) -> &[String] {
-        self.facts.subjects(&self.object, "connection")
-    }
-
-    fn is_owner(&self) -> bool {
-        self.holds(&self.object, "owner") || self.connections().iter().any(|connection| self.holds(connection, "owner"))
-    }
-
-    fn is_grantee_here(&self) -> bool {
-        let mandates = self.facts.objects(&self.object, "connection");
-        self.holds(&self.object, "grantee") || mandates.iter().any(|mandate| self.holds(mandate, "grantee"))
+/// A principal as the model's user. Whoever is at the machine is the host, by whatever name: a key over the network is not a login on
+/// the machine, and may nothing that this may.
+fn user(principal: &Principal) -> Option<String> {
+    match (&principal.identity, principal.means) {
+        (Identity::Operator(_), Means::Host) => Some("host:here".to_owned()),
+        (Identity::Operator(_), Means::OperatorKey) => Some(principal.reference()),
+        (Identity::Operator(_) | Identity::System(_), _) => None,
+        _ => Some(principal.reference()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{action, facts::Tuple};
+    use crate::{Relationship, action, permission};
     use domain::{
         id::{ConnectionId, KeyId, MandateId},
         principal::Cause,
@@ -233,17 +203,19 @@ mod tests {
         let key = || Principal::api_key(KeyId::new(&clock), workspace, clock.now());
         let (admin, agent, idle, stranger) = (key(), key(), key(), key());
         let facts = Facts::new(
+            &permission::own(),
             workspace,
             (1, 7, 1),
-            [
-                Tuple::new(reference(workspace), "admin", admin.reference()),
-                Tuple::new(reference(workspace), "service", agent.reference()),
-                Tuple::new(reference(workspace), "service", idle.reference()),
-                Tuple::new(reference(connection), "workspace", reference(workspace)),
-                Tuple::new(reference(mandate), "connection", reference(connection)),
-                Tuple::new(reference(mandate), "grantee", agent.reference()),
+            vec![
+                Relationship::new(reference(workspace), "admin", admin.reference()),
+                Relationship::new(reference(workspace), "service", agent.reference()),
+                Relationship::new(reference(workspace), "service", idle.reference()),
+                Relationship::new(reference(connection), "workspace", reference(workspace)),
+                Relationship::new(reference(mandate), "connection", reference(connection)),
+                Relationship::new(reference(mandate), "grantee", agent.reference()),
             ],
-        );
+        )
+        .unwrap();
         House { clock, facts, workspace, connection, mandate, admin, agent, idle, stranger }
     }
 

@@ -24,7 +24,8 @@ pub(crate) struct RelationId(pub(crate) u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct TypeId(pub(crate) u32);
 
-/// A model by which questions are answered.
+/// A model by which questions are answered. The empty one answers none.
+#[derive(Default)]
 pub struct Schema {
     model: Model,
     types: Vec<Kind>,
@@ -70,6 +71,21 @@ pub(crate) struct Allowed {
     pub(crate) type_name: String,
     pub(crate) shape: AllowedShape,
     pub(crate) condition: Option<String>,
+}
+
+impl Allowed {
+    /// As the language writes it.
+    pub(crate) fn text(&self, schema: &Schema) -> String {
+        let shape = match self.shape {
+            AllowedShape::Object => self.type_name.clone(),
+            AllowedShape::Wildcard => format!("{}:*", self.type_name),
+            AllowedShape::Userset(relation) => format!("{}#{}", self.type_name, schema.rules(relation).name),
+        };
+        match &self.condition {
+            Some(condition) => format!("{shape} with {condition}"),
+            None => shape,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keyholder_relation::{
-    BoundCondition, Relationship, Schema, Snapshot, check, list_objects, list_users,
+    BoundCondition, Relationship, Schema, Snapshot, check, explain,
+    explain::{By, Explanation, Hindrance, Lack, Step},
+    list_objects, list_users,
     model::{
         Condition, Model, ParameterKind, ParameterType, Relation, Restriction, Rewrite, Shape, Source, TypeDefinition,
     },
@@ -24,6 +26,9 @@ const GROUPS: [&str; 3] = ["group:1", "group:2", "group:3"];
 const DOCUMENTS: [&str; 3] = ["document:1", "document:2", "document:3"];
 /// Relations of a document. What is taken away comes from the first two alone where no circle is wanted.
 const RELATIONS: [&str; 5] = ["r0", "r1", "r2", "r3", "r4"];
+
+/// Who is asked about in the questions that are explained.
+const ASKERS: [&str; 6] = ["user:a", "user:b", "user:c", "user:*", "group:1#member", "document:1#r0"];
 
 /// Who stands where: object, relation, user.
 type Standing = BTreeSet<(String, String, String)>;
@@ -343,6 +348,136 @@ fn lists(
         }
     }
     Ok(())
+}
+
+impl House {
+    fn explain(&self, (object, relation, user): (&str, &str, &str)) -> Explanation {
+        let request = CheckRequest { object, relation, user, brought: self.brought() };
+        explain(&self.schema, &self.stored, request, &Limits::default()).unwrap()
+    }
+
+    /// Whether the check says yes with more tuples, or with others alone.
+    fn check_with(&self, question: (&str, &str, &str), stored: &Snapshot, more: &[Relationship]) -> bool {
+        let (object, relation, user) = question;
+        let brought = Brought { context: self.context.as_object(), tuples: more };
+        let request = CheckRequest { object, relation, user, brought };
+        check(&self.schema, stored, request, &Limits { contextual: 1_000, ..Limits::default() }).unwrap_or(false)
+    }
+}
+
+/// All tuples of a way, and whether nothing is shown not to hold on it.
+fn tuples_of(step: &Step, all: &mut Vec<Relationship>) {
+    match &step.by {
+        By::Itself => {}
+        By::Tuple(tuple) => all.push(tuple.clone()),
+        By::Next { tuple, step } => {
+            all.extend(tuple.clone());
+            tuples_of(step, all);
+        }
+        By::All(steps) => steps.iter().for_each(|step| tuples_of(step, all)),
+        By::Without { step, .. } => tuples_of(step, all),
+    }
+}
+
+/// One question: the answer is the check's, and what is shown of it is true.
+fn explained(
+    house: &House,
+    all: &[Relationship],
+    question: (&str, &str, &str),
+    layered: bool,
+) -> Result<(), TestCaseError> {
+    let (object, relation, user) = question;
+    let said = house.check(object, relation, user);
+    match (house.explain(question), said) {
+        (Explanation::Stands(step), Ok(true)) => {
+            prop_assert_eq!((step.object.as_str(), step.relation.as_str()), (object, relation));
+            let mut tuples = Vec::new();
+            tuples_of(&step, &mut tuples);
+            for tuple in &tuples {
+                prop_assert!(all.contains(tuple), "{tuple:?} is not there");
+            }
+            // What is taken away is taken away by more tuples, never by fewer: the way's own are enough.
+            let alone = house.check_with(question, &Snapshot::new(&tuples).unwrap(), &[]);
+            prop_assert!(alone || !layered, "{step:?}");
+        }
+        (Explanation::Lacks(lack), Ok(false)) => helps(house, all, question, &lack)?,
+        (Explanation::Withheld { .. }, Err(_)) => {}
+        (explanation, said) => prop_assert!(false, "{said:?} is explained by {explanation:?}"),
+    }
+    Ok(())
+}
+
+/// Each set gives a yes, and none of its parts does; and where one tuple would do, there is a set.
+fn helps(house: &House, all: &[Relationship], question: (&str, &str, &str), lack: &Lack) -> Result<(), TestCaseError> {
+    let with = |more: &[Relationship]| {
+        let brought: Vec<Relationship> = house.brought.iter().chain(more).cloned().collect();
+        house.check_with(question, &house.stored, &brought)
+    };
+    for set in &lack.needed {
+        prop_assert!(with(set), "{set:?} is not enough");
+        prop_assert!(set.iter().all(|tuple| !all.contains(tuple)), "{set:?} is there");
+        for at in 0..set.len() {
+            let mut fewer = set.clone();
+            fewer.remove(at);
+            prop_assert!(!with(&fewer), "of {set:?} {fewer:?} is enough");
+        }
+    }
+    let excluded = lack.hindrances.iter().any(|hindrance| matches!(hindrance, Hindrance::Excluded { .. }));
+    if lack.needed.is_empty() && lack.is_complete && !excluded {
+        for object in GROUPS.iter().chain(&DOCUMENTS) {
+            for relation in RELATIONS.iter().chain(&["member", "parent"]) {
+                for user in [question.2, "user:*", "document:1", "document:2", "group:1#member"] {
+                    let tuple = Relationship::new(*object, *relation, user);
+                    if house.schema.admit(&tuple).is_ok() {
+                        prop_assert!(!with(std::slice::from_ref(&tuple)), "{tuple:?} would have helped");
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn explain_some(
+    model: &Model,
+    tuples: &[Relationship],
+    x: i64,
+    asked: &[(&str, &str, &str)],
+    layered: bool,
+) -> Result<(), TestCaseError> {
+    let Ok(schema) = Schema::new(model.clone()) else { return Err(TestCaseError::reject("no model")) };
+    let admitted: Vec<Relationship> = tuples.iter().filter(|tuple| schema.admit(tuple).is_ok()).cloned().collect();
+    let (kept, brought) = admitted.split_at(admitted.len() - admitted.len() / 5);
+    let stored = Snapshot::new(kept).unwrap();
+    let house = House { schema, stored, brought: brought.to_vec(), context: json!({ "x": x }) };
+    for question in asked {
+        explained(&house, &admitted, *question, layered)?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 50, max_global_rejects: 100_000, max_shrink_iters: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_explanation_is_the_checks_and_holds(
+        model in model(true),
+        tuples in prop::collection::vec(tuple(), 0..20),
+        x in 0..20_i64,
+        asked in prop::collection::vec((select(&DOCUMENTS[..]), select(&RELATIONS[..]), select(&ASKERS[..])), 6),
+    ) {
+        explain_some(&model, &tuples, x, &asked, true)?;
+    }
+
+    #[test]
+    fn an_explanation_is_the_checks_where_circles_run_through_exclusions(
+        model in model(false),
+        tuples in prop::collection::vec(tuple(), 0..20),
+        x in 0..20_i64,
+        asked in prop::collection::vec((select(&DOCUMENTS[..]), select(&RELATIONS[..]), select(&ASKERS[..])), 6),
+    ) {
+        explain_some(&model, &tuples, x, &asked, false)?;
+    }
 }
 
 proptest! {

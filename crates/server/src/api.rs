@@ -9,8 +9,13 @@ pub(crate) mod connections;
 pub(crate) mod health;
 pub(crate) mod kill_drills;
 pub(crate) mod mandates;
+pub(crate) mod objects;
+pub(crate) mod permissions;
+pub(crate) mod plans;
 pub(crate) mod providers;
 pub(crate) mod proxy;
+pub(crate) mod relationships;
+pub(crate) mod role_templates;
 pub(crate) mod trust_statements;
 pub(crate) mod workspace;
 

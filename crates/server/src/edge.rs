@@ -19,7 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{self, MethodFilter},
 };
-use domain::{id::RequestId, problem::Kind};
+use domain::{clock::Clock, id::RequestId, problem::Kind};
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use service::{App, Headroom, Refusal, identify};
@@ -36,6 +36,7 @@ pub use self::{
     origin::Origin,
 };
 use crate::{
+    fga::{self, refusal},
     guard::Peer,
     headers::{self, PagePolicy},
     pages,
@@ -106,6 +107,7 @@ fn method(app: &Arc<App>, route: &'static Route) -> routing::MethodRouter {
     match route.method {
         Verb::Get => routing::on(MethodFilter::GET, handler),
         Verb::Post => routing::on(MethodFilter::POST, handler),
+        Verb::Put => routing::on(MethodFilter::PUT, handler),
         Verb::Delete => routing::on(MethodFilter::DELETE, handler),
         Verb::Any => routing::any(handler),
     }
@@ -119,6 +121,7 @@ fn places(table: &'static [Route]) -> BTreeMap<&'static str, Place> {
         let methods = here.iter().map(|route| match route.method {
             Verb::Get => "GET",
             Verb::Post => "POST",
+            Verb::Put => "PUT",
             Verb::Delete => "DELETE",
             Verb::Any => "GET, HEAD, POST, PUT, PATCH, DELETE",
         });
@@ -138,8 +141,16 @@ fn places(table: &'static [Route]) -> BTreeMap<&'static str, Place> {
 }
 
 fn refuse(app: &App, request: &Request, problem: Problem) -> Response {
-    let id = request.extensions().get().copied();
-    problem.respond(id.unwrap_or_else(|| RequestId::new(&app.clock)), &app.clock)
+    if domain::sabotaged!(LedOn) && request.uri().path().len() > 1 {
+        return axum::response::Redirect::permanent(request.uri().path().trim_end_matches('/')).into_response();
+    }
+    let id = request.extensions().get().copied().unwrap_or_else(|| RequestId::new(&app.clock));
+    told(problem, id, &app.clock, fga::is_ours(request.uri().path()))
+}
+
+/// A refusal in the form that clients of the address read.
+fn told(problem: Problem, id: RequestId, clock: &Clock, is_openfga: bool) -> Response {
+    if is_openfga { refusal::respond(&problem, id, clock) } else { problem.respond(id, clock) }
 }
 
 impl Edge {
@@ -164,7 +175,7 @@ impl Edge {
     }
 
     /// A refusal in the form that the place's visitors read.
-    fn refused(&self, problem: Problem, id: RequestId, place: Option<&Place>) -> Response {
+    fn refused(&self, problem: Problem, id: RequestId, place: Option<&Place>, is_openfga: bool) -> Response {
         metrics::counter!("keyholder_edge_refusals_total", "reason" => problem.name()).increment(1);
         match place {
             // Whoever came in the clear is told in the plainest words, and is not led on: what he sent has been seen already.
@@ -174,7 +185,7 @@ impl Edge {
                 (problem.status(), [(header::CONTENT_TYPE, text)], "Open this address with https://.\n").into_response()
             }
             Some(place) if place.is_page => pages::refusal(&problem, id, &self.app.clock),
-            _ => problem.respond(id, &self.app.clock),
+            _ => told(problem, id, &self.app.clock, is_openfga),
         }
     }
 }
@@ -211,11 +222,12 @@ async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -
         step = Empty,
     );
     let began = app.clock.since_boot();
+    let is_openfga = fga::is_ours(request.uri().path());
     let place = route.as_deref().and_then(|path| edge.places.get(path));
     let (response, passed) = async {
         let (headroom, grant) = match edge.admit(&mut request, place) {
             Ok(passed) => passed,
-            Err(problem) => return (edge.refused(problem, id, place), None),
+            Err(problem) => return (edge.refused(problem, id, place, is_openfga), None),
         };
         let response = match place {
             Some(place) if grant.is_some() && origin::is_preflight(request.method(), request.headers()) => {
@@ -224,7 +236,10 @@ async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -
             // What a verb handed to a task goes on: a panic ends the request, not the act.
             _ => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
                 Ok(response) => response,
-                Err(_panic) => Problem::from(Refusal::Internal("a handler panicked", None)).respond(id, &app.clock),
+                Err(_panic) => {
+                    let problem = Problem::from(Refusal::Internal("a handler panicked", None));
+                    told(problem, id, &app.clock, is_openfga)
+                }
             },
         };
         (response, Some((headroom, grant)))

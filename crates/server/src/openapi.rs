@@ -16,6 +16,7 @@ use utoipa::openapi::{
 };
 
 use crate::{
+    fga::{self, refusal::RefusalBody},
     input::Takes,
     problem::{PROBLEM_JSON, Problem, ProblemBody},
     route::{Guard, Route, Shape, Verb, Visit, collect},
@@ -42,6 +43,7 @@ pub(crate) async fn answer(_app: std::sync::Arc<App>, _visit: Visit<()>) -> Resu
 pub fn document(table: &[Route]) -> OpenApi {
     let mut schemas = Vec::new();
     collect::<ProblemBody>(&mut schemas);
+    collect::<RefusalBody>(&mut schemas);
     let mut paths = PathsBuilder::new();
     for route in table {
         if let Some((_, collect)) = route.schema {
@@ -80,6 +82,7 @@ fn methods(verb: Verb) -> &'static [(&'static str, HttpMethod)] {
     match verb {
         Verb::Get => &[("get", HttpMethod::Get)],
         Verb::Post => &[("post", HttpMethod::Post)],
+        Verb::Put => &[("put", HttpMethod::Put)],
         Verb::Delete => &[("delete", HttpMethod::Delete)],
         Verb::Any => &[
             ("get", HttpMethod::Get),
@@ -129,9 +132,13 @@ fn operation(route: &Route, word: &str) -> Operation {
         operation = operation.security(security);
     }
     let body = body(route).filter(|_| word != "get");
-    let problem = ResponseBuilder::new()
-        .description("A problem (RFC 9457).")
-        .content(PROBLEM_JSON, content(Ref::from_schema_name("Problem").into()).build());
+    let problem = if fga::is_ours(route.path) {
+        let refusal = content(Ref::from_schema_name("FgaError").into()).build();
+        ResponseBuilder::new().description("A refusal as OpenFGA has them.").content("application/json", refusal)
+    } else {
+        let problem = content(Ref::from_schema_name("Problem").into()).build();
+        ResponseBuilder::new().description("A problem (RFC 9457).").content(PROBLEM_JSON, problem)
+    };
     operation
         .request_body(body.map(RequestBodyBuilder::build))
         .response(route.answers.status.to_string(), answers(route))
@@ -208,6 +215,7 @@ fn tag(path: &str) -> String {
     let mut parts = path.split('/').filter(|part| !part.is_empty());
     match (parts.next(), parts.next()) {
         (Some("v1"), Some(noun)) => noun.replace('-', " "),
+        (Some("fga"), _) => "relation stores".to_owned(),
         (Some("connect"), _) => "connect pages".to_owned(),
         (Some("health"), _) => "health".to_owned(),
         _ => "documents".to_owned(),
@@ -291,7 +299,8 @@ mod tests {
                 Guard::Operator(_) => assert_eq!(scheme.unwrap(), OPERATOR_SECURITY, "{route:?}"),
                 Guard::Public(_) => assert_eq!(scheme, None, "{route:?}"),
             }
-            assert!(operation["responses"]["default"]["content"][PROBLEM_JSON].is_object(), "{route:?}");
+            let form = if fga::is_ours(route.path) { "application/json" } else { PROBLEM_JSON };
+            assert!(operation["responses"]["default"]["content"][form].is_object(), "{route:?}");
             if route.takes == Takes::Json {
                 let example = &operation["requestBody"]["content"]["application/json"]["example"];
                 assert!(example.is_object() && !example.to_string().contains("{}{"), "{route:?}");

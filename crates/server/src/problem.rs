@@ -17,7 +17,7 @@ use domain::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use service::{Refusal, UpstreamFault, connect::ConnectError, gateway::ActError, trust::PublishError};
+use service::{Refusal, UpstreamFault, connect::ConnectError, fga::Refused, gateway::ActError, trust::PublishError};
 use time::{Duration, OffsetDateTime};
 use utoipa::ToSchema;
 
@@ -43,7 +43,10 @@ struct Occurrence {
     retry_after_s: Option<u64>,
     budget: Option<Box<Over>>,
     act: Option<ActId>,
+    plans: Vec<String>,
     allow: Option<&'static str>,
+    /// How OpenFGA's API names it, where it is a refusal of that.
+    refused: Option<Refused>,
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -63,10 +66,10 @@ pub(crate) struct ProblemBody {
     /// The kind in words.
     title: &'static str,
     /// The HTTP status.
-    status: u16,
+    pub(crate) status: u16,
     /// What is particular to this occurrence.
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
+    pub(crate) detail: Option<String>,
     /// `urn:keyholder:request:` and the request's id.
     instance: String,
     /// The request's id, as it stands in the log and in the audit trail.
@@ -84,6 +87,10 @@ pub(crate) struct ProblemBody {
     /// The act that this is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<String>,
+    /// The plans that would open it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    plans: Vec<String>,
 }
 
 /// One fault of an input.
@@ -128,7 +135,9 @@ impl Problem {
             retry_after_s: None,
             budget: None,
             act: None,
+            plans: Vec::new(),
             allow: None,
+            refused: None,
             cause: None,
         }))
     }
@@ -165,6 +174,13 @@ impl Problem {
         problem
     }
 
+    fn without_plan(feature: &str, plans: Vec<String>) -> Self {
+        let mut problem =
+            Self::new(Kind::PlanRequired).saying(format!("`{feature}` is opened by the plan {}.", plans.join(" or ")));
+        problem.0.plans = plans;
+        problem
+    }
+
     fn after(mut self, seconds: u64) -> Self {
         self.0.retry_after_s = Some(seconds);
         self
@@ -180,6 +196,24 @@ impl Problem {
         self
     }
 
+    /// With OpenFGA's own code and status, which are those of its API alone.
+    pub(crate) fn refused_as(mut self, refused: Refused) -> Self {
+        self.0.refused = Some(refused);
+        self
+    }
+
+    /// How OpenFGA's API names it, where that was said.
+    pub(crate) fn refused(&self) -> Option<Refused> {
+        self.0.refused
+    }
+
+    /// All that is told of it, as one text.
+    pub(crate) fn message(&self) -> String {
+        let faults = self.0.errors.iter().map(|fault| format!("{} {}", fault.pointer, fault.message));
+        let told: Vec<String> = self.0.detail.iter().cloned().chain(faults).collect();
+        if told.is_empty() { self.0.kind.describe().2.to_owned() } else { told.join("; ") }
+    }
+
     /// The last part of its type.
     pub(crate) fn name(&self) -> &'static str {
         self.0.kind.describe().0
@@ -191,7 +225,6 @@ impl Problem {
     }
 
     /// Its kind.
-    #[cfg(test)]
     pub(crate) fn kind(&self) -> Kind {
         self.0.kind
     }
@@ -234,9 +267,10 @@ impl Problem {
         response
     }
 
-    fn render(&self, request: RequestId, now: OffsetDateTime) -> String {
+    /// Its body.
+    pub(crate) fn body(&self, request: RequestId, now: OffsetDateTime) -> ProblemBody {
         let (_, status, title) = self.0.kind.describe();
-        let body = ProblemBody {
+        ProblemBody {
             r#type: self.0.kind.urn(),
             title,
             status,
@@ -266,8 +300,12 @@ impl Problem {
                 resets_at: over.resets_at,
             }),
             act: self.0.act.map(|act| act.to_string()),
-        };
-        serde_json::to_string(&body).unwrap_or_default()
+            plans: self.0.plans.clone(),
+        }
+    }
+
+    fn render(&self, request: RequestId, now: OffsetDateTime) -> String {
+        serde_json::to_string(&self.body(request, now)).unwrap_or_default()
     }
 
     /// Seconds until another try has a chance, where that is known.
@@ -354,6 +392,7 @@ impl From<Refusal> for Problem {
             Refusal::RateLimited { retry_after_s, limit } => Self::limited(RateLimit { quota: limit, retry_after_s }),
             Refusal::NotFound => Self::new(Kind::NotFound),
             Refusal::Forbidden => Self::new(Kind::Forbidden),
+            Refusal::PlanRequired { feature, plans } => Self::without_plan(&feature, plans),
             Refusal::Invalid(faults) => Self::invalid(faults),
             Refusal::Unsupported(what) => {
                 Self::new(Kind::Unsupported).saying(format!("{what} is not supported by this version"))

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 use service::{
     Action, App,
-    action::{OfInstallation, Rule},
+    action::{Listed, OfOperator},
 };
 use utoipa::{
     ToSchema,
@@ -19,6 +19,7 @@ use utoipa::{
 };
 
 use crate::{
+    fga::{self, refusal},
     guard::{self, Caller},
     input::{BodySchema, Input, Query, Reader, Takes},
     pages,
@@ -33,6 +34,8 @@ pub enum Verb {
     Get,
     /// POST.
     Post,
+    /// PUT.
+    Put,
     /// DELETE.
     Delete,
     /// Whatever the platform's own API uses.
@@ -126,8 +129,8 @@ pub struct Route {
     pub summary: &'static str,
     /// Who may come in.
     pub guard: Guard,
-    /// How the permission of that guard is met; none behind a public row.
-    pub rule: Option<Rule>,
+    /// What this permission needs of its object; none behind a public row.
+    pub needs: Option<Listed>,
     /// Where the object's id comes from.
     pub object: ObjectFrom,
     /// What it leaves behind.
@@ -169,6 +172,10 @@ pub(crate) fn post(path: &'static str, summary: &'static str) -> Place {
     Place { method: Verb::Post, path, summary }
 }
 
+pub(crate) fn put(path: &'static str, summary: &'static str) -> Place {
+    Place { method: Verb::Put, path, summary }
+}
+
 pub(crate) fn delete(path: &'static str, summary: &'static str) -> Place {
     Place { method: Verb::Delete, path, summary }
 }
@@ -184,11 +191,7 @@ impl Place {
     }
 
     /// Behind a key of one of the operator's persons and this permission on this object.
-    pub(crate) fn with_operator_key<A: OfInstallation>(
-        self,
-        _permission: A,
-        object: ObjectFrom,
-    ) -> GuardedForOperator<A> {
+    pub(crate) fn with_operator_key<A: OfOperator>(self, _permission: A, object: ObjectFrom) -> GuardedForOperator<A> {
         GuardedForOperator { place: self, object, action: PhantomData }
     }
 
@@ -224,7 +227,7 @@ where
         F: Fn(Arc<App>, Caller<A>, I) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<Response, Problem>> + Send + 'static,
     {
-        let object = self.object;
+        let (object, is_openfga) = (self.object, fga::is_ours(self.place.path));
         let run: Run = Box::new(move |app, request| {
             let handler = handler.clone();
             Box::pin(async move {
@@ -238,11 +241,16 @@ where
                 };
                 let answer = answer.await;
                 answer.unwrap_or_else(|problem| {
-                    problem.respond(id.unwrap_or_else(|| RequestId::new(&app.clock)), &app.clock)
+                    let id = id.unwrap_or_else(|| RequestId::new(&app.clock));
+                    if is_openfga {
+                        refusal::respond(&problem, id, &app.clock)
+                    } else {
+                        problem.respond(id, &app.clock)
+                    }
                 })
             })
         });
-        Route { rule: Some(A::RULE), ..row::<I>(&self.place, Guard::ApiKey(A::NAME), object, record, run) }
+        Route { needs: Some(Listed::of::<A>()), ..row::<I>(&self.place, Guard::ApiKey(A::NAME), object, record, run) }
     }
 }
 
@@ -253,7 +261,7 @@ pub(crate) struct GuardedForOperator<A> {
     action: PhantomData<A>,
 }
 
-impl<A: OfInstallation> GuardedForOperator<A>
+impl<A: OfOperator> GuardedForOperator<A>
 where
     A::Object: FromStr,
 {
@@ -282,7 +290,7 @@ where
                 })
             })
         });
-        Route { rule: Some(A::RULE), ..row::<I>(&self.place, Guard::Operator(A::NAME), object, record, run) }
+        Route { needs: Some(Listed::of::<A>()), ..row::<I>(&self.place, Guard::Operator(A::NAME), object, record, run) }
     }
 }
 
@@ -361,12 +369,13 @@ fn row<I: Input>(place: &Place, guard: Guard, object: ObjectFrom, record: Record
         path,
         summary,
         guard,
-        rule: None,
+        needs: None,
         object,
         record,
         sample: Sample::new(match method {
             Verb::Get => "GET",
             Verb::Post | Verb::Any => "POST",
+            Verb::Put => "PUT",
             Verb::Delete => "DELETE",
         }),
         is_page: false,

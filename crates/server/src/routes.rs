@@ -2,6 +2,9 @@
 //!
 //! A row cannot be without a guard and, behind a key, a permission: see [`crate::route`].
 
+mod objects;
+mod plans;
+
 use std::sync::LazyLock;
 
 use serde_json::json;
@@ -16,7 +19,7 @@ use crate::{
         acts, api_keys, audit, budgets, connect_links, connections, health, kill_drills, mandates, providers, proxy,
         trust_statements, workspace,
     },
-    openapi,
+    fga, openapi,
     pages::{self, connect, docs, trust},
     route::{
         ObjectFrom::{Body, CallersWorkspace, Installation, Path},
@@ -32,7 +35,12 @@ static TABLE: LazyLock<Vec<Route>> = LazyLock::new(|| {
         mandate_routes(),
         act_routes(),
         account_routes(),
+        objects::object_routes(),
+        objects::role_template_routes(),
+        fga::routes(),
+        plans::routes(),
         installation_routes(),
+        objects::system_object_routes(),
         public_routes(),
     ];
     parts.into_iter().flatten().collect()

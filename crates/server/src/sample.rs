@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 /// The placeholders of samples: name, what stands there in a live request, and an example for the document.
-pub const PLACEHOLDERS: [(&str, &str, &str); 16] = [
+pub const PLACEHOLDERS: [(&str, &str, &str); 27] = [
     ("connection", "an active connection of the workspace, at the provider `x`", "con_01k5w8v9s6f7q8r9t0v1w2x3y4"),
     ("gone_connection", "a connection that was taken apart", "con_01k5w8v9s6f7q8r9t0v1w2x3y5"),
     ("mandate", "a mandate of the caller's on that connection, for `account.read`", "man_01k5w8v9s6f7q8r9t0v1w2x3y4"),
@@ -30,6 +30,21 @@ pub const PLACEHOLDERS: [(&str, &str, &str); 16] = [
         "that statement's signature by a trusted key, in base64",
         "kqAJqfDUyrhyDoILX2QlQKKye1QWUD+Ps3YiI+vbadoIWsHkPhWZblWPNhPQ8R2MOHsurrQwKu6wDSkWErsMAA==",
     ),
+    ("object", "a folder of the workspace", "obj_01k5w8v9s6f7q8r9t0v1w2x3y4"),
+    ("viewer", "an API key that stands in the relation `viewer` to that folder", "key_01k5w8v9s6f7q8r9t0v1w2x3y5"),
+    ("role_template", "a role template of the workspace", "rol_01k5w8v9s6f7q8r9t0v1w2x3y4"),
+    ("assignee", "an API key that holds that role template", "key_01k5w8v9s6f7q8r9t0v1w2x3y6"),
+    (
+        "confirm",
+        "what the sample's change of that role template answers without it",
+        "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    ),
+    ("system_object", "a folder of the system's own in the workspace", "obj_01k5w8v9s6f7q8r9t0v1w2x3y5"),
+    ("feature", "a feature that the workspace's plan opens", "content-sync"),
+    ("plan", "a plan that is configured", "PRO"),
+    ("workspace", "the workspace", "ws_01k5w8v9s6f7q8r9t0v1w2x3y4"),
+    ("relation_store", "a relation store of the workspace that has a model", "01K5W8V9S6F7Q8R9T0V1W2X3Y4"),
+    ("relation_model", "the newest model of that store", "01K5W8V9S6F7Q8R9T0V1W2X3Y5"),
     ("path", "a path of the platform's own API that the mandate allows", "2/users/me"),
 ];
 

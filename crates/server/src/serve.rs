@@ -221,8 +221,9 @@ impl Connections {
     /// Serves one connection to its end; it holds its place for as long.
     async fn serve(self: Arc<Self>, stream: Stream, peer: Peer, place: Place, mut stopping: Stopping) {
         let _place = place;
+        let in_clear = domain::sabotaged!(ClearBesideTls) && stream.begins_in_clear().await;
         let stream = Paced::new(stream, self.options.stall_within);
-        let Some(acceptor) = &self.tls else {
+        let Some(acceptor) = self.tls.as_ref().filter(|_| !in_clear) else {
             return http1::serve(stream, peer, &self, &mut stopping).await;
         };
         let handshake = timeout(self.options.handshake_within, acceptor.accept(stream));

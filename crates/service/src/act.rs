@@ -1,8 +1,8 @@
-//! Acts, as those who may know of them read them: an admin all of the workspace's, anybody else its own.
+//! Acts, as those who may know of them read them: who looks after the workspace all of them, anybody else its own.
 
 use domain::{act::Act, id::ActId, principal::Principal};
 use relation::{
-    action::{ListKeys, ReadActs},
+    action::{ReadActs, ReadAllActs},
     authorize,
 };
 
@@ -17,7 +17,7 @@ pub async fn get(app: &App, caller: &Principal, id: ActId) -> Result<Act, Refusa
     let (mut tenant, snapshot) = app.enter::<ReadActs>(caller, workspace, workspace).await?;
     let act = store::act::get(&mut tenant, id).await?;
     tenant.finish().await?;
-    let sees_all = authorize::<ListKeys>(&snapshot.facts, caller, workspace, &app.clock).is_ok();
+    let sees_all = authorize::<ReadAllActs>(&snapshot.facts, caller, workspace, &app.clock).is_ok();
     if sees_all || act.principal == caller.reference() { Ok(act) } else { Err(Refusal::NotFound) }
 }
 
@@ -28,7 +28,7 @@ pub async fn get(app: &App, caller: &Principal, id: ActId) -> Result<Act, Refusa
 pub async fn list(app: &App, caller: &Principal, before: Option<ActId>, most: i64) -> Result<Vec<Act>, Refusal> {
     let workspace = workspace_of(caller)?;
     let (mut tenant, snapshot) = app.enter::<ReadActs>(caller, workspace, workspace).await?;
-    let sees_all = authorize::<ListKeys>(&snapshot.facts, caller, workspace, &app.clock).is_ok();
+    let sees_all = authorize::<ReadAllActs>(&snapshot.facts, caller, workspace, &app.clock).is_ok();
     let own = caller.reference();
     let acts = store::act::list(&mut tenant, (!sees_all).then_some(own.as_str()), before, most).await?;
     tenant.finish().await?;

@@ -14,7 +14,7 @@ use domain::{
     clock::Clock,
     environment::Environment,
     id::{ConnectionId, KeyId, NodeId, WorkspaceId},
-    principal::{Identity, Principal},
+    principal::{Identity, Means, Principal},
 };
 use moka::future::Cache;
 use relation::{Action, Permit, authorize};
@@ -26,6 +26,7 @@ use url::Url;
 use crate::{
     LimitOptions, Providers, Refusal,
     custody::Custody,
+    fga,
     health::{Health, HealthOptions},
     limits::Limits,
     refresh::{self, Calls, Owed, Slot, Spills},
@@ -71,6 +72,8 @@ pub struct AppOptions {
     pub spills: Spills,
     /// What the trust page shows, and whom it believes.
     pub trust: TrustOptions,
+    /// What one question to a relation store may take.
+    pub relations: fga::Bounds,
 }
 
 /// The application.
@@ -92,6 +95,7 @@ pub struct App {
     /// What runs beside the requests.
     pub tasks: Tasks,
     pub(crate) trust: Trust,
+    pub(crate) fga: fga::Relations,
     pub(crate) custody: Custody,
     pub(crate) limits: Limits,
     pub(crate) health: Health,
@@ -125,10 +129,12 @@ impl App {
             tasks,
             spills,
             trust,
+            relations,
         } = options;
         let app = Arc::new(Self {
             spills: Arc::new(spills),
             trust: Trust::new(trust),
+            fga: fga::Relations::new(relations),
             custody: Custody::new(keyring, environment, digests, (credential_form, clock.clone())),
             limits: Limits::new(limits),
             health: Health::new(health, clock.clone()),
@@ -163,6 +169,7 @@ impl App {
         app.tasks.background(crate::kill_drill::run(Arc::clone(&app)));
         app.tasks.background(crate::provider_migration::watch(Arc::clone(&app)));
         app.tasks.background(crate::trust::watch(Arc::clone(&app)));
+        app.tasks.background(crate::role_template::watch(Arc::clone(&app)));
         app
     }
 
@@ -200,9 +207,14 @@ impl App {
         workspace: WorkspaceId,
         object: A::Object,
     ) -> Result<(Permit<A>, Arc<Snapshot>), Refusal> {
-        let snapshot = match principal.workspace() {
-            Some(_) => self.workspace_of(principal).await?,
-            None => self.store.snapshots.get(workspace).await?,
+        let snapshot = match (principal.workspace(), principal.means) {
+            (Some(_), _) => self.workspace_of(principal).await?,
+            // The operator's persons are few, and what one of them is no longer, he is no longer from the commit on.
+            (None, Means::OperatorKey) => {
+                let held = self.store.snapshots.get(workspace).await?;
+                self.store.snapshots.newer(&held).await?.unwrap_or(held)
+            }
+            (None, _) => self.store.snapshots.get(workspace).await?,
         };
         // A principal of one workspace has no business in another, whatever the facts say of it.
         if snapshot.facts.workspace() != workspace {

@@ -7,7 +7,7 @@ use domain::{
     principal::Principal,
 };
 use relation::{
-    action::{ManageBudgets, ReadBudgets, ReadConnection, ReadMandate},
+    action::{ManageBudgets, ReadAllBudgets, ReadBudgets, ReadConnection, ReadMandate},
     authorize,
 };
 use serde_json::json;
@@ -58,8 +58,8 @@ pub async fn remove(app: &App, caller: &Principal, budget: BudgetId) -> Result<(
     Ok(())
 }
 
-/// The workspace's budgets that concern the caller, with what is used of them: an admin sees all, a service none that names a mandate or
-/// a connection of which it may not know, or another principal.
+/// The workspace's budgets that concern the caller, with what is used of them: who looks after the workspace sees all,
+/// anybody else none that names a mandate or a connection of which it may not know, or another principal.
 ///
 /// # Errors
 /// As for any use case.
@@ -69,7 +69,7 @@ pub async fn list(app: &App, caller: &Principal) -> Result<Vec<Standing>, Refusa
     let mut budgets = store::budget::list(&mut tenant).await?;
     tenant.finish().await?;
     let (facts, clock) = (&snapshot.facts, &app.clock);
-    if authorize::<ManageBudgets>(facts, caller, workspace, clock).is_err() {
+    if authorize::<ReadAllBudgets>(facts, caller, workspace, clock).is_err() {
         budgets.retain(|budget| match &budget.scope {
             Scope::Mandate(id) => authorize::<ReadMandate>(facts, caller, *id, clock).is_ok(),
             Scope::Connection(id) => authorize::<ReadConnection>(facts, caller, *id, clock).is_ok(),

@@ -2,39 +2,59 @@
 
 use domain::{
     audit::Event,
-    id::{AuditId, Id, InstallationId, WorkspaceId},
+    id::{AuditId, InstallationId},
     principal::Principal,
 };
 use relation::{
-    Facts, Permit,
-    action::{OfInstallation, ReadInstallation},
+    Permit,
+    action::{OfInstallation, OfOperator, ReadInstallation},
     authorize,
 };
-use store::{audit::Entry, installation::Installation};
+use store::{StoreError, audit::Entry, installation::Installation};
 
 use crate::{App, Refusal};
 
-/// Asks for a permit. No workspace's facts say who the operator is: that he is, his credential has said.
-fn permit<A: OfInstallation>(app: &App, principal: &Principal, object: A::Object) -> Result<Permit<A>, Refusal> {
-    let facts = Facts::none_yet(WorkspaceId::from_uuid(InstallationId::ONE.uuid()));
+/// How often a permit is asked for anew while the installation moves under it.
+const TRIES: usize = 8;
+
+/// Asks for a permit by the installation's own facts, as they are at this moment.
+async fn permit<A: OfInstallation>(app: &App, principal: &Principal, object: A::Object) -> Result<Permit<A>, Refusal> {
+    let facts = app.store.loader.installation().await?;
     Ok(authorize::<A>(&facts, principal, object, &app.clock)?)
 }
 
-/// Whether the principal may do `A` to this object of the installation's. It opens nothing.
+/// Whether the principal may do `A` to this object: of the installation's, or a workspace. It opens nothing.
 ///
 /// # Errors
-/// `NotFound`: whoever may not, learns nothing of it.
-pub fn allows<A: OfInstallation>(app: &App, principal: &Principal, object: A::Object) -> Result<(), Refusal> {
-    permit::<A>(app, principal, object).map(drop)
+/// `NotFound` where the principal may not know of the object, `Forbidden` where it may not do this; `Unavailable`.
+pub async fn allows<A: OfOperator>(app: &App, principal: &Principal, object: A::Object) -> Result<(), Refusal> {
+    if let Some(workspace) = A::workspace(object) {
+        return app.permit::<A>(principal, workspace, object).await.map(drop);
+    }
+    let facts = app.store.loader.installation().await?;
+    Ok(authorize::<A>(&facts, principal, object, &app.clock).map(drop)?)
 }
 
-/// Enters the installation's rows.
+/// Enters the installation's rows, asking anew where the installation has moved on.
 pub(crate) async fn enter<A: OfInstallation>(
     app: &App,
     principal: &Principal,
     object: A::Object,
 ) -> Result<Installation<A>, Refusal> {
-    Ok(app.store.installation(permit::<A>(app, principal, object)?).await?)
+    for _ in 0..TRIES {
+        match app.store.installation(permit::<A>(app, principal, object).await?).await {
+            Err(StoreError::Stale) => {}
+            entered => return Ok(entered?),
+        }
+    }
+    Err(Refusal::Stale)
+}
+
+/// Keeps a copy in the installation's trail of what one of the operator's persons did in a workspace: that workspace's own trail has it
+/// already, from the same transaction.
+pub(crate) async fn note(app: &App, caller: &Principal, event: Event) -> Result<(), Refusal> {
+    enter::<ReadInstallation>(app, caller, InstallationId::ONE).await?.commit(event).await?;
+    Ok(())
 }
 
 /// The installation, as its trail names it.

@@ -5,14 +5,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::id::{ConnectionId, Id, KillDrillId};
+use domain::id::{ConnectionId, Id, KillDrillId, RelationStoreId};
 use relation::{
     Action,
-    action::{Disconnect, FinishDisconnect, OpenForKillDrill, RevokeRetired, StopConnections},
+    action::{Disconnect, FinishDisconnect, OpenForKillDrill, PurgeStore, RevokeRetired, StopConnections},
 };
 use store::job::Claimed;
 
-use crate::{App, Refusal, connection, gauge::count, kill_drill, retired};
+use crate::{App, Refusal, connection, fga, gauge::count, kill_drill, retired};
 
 /// The kind of a job that finishes a disconnection.
 pub(crate) const DISCONNECT: &str = "disconnect";
@@ -33,7 +33,7 @@ pub struct Kind {
 }
 
 /// The kinds that a node does. What is not among them is nobody's work.
-pub const KINDS: [Kind; 4] = [
+pub const KINDS: [Kind; 5] = [
     Kind { name: DISCONNECT, permissions: &[OpenForKillDrill::NAME, RevokeRetired::NAME, FinishDisconnect::NAME] },
     Kind {
         name: ABANDON,
@@ -41,6 +41,7 @@ pub const KINDS: [Kind; 4] = [
     },
     Kind { name: KILL_DRILL, permissions: &[StopConnections::NAME] },
     Kind { name: REVOKE_RETIRED, permissions: &[RevokeRetired::NAME] },
+    Kind { name: fga::PURGE, permissions: &[PurgeStore::NAME] },
 ];
 
 /// How many run at a time on one node.
@@ -109,6 +110,7 @@ async fn run_one(app: &App, job: &Claimed) -> Result<(), Refusal> {
         DISCONNECT => connection::finish(app, job.workspace, id, None).await.map(drop),
         ABANDON => connection::abandon(app, job.workspace, id).await,
         REVOKE_RETIRED => retired::revoke(app, job.workspace, id).await,
+        fga::PURGE => fga::purge(app, job.workspace, RelationStoreId::from_uuid(job.subject)).await,
         KILL_DRILL => kill_drill::stop(app, job.workspace, KillDrillId::from_uuid(job.subject)).await,
         _ => Ok(()),
     }

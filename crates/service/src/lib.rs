@@ -12,6 +12,7 @@ pub mod connect;
 pub mod connection;
 mod custody;
 pub mod epoch;
+pub mod fga;
 pub mod gateway;
 mod gauge;
 mod health;
@@ -25,12 +26,17 @@ pub mod ledger;
 mod limits;
 pub mod mandate;
 mod oauth;
+pub mod object;
 pub mod operator;
+pub mod permission;
+pub mod plan;
 pub mod provider_migration;
 mod providers;
 mod refresh;
 mod refusal;
+pub mod relationship;
 mod retired;
+pub mod role_template;
 pub mod rotation;
 pub mod step;
 pub mod tasks;
@@ -50,4 +56,5 @@ pub use store::{
     audit::Entry,
     budget::Standing,
     kill_drill::Progress,
+    object::Wanted,
 };

@@ -90,6 +90,8 @@ fn check(app: &App, snapshot: &Snapshot, terms: &Terms) -> Result<(), Refusal> {
     }
     if !snapshot.keys.iter().any(|(key, _)| terms.grantee == format!("api_key:{key}")) {
         faults.push(Fault::at("/grantee", "is not a key of this workspace"));
+    } else if !may_act(snapshot, &terms.grantee) {
+        faults.push(Fault::at("/grantee", "is a key whose role does not act"));
     }
     if terms.expires_at.is_some_and(|end| end <= app.clock.now()) {
         faults.push(Fault::at("/expires_at", "lies in the past"));
@@ -120,6 +122,12 @@ fn check(app: &App, snapshot: &Snapshot, terms: &Terms) -> Result<(), Refusal> {
         }
     }
     if faults.is_empty() { Ok(()) } else { Err(Refusal::Invalid(faults)) }
+}
+
+/// Whether the role of a grantee lets it act at all: a mandate that nobody could use is refused before it is made.
+fn may_act(snapshot: &Snapshot, grantee: &str) -> bool {
+    let workspace = format!("workspace:{}", snapshot.facts.workspace());
+    snapshot.facts.check(&workspace, "actor", grantee).unwrap_or(false)
 }
 
 /// One mandate that is not revoked.

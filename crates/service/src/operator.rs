@@ -6,7 +6,7 @@ use domain::{
     operator,
     principal::{Identity, Principal},
 };
-use relation::action::{ListOperators, ManageOperators};
+use relation::action::{AppointSuperAdmin, ListOperators, ManageOperators};
 use serde_json::json;
 use store::operator::Listed;
 use zeroize::Zeroizing;
@@ -44,9 +44,46 @@ pub async fn list(app: &App, host: &Principal) -> Result<Vec<Listed>, Refusal> {
 /// `NotFound` where there is no such key that is still good.
 pub async fn revoke(app: &App, host: &Principal, id: OperatorId) -> Result<(), Refusal> {
     let mut opened = installation::enter::<ManageOperators>(app, host, InstallationId::ONE).await?;
-    store::operator::revoke(&mut opened, id).await?;
-    opened.commit(Event::new("operator.revoked", format!("operator:{id}"))).await?;
+    let dismissed = store::operator::revoke(&mut opened, id).await?;
+    let event = Event::new("operator.revoked", format!("operator:{id}"));
+    let told = if dismissed.is_empty() { event } else { event.with(json!({ "dismissed_super_admin": dismissed })) };
+    opened.commit(told).await?;
     Ok(())
+}
+
+/// Makes a person super-admin: at the machine, by his name, and never as a consequence of anything else.
+///
+/// # Errors
+/// `Invalid` for a name that is none; `NotFound` where nobody of that name has a good key; `Conflict` where he is one already.
+pub async fn appoint_super_admin(app: &App, host: &Principal, name: &str) -> Result<(), Refusal> {
+    let name = operator::name(name).map_err(|error| Refusal::invalid("/name", error.to_string()))?;
+    let mut opened = installation::enter::<AppointSuperAdmin>(app, host, InstallationId::ONE).await?;
+    store::super_admin::appoint(&mut opened, name).await?;
+    opened.commit(Event::new("super_admin.appointed", format!("operator:{name}"))).await?;
+    Ok(())
+}
+
+/// Ends that a person is super-admin: every node refuses him from the commit on.
+///
+/// # Errors
+/// `Invalid` for a name that is none; `NotFound` where he is no super-admin.
+pub async fn dismiss_super_admin(app: &App, host: &Principal, name: &str) -> Result<(), Refusal> {
+    let name = operator::name(name).map_err(|error| Refusal::invalid("/name", error.to_string()))?;
+    let mut opened = installation::enter::<AppointSuperAdmin>(app, host, InstallationId::ONE).await?;
+    store::super_admin::dismiss(&mut opened, name).await?;
+    opened.commit(Event::new("super_admin.dismissed", format!("operator:{name}"))).await?;
+    Ok(())
+}
+
+/// Who is super-admin, by name.
+///
+/// # Errors
+/// As for any use case.
+pub async fn super_admins(app: &App, host: &Principal) -> Result<Vec<String>, Refusal> {
+    let mut opened = installation::enter::<ListOperators>(app, host, InstallationId::ONE).await?;
+    let names = store::super_admin::list(&mut opened).await?;
+    opened.commit(Event::new("super_admin.listed", installation::reference())).await?;
+    Ok(names)
 }
 
 /// The person behind a principal, and the key that he showed. Nobody else is one of two persons: neither the host, nor an API key.

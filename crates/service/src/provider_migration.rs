@@ -159,7 +159,7 @@ async fn approve(
     resealed: bool,
 ) -> Result<(), Refusal> {
     let terms = terms(provider);
-    let permit = authorize::<ApproveProviderFile>(&of_nobody(), principal, InstallationId::ONE, clock)?;
+    let permit = authorize::<ApproveProviderFile>(&of_nobody(store), principal, InstallationId::ONE, clock)?;
     let mut installation = store.installation(permit).await?;
     let approval = Approval { name: &provider.name, number, digest: &digest(&terms), terms: &terms, resealed };
     provider_file::approve(&mut installation, &approval).await?;
@@ -170,8 +170,8 @@ async fn approve(
 }
 
 /// The installation is in no workspace, and no fact of one decides about it.
-fn of_nobody() -> Facts {
-    Facts::none_yet(WorkspaceId::from_uuid(InstallationId::ONE.uuid()))
+fn of_nobody(store: &Store) -> Facts {
+    Facts::none_yet(store.model(), WorkspaceId::from_uuid(InstallationId::ONE.uuid()))
 }
 
 /// Asks again and again, for as long as the process lives: an approval comes from another process.
@@ -248,7 +248,8 @@ pub async fn migrate(app: &App, operator: &Principal, name: &str, seen: impl Fn(
             break waiting;
         }
     };
-    let permit = authorize::<ApproveProviderFile>(&of_nobody(), operator, InstallationId::ONE, &app.clock)?;
+    let facts = of_nobody(&app.store);
+    let permit = authorize::<ApproveProviderFile>(&facts, operator, InstallationId::ONE, &app.clock)?;
     let mut installation = app.store.installation(permit).await?;
     match provider_file::resealed(&mut installation, name, number).await {
         Err(StoreError::Conflict) => return Err(Refusal::Conflict(OUTDATED)),

@@ -24,6 +24,14 @@ pub enum Refusal {
     /// Known, visible, and not allowed.
     #[error("not allowed")]
     Forbidden,
+    /// The workspace's plan does not open it.
+    #[error("the plan does not open `{feature}`")]
+    PlanRequired {
+        /// The feature.
+        feature: String,
+        /// The plans that open it, in the order in which they are configured.
+        plans: Vec<String>,
+    },
     /// Parsed, and wrong.
     #[error("the input is not valid")]
     Invalid(Vec<Fault>),

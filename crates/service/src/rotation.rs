@@ -180,7 +180,7 @@ async fn enter<A: Action<Object = WorkspaceId>>(
     workspace: WorkspaceId,
 ) -> Result<Option<Tenant<A>>, Refusal> {
     let principal = Principal::system(Cause::Rotation, app.clock.now());
-    let permit = authorize::<A>(&Facts::none_yet(workspace), &principal, workspace, &app.clock)?;
+    let permit = authorize::<A>(&Facts::none_yet(app.store.model(), workspace), &principal, workspace, &app.clock)?;
     match app.store.enter(permit).await {
         Err(StoreError::NotFound) => Ok(None),
         entered => Ok(Some(entered?)),

@@ -373,13 +373,15 @@ async fn verified(app: &App, bytes: &Bytes) -> Result<(Statement, Validity), Pub
         return Err(PublishError::NotShown);
     };
     let envelope = Envelope::parse(bytes)?;
-    verify(&envelope, &app.trust.options.keys).ok_or(PublishError::Signature)?;
+    if verify(&envelope, &app.trust.options.keys).is_none() && !domain::sabotaged!(StatementSignatures) {
+        return Err(PublishError::Signature);
+    }
     let statement = Statement::parse(envelope.payload())?;
     let (origin, now) = (app.public_url.origin().ascii_serialization(), app.clock.now());
     let here = Here { blueprint: &claims.blueprint.name, binary_sha256: app.trust.program().await, origin: &origin };
     match Validity::of(&statement, here, now) {
         Validity::OtherBlueprint => Err(PublishError::Blueprint),
-        Validity::OtherInstallation => Err(PublishError::Audience),
+        Validity::OtherInstallation if !domain::sabotaged!(StatementAudience) => Err(PublishError::Audience),
         Validity::Expired => Err(PublishError::Expired),
         _ if statement.issued_at > now + AHEAD => Err(PublishError::NotYet),
         // A statement of the next build may come before that build, and one of this build in the middle of an upgrade.

@@ -63,7 +63,7 @@ async fn make(app: &App, operator: &Principal, (name, is_probe): (&str, bool)) -
 }
 
 async fn found(app: &App, operator: &Principal, id: WorkspaceId, name: (&str, bool)) -> Result<(), Refusal> {
-    let permit = authorize::<CreateWorkspace>(&Facts::none_yet(id), operator, id, &app.clock)?;
+    let permit = authorize::<CreateWorkspace>(&Facts::none_yet(app.store.model(), id), operator, id, &app.clock)?;
     let key = app.custody.first_key(id, &app.clock)?;
     let mut tenant = app.store.found(permit).await?;
     store::workspace::create(&mut tenant, name, &key, app.clock.now()).await?;

@@ -12,20 +12,29 @@ use time::OffsetDateTime;
 
 use crate::{StoreError, Tenant};
 
-/// What a key may do: everything in its workspace, or what mandates grant it.
+/// What a key is in its workspace: the relation in which it stands to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Manages the workspace.
     Admin,
+    /// Sees what an admin sees, and changes nothing.
+    SupportAgent,
+    /// Invites owners, and acts under mandates.
+    User,
     /// Acts under mandates.
     Service,
 }
 
 impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Admin, Self::SupportAgent, Self::User, Self::Service];
+
     /// The word in rows, tuples and answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
+            Self::SupportAgent => "support_agent",
+            Self::User => "user",
             Self::Service => "service",
         }
     }
@@ -38,7 +47,7 @@ pub struct Listed {
     pub id: KeyId,
     /// What its maker called it.
     pub label: String,
-    /// `admin` or `service`.
+    /// `admin`, `support_agent`, `user` or `service`.
     pub role: String,
     /// When it was made.
     pub created_at: OffsetDateTime,

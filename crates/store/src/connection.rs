@@ -43,7 +43,7 @@ pub(crate) async fn all(sql: &mut PgConnection, facts: &Facts) -> Result<Vec<Con
     rows.into_iter()
         .map(|row| {
             let id = ConnectionId::from_uuid(row.id);
-            let ceiling = facts.subjects(&format!("connection:{id}"), "ceiling");
+            let ceiling = facts.subjects(&format!("connection:{id}"), "ceiling").into_iter();
             Ok(Connection {
                 id,
                 provider: row.provider,
@@ -56,11 +56,7 @@ pub(crate) async fn all(sql: &mut PgConnection, facts: &Facts) -> Result<Vec<Con
                     .and_then(ReconnectReason::from_row)
                     .zip(row.reconnect_since)
                     .map(|(reason, since)| Reconnect { reason, since }),
-                ceiling: ceiling
-                    .iter()
-                    .filter_map(|action| action.strip_prefix("action:"))
-                    .map(str::to_owned)
-                    .collect(),
+                ceiling: ceiling.filter_map(|action| action.strip_prefix("action:")).map(str::to_owned).collect(),
                 scopes: row.scopes,
                 created_at: row.created_at,
             })

@@ -30,17 +30,21 @@ pub struct Installation<A: OfInstallation> {
 }
 
 impl Store {
-    /// Enters the installation. An action that changes facts takes its head first.
+    /// Enters the installation. An action that changes facts takes its head first; one that needs current facts is refused when the
+    /// installation has moved on since the permit was minted.
     ///
     /// # Errors
-    /// `Stale` for a permit that was carried too long; `Unavailable`.
+    /// `Stale` where the permit must be asked for again; `Unavailable`.
     pub async fn installation<A: OfInstallation>(&self, permit: Permit<A>) -> Result<Installation<A>, StoreError> {
         if !permit.is_live(&self.clock) {
             return Err(StoreError::Stale);
         }
         let (transaction, head) =
             self.begin(&self.app, Kind::Installation, InstallationId::ONE, A::CHANGES_FACTS).await?;
-        head.ok_or(StoreError::NotFound)?;
+        let (_, revision) = head.ok_or(StoreError::NotFound)?;
+        if A::NEEDS_CURRENT_FACTS && revision != permit.installation_revision() {
+            return Err(StoreError::Stale);
+        }
         Ok(Installation { transaction, permit, clock: self.clock.clone() })
     }
 }

@@ -5,18 +5,20 @@ use std::{sync::Arc, time::Duration};
 use domain::{
     budget::{Budget, Limit, Scope},
     clock::Clock,
-    id::{BudgetId, ConnectionId, Id, KeyId, MandateId, WorkspaceId},
+    id::{BudgetId, ConnectionId, Id, InstallationId, KeyId, MandateId, WorkspaceId},
     mandate::Mandate,
+    plan::Plans,
 };
-use relation::{Facts, Tuple};
+use relation::{Facts, Relationship, Schema};
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
 use crate::{
-    ContextKey, StoreError, connection,
+    ContextKey, StoreError, TemplateKey, connection,
     context::{Backend, Kind},
+    object, plan, relationship, role_template,
     snapshot::Snapshot,
-    tenant,
+    tenant, tuple,
 };
 
 /// Reads facts.
@@ -25,6 +27,9 @@ pub struct Loader {
     pub(crate) pool: PgPool,
     pub(crate) key: Arc<ContextKey>,
     pub(crate) clock: Clock,
+    pub(crate) model: Arc<Schema>,
+    pub(crate) templates: Arc<TemplateKey>,
+    pub(crate) plans: Arc<Plans>,
 }
 
 /// How long a reading of facts may take. A connection that swallows questions without a word is known by nothing else, and until then
@@ -48,9 +53,6 @@ pub(crate) async fn answered<T>(
     Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut))
 }
 
-/// The most tuples that one workspace's snapshot holds; a workspace beyond it is refused rather than half loaded.
-pub(crate) const MOST_TUPLES: i64 = 200_000;
-
 impl Loader {
     /// The head of a workspace as it is now, and the installation's revision; nothing, where there is no such workspace.
     ///
@@ -60,7 +62,8 @@ impl Loader {
         answered(&self.pool, ANSWERED_WITHIN, async |sql: &mut PgConnection| {
             let backend = tenant::backend(sql, &self.clock).await?;
             let mut transaction = sqlx::Connection::begin(sql).await?;
-            let Some((epoch, revision)) = self.enter(&mut transaction, workspace, backend).await? else {
+            let entered = self.enter(&mut transaction, (Kind::Workspace, workspace), backend).await?;
+            let Some((epoch, revision)) = entered else {
                 return Ok(None);
             };
             let installation = installation_revision(&mut transaction).await?;
@@ -69,18 +72,19 @@ impl Loader {
         .await
     }
 
-    /// Enters the workspace's context, and meets its head.
+    /// Enters the context of a workspace or of the installation, and meets its head.
     async fn enter(
         &self,
         sql: &mut PgConnection,
-        workspace: WorkspaceId,
+        (kind, of): (Kind, impl Id),
         backend: Backend,
     ) -> Result<Option<(i64, i64)>, StoreError> {
-        let context = self.key.sign(Kind::Workspace, workspace.uuid(), backend, &self.clock);
+        let context = self.key.sign(kind, of.uuid(), backend, &self.clock);
         let head = sqlx::query!(
-            "select epoch as \"epoch!\", revision as \"revision!\" from enter($1, 'workspace', $2, false)",
+            "select epoch as \"epoch!\", revision as \"revision!\" from enter($1, $2, $3, false)",
             context,
-            workspace.uuid()
+            kind.as_str(),
+            of.uuid()
         )
         .fetch_optional(sql)
         .await?;
@@ -99,13 +103,21 @@ impl Loader {
         let backend = tenant::backend(sql, &self.clock).await?;
         let mut transaction =
             sqlx::Connection::begin_with(sql, "begin isolation level repeatable read, read only").await?;
-        let (epoch, revision) = self.enter(&mut transaction, workspace, backend).await?.ok_or(StoreError::NotFound)?;
+        let entered = self.enter(&mut transaction, (Kind::Workspace, workspace), backend).await?;
+        let (epoch, revision) = entered.ok_or(StoreError::NotFound)?;
         let installation = installation_revision(&mut transaction).await?;
-        let tuples = tuples(&mut transaction, workspace).await?;
+        let mut tuples = tuple::of_workspace(&mut transaction, workspace).await?;
+        tuples.extend(tuple::of_installation(&mut transaction).await?);
+        let places = object::places(&mut transaction, workspace).await?;
+        tuples.extend(relationship::tuples(&mut transaction, workspace, &places).await?);
+        let roles = role_template::roles(&mut transaction, workspace, &self.templates).await?;
+        tuples.extend(roles.tuples(workspace, &self.model));
+        tuples.extend(relation::plan::facts(&self.plans, workspace, &tuples));
         let own = sqlx::query!("select name, is_probe from workspaces where workspace_id = $1", workspace.uuid())
             .fetch_one(&mut *transaction)
             .await?;
-        let facts = Facts::new(workspace, (epoch, revision, installation), tuples);
+        let facts = self.facts(workspace, (epoch, revision, installation), tuples)?;
+        plan::tell_of_unknown(&self.plans, &facts);
         let snapshot = Snapshot {
             name: own.name,
             is_probe: own.is_probe,
@@ -118,6 +130,39 @@ impl Loader {
         transaction.commit().await?;
         Ok(snapshot)
     }
+
+    /// The installation's own facts. The database is asked each time: those who come for its own rows are few, and whoever is something
+    /// no longer is refused from that moment, on every node.
+    ///
+    /// # Errors
+    /// `NotFound` where the installation has no head; `Unavailable`; `Corrupt`.
+    pub async fn installation(&self) -> Result<Facts, StoreError> {
+        answered(&self.pool, ANSWERED_WITHIN, async |sql: &mut PgConnection| {
+            let backend = tenant::backend(sql, &self.clock).await?;
+            let mut transaction =
+                sqlx::Connection::begin_with(sql, "begin isolation level repeatable read, read only").await?;
+            let entered = self.enter(&mut transaction, (Kind::Installation, InstallationId::ONE), backend).await?;
+            let (epoch, revision) = entered.ok_or(StoreError::NotFound)?;
+            let tuples = tuple::of_installation(&mut transaction).await?;
+            self.facts(of_nobody(), (epoch, revision, revision), tuples)
+        })
+        .await
+    }
+
+    fn facts(
+        &self,
+        workspace: WorkspaceId,
+        at: (i64, i64, i64),
+        tuples: Vec<Relationship>,
+    ) -> Result<Facts, StoreError> {
+        Facts::new(&self.model, workspace, at, tuples)
+            .map_err(|_| StoreError::Corrupt("a fact that is written wrongly"))
+    }
+}
+
+/// The workspace that the installation's own facts are said to be of: none has this id.
+pub(crate) fn of_nobody() -> WorkspaceId {
+    WorkspaceId::from_uuid(InstallationId::ONE.uuid())
 }
 
 async fn installation_revision(sql: &mut PgConnection) -> Result<i64, StoreError> {
@@ -125,20 +170,6 @@ async fn installation_revision(sql: &mut PgConnection) -> Result<i64, StoreError
         .fetch_optional(sql)
         .await?
         .unwrap_or(0))
-}
-
-async fn tuples(sql: &mut PgConnection, workspace: WorkspaceId) -> Result<Vec<Tuple>, StoreError> {
-    let rows = sqlx::query!(
-        "select object, relation, subject from tuples where workspace_id = $1 limit $2",
-        workspace.uuid(),
-        MOST_TUPLES + 1
-    )
-    .fetch_all(sql)
-    .await?;
-    if i64::try_from(rows.len()).unwrap_or(i64::MAX) > MOST_TUPLES {
-        return Err(StoreError::Corrupt("more facts than a snapshot may hold"));
-    }
-    Ok(rows.into_iter().map(|row| Tuple { object: row.object, relation: row.relation, subject: row.subject }).collect())
 }
 
 async fn mandates(sql: &mut PgConnection, workspace: WorkspaceId) -> Result<Vec<Mandate>, StoreError> {

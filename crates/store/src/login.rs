@@ -86,7 +86,7 @@ impl LoginAge {
 
     /// Whether it is older than it should be. What is not known is not overdue.
     pub fn is_overdue(&self, now: OffsetDateTime, days: u32) -> bool {
-        self.days(now).is_some_and(|age| age > i64::from(days))
+        self.days(now).is_some_and(|age| age > i64::from(days)) && !domain::sabotaged!(OverdueLogins)
     }
 }
 

@@ -7,7 +7,7 @@ use domain::{
 use relation::action::{ListOperators, ManageOperators};
 use time::OffsetDateTime;
 
-use crate::{Lookup, StoreError, installation::Installation};
+use crate::{Lookup, StoreError, installation::Installation, super_admin};
 
 /// The most keys that are listed, and that may be good at a time.
 const MOST: i64 = 1000;
@@ -48,18 +48,25 @@ pub async fn create(
     if made.rows_affected() == 0 { Err(StoreError::Conflict) } else { Ok(()) }
 }
 
-/// Ends a key. It is refused from the commit on: no process remembers it.
+/// Ends a key. It is refused from the commit on: no process remembers it. A super-admin whose last key it was is none any longer; who
+/// that is, is answered.
 ///
 /// # Errors
 /// `NotFound` where there is no such key that is still good.
-pub async fn revoke(installation: &mut Installation<ManageOperators>, id: OperatorId) -> Result<(), StoreError> {
+pub async fn revoke(
+    installation: &mut Installation<ManageOperators>,
+    id: OperatorId,
+) -> Result<Vec<String>, StoreError> {
     let ended = sqlx::query!(
         "update operators set revoked_at = clock_timestamp() where id = $1 and revoked_at is null",
         id.uuid()
     )
     .execute(installation.sql())
     .await?;
-    if ended.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+    if ended.rows_affected() == 0 {
+        return Err(StoreError::NotFound);
+    }
+    super_admin::dismiss_keyless(installation).await
 }
 
 /// The newest keys, by person.

@@ -2,14 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::{clock::Clock, id::NodeId};
+use domain::{clock::Clock, id::NodeId, plan::Plans};
+use relation::Schema;
 use sqlx::{
     ConnectOptions, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tracing::log::LevelFilter;
 
-use crate::{Address, ContextKey, Ledger, Loader, Lookup, Opener, StoreError, login::Logins, snapshot::Snapshots};
+use crate::{
+    Address, ContextKey, Ledger, Loader, Lookup, Opener, StoreError, TemplateKey, login::Logins, snapshot::Snapshots,
+};
 
 /// How long a caller waits for a connection before it is told that there is none.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
@@ -39,6 +42,12 @@ pub struct StoreOptions {
     pub clock: Clock,
     /// The most connections of the application's role; the others need fewer.
     pub connections: u32,
+    /// The model by which facts are read.
+    pub model: Arc<Schema>,
+    /// The key that authenticates role templates.
+    pub template_key: TemplateKey,
+    /// The configured plans.
+    pub plans: Arc<Plans>,
 }
 
 /// The database, as a serving process reaches it.
@@ -63,17 +72,34 @@ pub struct Store {
 impl Store {
     /// Opens the pools. Connections are made when they are first needed; [`crate::gate::check`] is what refuses a bad database.
     pub fn open(options: StoreOptions) -> Self {
-        let StoreOptions { urls, context_key, node, clock, connections } = options;
+        let StoreOptions { urls, context_key, node, clock, connections, model, template_key, plans } = options;
         let key = Arc::new(context_key);
         let logins = Logins::new(&urls, clock.clone());
         let pool = |address: Address, most| pool(&logins, address, most);
         let lookup = Lookup { pool: pool(urls.lookup, 4) };
-        let loader = Loader { pool: pool(urls.loader, 6), key: Arc::clone(&key), clock: clock.clone() };
+        let templates = Arc::new(template_key);
+        let loader =
+            Loader { pool: pool(urls.loader, 6), key: Arc::clone(&key), clock: clock.clone(), model, templates, plans };
         let ledger = Ledger::new(pool(urls.ledger, 6), node, clock.clone());
         let app = pool(urls.app, connections);
         let opener = Opener::new(app.clone(), Arc::clone(&key), clock.clone(), logins.turns());
         let snapshots = Snapshots::new(loader.clone(), clock.clone(), logins.turns());
         Self { app, key, clock, logins, lookup, loader, ledger, opener, snapshots }
+    }
+
+    /// The model by which facts are read.
+    pub fn model(&self) -> &Arc<Schema> {
+        &self.loader.model
+    }
+
+    /// The configured plans.
+    pub fn plans(&self) -> &Plans {
+        &self.loader.plans
+    }
+
+    /// The key that authenticates role templates.
+    pub fn template_key(&self) -> &TemplateKey {
+        &self.loader.templates
     }
 
     /// Closes every connection, waiting for those in use.

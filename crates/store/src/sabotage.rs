@@ -42,6 +42,32 @@ fn statements(point: Point) -> &'static str {
                  where table_schema = 'keyholder' and table_name = 'tuples' and grantee like '%\\_loader'; \
                execute format('grant select on keyholder.credentials to %I', name); end $$"
         }
+        // Nothing holds a row to what it belongs to.
+        Point::TenantKeys => {
+            "do $$ declare name text; begin \
+               for name in select format('%s drop constraint %I', conrelid::regclass, conname) from pg_constraint \
+                 where contype = 'f' and confrelid <> 'keyholder.workspaces'::regclass and conrelid in \
+                   ('keyholder.objects'::regclass, 'keyholder.relationships'::regclass, 'keyholder.role_assignments'::regclass) \
+               loop execute 'alter table ' || name; end loop; end $$"
+        }
+        // What stood in a relation to an object outlives it.
+        Point::ObjectCascade => {
+            "do $$ declare name text; begin \
+               for name in select conname from pg_constraint \
+                 where contype = 'f' and conrelid = 'keyholder.relationships'::regclass and confrelid = 'keyholder.objects'::regclass \
+               loop execute format('alter table keyholder.relationships drop constraint %I', name); end loop; end $$"
+        }
+        // Whoever is given a key of the operator's is super-admin with it.
+        Point::SuperAdmins => {
+            "create function keyholder.appoint_everybody() returns trigger language plpgsql security definer \
+               set search_path = keyholder, pg_temp as $$ begin \
+                 insert into installation_tuples values ('installation:ins_00000000000000000000000000', 'super_admin', 'operator:' || new.name) \
+                   on conflict do nothing; \
+                 return new; end $$; \
+             create trigger appointed after insert on keyholder.operators for each row execute function keyholder.appoint_everybody()"
+        }
+        // A statement is taken whatever its number.
+        Point::StatementNumbers => "drop trigger rising_sequence on keyholder.trust_statements",
         // Work of any kind is taken up.
         Point::GuardedJobs => {
             "create or replace function keyholder.lookup_claim_jobs(p_kinds text[], p_lease interval, p_most integer) \

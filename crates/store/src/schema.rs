@@ -20,10 +20,14 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     (8, "operating", include_str!("../migrations/0008_operating.sql")),
     (9, "trust", include_str!("../migrations/0009_trust.sql")),
     (10, "statement program", include_str!("../migrations/0010_statement_program.sql")),
+    (11, "installation tuples", include_str!("../migrations/0011_installation_tuples.sql")),
+    (12, "relation stores", include_str!("../migrations/0012_fga.sql")),
+    (13, "plans", include_str!("../migrations/0013_plans.sql")),
+    (14, "objects", include_str!("../migrations/0014_objects.sql")),
 ];
 
 /// The oldest schema that this binary runs on: the first that has all that its statements name.
-pub const OLDEST: i64 = 8;
+pub const OLDEST: i64 = 14;
 
 /// The first migration that says who may run beside it, and that has a place where this is kept. No binary from before it would ask.
 const FIRST_TO_SAY: i64 = 7;

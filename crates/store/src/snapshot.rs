@@ -61,7 +61,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     fn weight(&self) -> u32 {
-        let rows = self.facts.len() * 400
+        let rows = self.facts.bytes()
             + self.connections.len() * 600
             + self.mandates.len() * 600
             + (self.keys.len() + self.budgets.len()) * 120;
@@ -202,7 +202,7 @@ impl Snapshots {
     }
 
     fn is_trusted(&self) -> bool {
-        if domain::sabotaged!(RevocationAcrossNodes) {
+        if domain::sabotaged!(SilentNotifications) {
             return true;
         }
         self.lease.listening.load(Ordering::Acquire) && self.lease_overdue_ms() == 0

@@ -44,7 +44,27 @@ impl Store {
             return Err(StoreError::Stale);
         }
         let workspace = permit.workspace();
-        let (transaction, head) = self.begin(&self.app, Kind::Workspace, workspace, A::CHANGES_FACTS).await?;
+        let entered = self.begin(&self.app, Kind::Workspace, workspace, A::CHANGES_FACTS).await?;
+        self.entered(permit, entered)
+    }
+
+    /// Enters the permit's workspace to read one state of it: whatever is asked in this transaction, it sees what its first statement saw,
+    /// and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Store::enter`].
+    pub async fn enter_reading<A: Action>(&self, permit: Permit<A>) -> Result<Tenant<A>, StoreError> {
+        if !permit.is_live(&self.clock) || A::CHANGES_FACTS {
+            return Err(StoreError::Stale);
+        }
+        let transaction = self.app.begin_with("begin isolation level repeatable read, read only").await?;
+        let subject = permit.workspace().uuid();
+        let entered = meet(transaction, &self.key, &self.clock, Kind::Workspace, subject, false).await?;
+        self.entered(permit, entered)
+    }
+
+    /// What was entered, where the permit still holds there.
+    fn entered<A: Action>(&self, permit: Permit<A>, (transaction, head): Entered) -> Result<Tenant<A>, StoreError> {
         let head = head.ok_or(StoreError::NotFound)?;
         if A::NEEDS_CURRENT_FACTS && head != permit.at() {
             return Err(StoreError::Stale);
@@ -83,10 +103,13 @@ impl Store {
         kind: Kind,
         subject: impl Id,
         raise: bool,
-    ) -> Result<(Transaction<'static, Postgres>, Option<(i64, i64)>), StoreError> {
+    ) -> Result<Entered, StoreError> {
         begin(pool, &self.key, &self.clock, kind, subject.uuid(), raise).await
     }
 }
+
+/// A transaction that has entered a context, and the head that it met there.
+type Entered = (Transaction<'static, Postgres>, Option<(i64, i64)>);
 
 pub(crate) async fn begin(
     pool: &PgPool,
@@ -95,8 +118,19 @@ pub(crate) async fn begin(
     kind: Kind,
     subject: Uuid,
     raise: bool,
-) -> Result<(Transaction<'static, Postgres>, Option<(i64, i64)>), StoreError> {
-    let mut transaction = pool.begin().await?;
+) -> Result<Entered, StoreError> {
+    meet(pool.begin().await?, key, clock, kind, subject, raise).await
+}
+
+/// Signs a transaction for its backend, and meets the head.
+async fn meet(
+    mut transaction: Transaction<'static, Postgres>,
+    key: &crate::ContextKey,
+    clock: &Clock,
+    kind: Kind,
+    subject: Uuid,
+    raise: bool,
+) -> Result<Entered, StoreError> {
     let backend = backend(&mut transaction, clock).await?;
     let context = key.sign(kind, subject, backend, clock);
     let head = sqlx::query!(

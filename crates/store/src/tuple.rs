@@ -1,9 +1,62 @@
-//! Tuples: the relationship facts, written beside the row that they speak of and in the same transaction.
+//! Tuples: the relationship facts, written beside the row that they speak of and in the same transaction; and those of the installation.
 
-use domain::id::Id;
-use relation::Action;
+use domain::id::{Id, WorkspaceId};
+use relation::{Action, Relationship};
+use sqlx::PgConnection;
 
 use crate::{StoreError, Tenant};
+
+/// The most tuples that one workspace's snapshot holds; a workspace beyond it is refused rather than half loaded.
+const MOST: i64 = 200_000;
+/// The most tuples of the installation: each names a person, and every snapshot holds them.
+pub(crate) const MOST_OF_INSTALLATION: i64 = 100;
+
+struct Row {
+    object: String,
+    relation: String,
+    subject: String,
+}
+
+fn relationships(rows: Vec<Row>, most: i64) -> Result<Vec<Relationship>, StoreError> {
+    if i64::try_from(rows.len()).unwrap_or(i64::MAX) > most {
+        return Err(StoreError::Corrupt("more facts than a snapshot may hold"));
+    }
+    Ok(rows.into_iter().map(|row| Relationship::new(row.object, row.relation, row.subject)).collect())
+}
+
+/// The facts of a workspace.
+///
+/// # Errors
+/// `Unavailable`; `Corrupt` for more than a snapshot may hold.
+pub(crate) async fn of_workspace(
+    sql: &mut PgConnection,
+    workspace: WorkspaceId,
+) -> Result<Vec<Relationship>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        "select object, relation, subject from tuples where workspace_id = $1 limit $2",
+        workspace.uuid(),
+        MOST + 1
+    )
+    .fetch_all(sql)
+    .await?;
+    relationships(rows, MOST)
+}
+
+/// The facts of the installation.
+///
+/// # Errors
+/// `Unavailable`; `Corrupt` for more than a snapshot may hold.
+pub(crate) async fn of_installation(sql: &mut PgConnection) -> Result<Vec<Relationship>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        "select object, relation, subject from installation_tuples limit $1",
+        MOST_OF_INSTALLATION + 1
+    )
+    .fetch_all(sql)
+    .await?;
+    relationships(rows, MOST_OF_INSTALLATION)
+}
 
 /// Adds a fact; a fact that is there stays.
 pub(crate) async fn add<A: Action>(

@@ -1,14 +1,20 @@
 //! The command line's form. Parsed here, judged elsewhere: a flag that is a setting goes to the configuration as text.
 
+mod operator;
+mod permissions;
 #[cfg(feature = "sandbox")]
 mod prove;
 mod statement;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-pub(super) use self::statement::TrustCommand;
+pub(super) use self::{
+    operator::{KeyRole, OperatorCommand, SuperAdminCommand},
+    permissions::{PermissionsCommand, WhyArgs},
+    statement::TrustCommand,
+};
 #[cfg(feature = "sandbox")]
 pub(super) use self::{prove::ProveArgs, statement::SignArgs};
 use super::failure::EXIT_CODES;
@@ -107,6 +113,9 @@ pub(super) enum Command {
         after_help = "Example:\n  keyholder blueprint list\n  keyholder blueprint show social-agent\n  keyholder blueprint lint mine.toml"
     )]
     Blueprint(BlueprintCommand),
+    /// Permissions: models in OpenFGA's language, and what they answer.
+    #[command(subcommand, after_help = "Example:\n  keyholder permissions test store.fga.yaml")]
+    Permissions(PermissionsCommand),
     /// Bring accounts along that were connected elsewhere.
     #[command(
         subcommand,
@@ -441,15 +450,6 @@ pub(super) enum ApiKeyCommand {
     },
 }
 
-/// What an API key may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum KeyRole {
-    /// Manage the workspace.
-    Admin,
-    /// Act under mandates.
-    Service,
-}
-
 /// `ledger …`
 #[derive(Debug, Subcommand)]
 pub(super) enum LedgerCommand {
@@ -482,33 +482,6 @@ pub(super) enum BlueprintCommand {
         /// The files.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-    },
-}
-
-/// `operator …`
-#[derive(Debug, Subcommand)]
-pub(super) enum OperatorCommand {
-    /// Make a key of a person. Its text is shown once. A person who has one then has two, and is one person with both.
-    #[command(after_help = "Example:\n  keyholder operator create first.last@example.com")]
-    Create {
-        /// The person: 1 to 64 of a-z, 0-9 and . _ @ -, such as a login name or an address.
-        name: String,
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
-    /// List the keys and whose they are.
-    #[command(after_help = "Example:\n  keyholder operator list")]
-    List {
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
-    /// End a key, at once.
-    #[command(after_help = "Example:\n  keyholder operator revoke opr_01…")]
-    Revoke {
-        /// The key's id, as `operator list` tells it.
-        id: String,
-        #[command(flatten)]
-        config: ConfigArgs,
     },
 }
 

@@ -23,7 +23,7 @@ pub(super) enum Exit {
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  a check failed (doctor, provider lint, demo, prove, trust verify)
+  1  a check failed (doctor, provider lint, permissions test, demo, prove, trust verify)
   2  the command line is not one
   3  the configuration, or a provider file in use, has faults
   4  the database cannot be reached, or is refused

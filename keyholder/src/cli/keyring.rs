@@ -2,7 +2,7 @@
 //!
 //! Changes the keyring's file and says to the database what the nodes are to do. Starts no server, and opens no data key.
 
-use std::{fmt::Write as _, process::ExitCode, time::Duration};
+use std::{fmt::Write as _, process::ExitCode, sync::Arc, time::Duration};
 
 use domain::{clock::Clock, id::NodeId};
 use seal::{EpochId, Keyring, Purpose};
@@ -25,7 +25,7 @@ use super::{
     output::{Progress, Voice},
     sources,
 };
-use crate::{StartError, config::Config, telemetry::Writer};
+use crate::{StartError, config::Config, instance::template_key, telemetry::Writer};
 
 /// Does what the command says.
 pub(super) async fn run(command: KeyringCommand, voice: Voice) -> Result<ExitCode, Failure> {
@@ -78,6 +78,9 @@ impl Desk {
             node: NodeId::new(&clock),
             clock: clock.clone(),
             connections: 1,
+            model: relation::permission::own(),
+            template_key: template_key(&config.root_key, config.environment),
+            plans: Arc::default(),
         });
         #[cfg(feature = "sabotage")]
         crate::sabotage::confine(&store, &[]).await?;

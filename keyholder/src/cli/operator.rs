@@ -1,4 +1,4 @@
-//! `operator create`, `operator list` and `operator revoke`: who of the `SaaS` team has a key of his own. At the machine only.
+//! `operator …`: who of the `SaaS` team has a key of his own, and who of them is super-admin. At the machine only.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use service::{Refusal, operator};
 
 use super::{
-    args::{ConfigArgs, OperatorCommand},
+    args::{ConfigArgs, OperatorCommand, SuperAdminCommand},
     failure::{Exit, Failure},
     output::Voice,
     serve,
@@ -33,6 +33,13 @@ struct Known {
 #[derive(Serialize)]
 struct Operators {
     operators: Vec<Known>,
+    super_admins: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct SuperAdmin<'n> {
+    name: &'n str,
+    super_admin: bool,
 }
 
 #[derive(Serialize)]
@@ -46,6 +53,12 @@ pub(super) async fn run(command: OperatorCommand, voice: Voice) -> Result<ExitCo
         OperatorCommand::Create { name, config } => create(&name, &config, voice).await,
         OperatorCommand::List { config } => list(&config, voice).await,
         OperatorCommand::Revoke { id, config } => revoke(&id, &config, voice).await,
+        OperatorCommand::SuperAdmin(SuperAdminCommand::Grant { name, config }) => {
+            super_admin(&name, true, &config, voice).await
+        }
+        OperatorCommand::SuperAdmin(SuperAdminCommand::Revoke { name, config }) => {
+            super_admin(&name, false, &config, voice).await
+        }
     }
 }
 
@@ -63,7 +76,9 @@ async fn list(args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
     let (instance, host) = serve::for_a_moment(args).await?;
     let principal = Principal::operator(&host, instance.app().clock.now());
     let listed = operator::list(instance.app(), &principal).await;
+    let super_admins = operator::super_admins(instance.app(), &principal).await;
     instance.stop().await;
+    let super_admins = super_admins.map_err(|refusal| refused("the operators were not listed", refusal))?;
     let operators: Vec<_> = listed
         .map_err(|refusal| refused("the operators were not listed", refusal))?
         .into_iter()
@@ -74,12 +89,17 @@ async fn list(args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
             revoked_at: key.revoked_at,
         })
         .collect();
-    let lines: Vec<_> = operators
-        .iter()
-        .map(|key| format!("{}  {}{}", key.id, key.name, if key.revoked_at.is_some() { "  (revoked)" } else { "" }))
-        .collect();
+    let line = |key: &Known| {
+        let what = match key.revoked_at {
+            Some(_) => "  (revoked)",
+            None if super_admins.contains(&key.name) => "  (super-admin)",
+            None => "",
+        };
+        format!("{}  {}{what}", key.id, key.name)
+    };
+    let lines: Vec<_> = operators.iter().map(line).collect();
     let words = if lines.is_empty() { "there are none".to_owned() } else { lines.join("\n") };
-    voice.say(&Operators { operators }, &words);
+    voice.say(&Operators { operators, super_admins }, &words);
     Ok(Exit::Done.into())
 }
 
@@ -92,6 +112,27 @@ async fn revoke(id: &str, args: &ConfigArgs, voice: Voice) -> Result<ExitCode, F
     instance.stop().await;
     revoked.map_err(|refusal| refused("the key was not revoked", refusal))?;
     voice.say(&Revoked { revoked: id.to_string() }, &format!("{id} is revoked"));
+    Ok(Exit::Done.into())
+}
+
+/// Grants it, or takes it back.
+async fn super_admin(name: &str, is_one: bool, args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
+    let (instance, host) = serve::for_a_moment(args).await?;
+    let principal = Principal::operator(&host, instance.app().clock.now());
+    let done = if is_one {
+        operator::appoint_super_admin(instance.app(), &principal, name).await
+    } else {
+        operator::dismiss_super_admin(instance.app(), &principal, name).await
+    };
+    instance.stop().await;
+    done.map_err(|refusal| match refusal {
+        Refusal::NotFound if is_one => Failure::said(Exit::Other, format!("{name} has no key that is still good")),
+        Refusal::NotFound => Failure::said(Exit::Other, format!("{name} is no super-admin")),
+        Refusal::Conflict(_) => Failure::said(Exit::Other, format!("{name} is super-admin already")),
+        other => refused("who is super-admin was not changed", other),
+    })?;
+    let words = format!("{name} is {} super-admin", if is_one { "a" } else { "no longer a" });
+    voice.say(&SuperAdmin { name, super_admin: is_one }, &words);
     Ok(Exit::Done.into())
 }
 

@@ -2,8 +2,9 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
+use relation::permission::{self, Example, ROLES};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use server::{Guard, ObjectFrom, Record, Route, SampleBody, Verb, routes::table};
 
 use super::{failure::Exit, output::Voice};
@@ -16,17 +17,21 @@ struct Listed {
 
 /// Lists them.
 pub(super) fn list(voice: Voice) -> ExitCode {
+    let example = Example::new(&permission::own());
     let mut words = String::new();
     for route in table() {
         let (guard, permission, _) = guard(route);
+        let needed = route.needs.and_then(|it| Some(format!(" ({} of the {})", it.relation?, it.object)));
+        let needed = needed.unwrap_or_default();
         // Writing to a string does not fail.
-        let _ = writeln!(words, "{:<7} {:<52} {:<13} {permission}", verb(route.method), route.path, guard);
+        let _ = writeln!(words, "{:<7} {:<52} {:<13} {permission}{needed}", verb(route.method), route.path, guard);
     }
     for job in service::jobs::KINDS {
         let _ = writeln!(words, "{:<7} {:<52} {:<13} {}", "job", job.name, "cause", job.permissions.join(", "));
     }
     let jobs = service::jobs::KINDS.iter().map(|job| json!({ "kind": job.name, "permissions": job.permissions }));
-    let listed = Listed { routes: table().iter().map(as_json).collect(), jobs: jobs.collect() };
+    let listed =
+        Listed { routes: table().iter().map(|route| as_json(route, &example)).collect(), jobs: jobs.collect() };
     voice.say(&listed, words.trim_end());
     Exit::Done.into()
 }
@@ -35,6 +40,7 @@ fn verb(verb: Verb) -> &'static str {
     match verb {
         Verb::Get => "GET",
         Verb::Post => "POST",
+        Verb::Put => "PUT",
         Verb::Delete => "DELETE",
         Verb::Any => "ANY",
     }
@@ -49,7 +55,19 @@ fn guard(route: &Route) -> (&'static str, &'static str, Option<&'static str>) {
     }
 }
 
-fn as_json(route: &Route) -> Value {
+/// How each role of API keys stands to a route's permission, where it is one of theirs.
+fn roles(route: &Route, example: &Example) -> Value {
+    let Some(needs) = route.needs.filter(|_| matches!(route.guard, Guard::ApiKey(_))) else { return Value::Null };
+    let standing = |role: &&'static str| Some((*role, example.standing(role, &needs).ok()?.as_str()));
+    ROLES
+        .iter()
+        .filter_map(standing)
+        .map(|(role, word)| (role.to_owned(), Value::from(word)))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn as_json(route: &Route, example: &Example) -> Value {
     let (guard, permission, why) = guard(route);
     let object = match route.object {
         ObjectFrom::CallersWorkspace => json!({ "from": "callers-workspace" }),
@@ -76,7 +94,9 @@ fn as_json(route: &Route) -> Value {
         "summary": route.summary,
         "guard": guard,
         "permission": permission,
-        "rule": route.rule.map(service::action::Rule::as_str),
+        "relation": route.needs.and_then(|needs| needs.relation),
+        "on": route.needs.map(|needs| needs.object),
+        "roles": roles(route, example),
         "why": why,
         "object": object,
         "record": record,
@@ -98,10 +118,11 @@ mod tests {
 
     #[test]
     fn what_is_told_of_a_route_is_what_a_walk_reads() {
+        let example = Example::new(&permission::own());
         for route in table() {
-            let read: proof::routes::Route = serde_json::from_value(as_json(route)).unwrap();
+            let read: proof::routes::Route = serde_json::from_value(as_json(route, &example)).unwrap();
             assert_eq!(read.title(), format!("{} {}", verb(route.method), route.path));
-            assert_eq!(read.rule.is_some(), read.why.is_none(), "{}", read.title());
+            assert_eq!(read.relation.is_some(), read.why.is_none(), "{}", read.title());
             let known: BTreeSet<_> = server::PLACEHOLDERS.iter().map(|(name, ..)| (*name).to_owned()).collect();
             assert!(read.placeholders().is_subset(&known), "{:?}", read.placeholders());
         }

@@ -100,6 +100,8 @@ pub(super) async fn create_key(
     let workspace = parsed(workspace)?;
     let role = match role {
         KeyRole::Admin => Role::Admin,
+        KeyRole::SupportAgent => Role::SupportAgent,
+        KeyRole::User => Role::User,
         KeyRole::Service => Role::Service,
     };
     let (instance, operator) = serve::for_a_moment(args).await?;

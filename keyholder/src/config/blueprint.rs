@@ -3,13 +3,15 @@
 //! A blueprint configures how an installation works and never whose it is: secrets, addresses, paths and names are refused in one. What
 //! a blueprint says beside its settings is `domain`'s.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use domain::{
     blueprint::{self, Blueprint},
     budget::Limit,
     claim::Ledger,
+    plan::Plans,
 };
+use relation::{Schema, permission};
 use seal::Form;
 use server::ServerOptions;
 use service::LimitOptions;
@@ -24,7 +26,7 @@ use super::{
 };
 use crate::InstanceOptions;
 
-/// The settings that a blueprint may say, beside `budgets`.
+/// The settings that a blueprint may say, beside `budgets` and `plans`.
 const SETTINGS: [&str; 12] = [
     "credential_form",
     "database.connections",
@@ -42,7 +44,7 @@ const SETTINGS: [&str; 12] = [
 
 /// Whether a blueprint may say this setting.
 pub(super) fn may_say(setting: &str) -> bool {
-    SETTINGS.contains(&setting) || setting == "budgets"
+    SETTINGS.contains(&setting) || matches!(setting, "budgets" | "plans")
 }
 
 /// Whether the setting `blueprint` names a file, and not a shipped blueprint.
@@ -62,6 +64,9 @@ pub(super) fn lay_under(gathered: &mut Gathered) {
             }
             if gathered.budgets.is_empty() {
                 gathered.budgets = under.budgets;
+            }
+            if gathered.plans.is_empty() {
+                gathered.plans = under.plans;
             }
             gathered.faults.extend(under.faults);
             gathered.blueprint = Some(blueprint);
@@ -94,6 +99,25 @@ pub fn named(name: &str) -> Result<Blueprint, ConfigFaults> {
     find(name, "blueprint").map_err(ConfigFaults)
 }
 
+/// The model by which it is decided who may do what: the house's own, and what the blueprint adds to it.
+pub(super) fn model(blueprint: Option<&Blueprint>, faults: &mut Vec<Fault>) -> Arc<Schema> {
+    let Some((blueprint, added)) = blueprint.and_then(|it| Some((it, it.model.as_ref()?))) else {
+        return permission::own();
+    };
+    let (file, _) = blueprint.source();
+    permission::with_addition(file, &added.text).unwrap_or_else(|found| {
+        let said = found.into_iter().map(|fault| {
+            let place = match fault.at {
+                Some((line, column)) => format!("{file}:{}:{column}: model.text", line - 1 + added.line),
+                None => format!("{file}: model.text"),
+            };
+            Fault { place, message: fault.message, kind: Kind::Setting }
+        });
+        faults.extend(said);
+        permission::own()
+    })
+}
+
 fn told(fault: &blueprint::Fault) -> Fault {
     Fault { place: String::new(), message: fault.to_string(), kind: Kind::Setting }
 }
@@ -115,7 +139,9 @@ pub struct Preset {
     limits: LimitOptions,
     server: ServerOptions,
     budgets: Vec<Limit>,
+    plans: Plans,
     drain_delay: Duration,
+    model: Arc<Schema>,
 }
 
 impl Preset {
@@ -126,6 +152,7 @@ impl Preset {
     pub fn of(blueprint: &Blueprint) -> Result<Self, ConfigFaults> {
         let mut from = Resolver { gathered: settings(blueprint.source()), secrets: Vec::new() };
         let _: Log = from.log(base::log(None));
+        let model = model(Some(blueprint), &mut from.gathered.faults);
         let preset = Self {
             blueprint: blueprint.clone(),
             providers: blueprint.providers.clone(),
@@ -135,7 +162,9 @@ impl Preset {
             limits: from.limits(),
             server: from.server(),
             budgets: from.budgets(),
+            plans: from.plans(),
             drain_delay: from.drain_delay(),
+            model,
         };
         from.gathered.finish()?;
         Ok(preset)
@@ -150,7 +179,11 @@ impl Preset {
         options.limits = self.limits;
         options.server = self.server;
         options.budgets = self.budgets;
+        if self.plans != Plans::default() {
+            options.plans = self.plans;
+        }
         options.drain_delay = self.drain_delay;
+        options.model = self.model;
         options.trust = trust::shown(Some(self.blueprint));
     }
 }
@@ -290,6 +323,42 @@ mod tests {
         }
         let told = lint("mine.toml", &format!("{MINE}[settings]\nlistn = \"x\"\n")).unwrap_err();
         assert_eq!(told.iter().map(ToString::to_string).collect::<Vec<_>>(), ["mine.toml:7: listn: is not a setting"]);
+    }
+
+    #[test]
+    fn what_a_blueprint_adds_to_the_model_is_compiled_at_start_and_its_faults_have_the_files_lines() {
+        let added = |text: &str| format!("{MINE}[model]\ntext = '''\n{text}'''\n");
+        let good = "module mine\n\ntype campaign\n  relations\n    define member: [api_key]\n\nextend type workspace\n  relations\n    \
+                    define can_publish: [role#assignee] or admin\n";
+        let blueprint = lint("mine.toml", &added(good)).unwrap();
+        let mut faults = Vec::new();
+        let schema = model(Some(&blueprint), &mut faults);
+        assert_eq!(faults, []);
+        let member = relation::Relationship::new("campaign:1", "member", "api_key:1");
+        assert!(schema.admit(&member).is_ok() && permission::own().admit(&member).is_err());
+        for (text, told) in [
+            (
+                "module mine\n\nextend type workspace\n  relations\n    define admin: [api_key, app]\n",
+                "mine.toml:12:12: model.text: relation admin already exists on type workspace",
+            ),
+            (
+                "module mine\n\ntype campaign\n  relations\n    define member: [nobody]\n",
+                "mine.toml:12:21: model.text: `nobody` is not a valid type.",
+            ),
+            ("model\n  schema 1.1\ntype campaign\n", "mine.toml:8:1: model.text: file is not a module"),
+        ] {
+            let said = lint("mine.toml", &added(text)).unwrap_err();
+            assert_eq!(said.iter().map(ToString::to_string).collect::<Vec<_>>(), [told]);
+        }
+        // Escapes would let a line of the module be another line of the file.
+        for form in ["\"module mine\\n\"", "\"\"\"\nmodule \\\n  mine\n\"\"\"", "''''''"] {
+            let said = lint("mine.toml", &format!("{MINE}[model]\ntext = {form}\n")).unwrap_err();
+            let said = said.iter().map(ToString::to_string).collect::<Vec<_>>();
+            assert_eq!(
+                said,
+                ["mine.toml:7:1: model.text: must be a module between ''' and ''', as it is, without escapes"]
+            );
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use domain::blueprint::Blueprint;
 use super::{
     Sources, blueprint,
     fault::{ConfigFaults, Fault, Kind},
+    plans,
     secret::Secret,
 };
 
@@ -93,6 +94,7 @@ const SETTINGS: &[(&str, Form)] = &[
     ("clients.*.secret", Form::Secret),
     // A list; the file alone can say it.
     ("budgets", Form::Text),
+    ("plans", Form::Text),
 ];
 
 fn form(name: &str) -> Option<Form> {
@@ -152,6 +154,7 @@ pub(super) struct BudgetEntry {
 pub(super) struct Gathered {
     pub(super) slots: BTreeMap<String, Slot>,
     pub(super) budgets: Vec<BudgetEntry>,
+    pub(super) plans: Vec<plans::Entry>,
     pub(super) faults: Vec<Fault>,
     /// The blueprint whose settings lie under all others.
     pub(super) blueprint: Option<Blueprint>,
@@ -251,7 +254,7 @@ fn meaning(variable: &str) -> Option<(String, Form, bool)> {
         let client = client.to_lowercase().replace('_', "-");
         return is_client_name(&client).then(|| (format!("clients.{client}.{part}"), form, file));
     }
-    let plain = SETTINGS.iter().filter(|(name, _)| !name.contains('*') && *name != "budgets");
+    let plain = SETTINGS.iter().filter(|(name, _)| !name.contains('*') && !matches!(*name, "budgets" | "plans"));
     plain
         .clone()
         .find(|(name, _)| self::variable(name) == variable)
@@ -320,6 +323,10 @@ impl FileReader<'_> {
             match (name.as_str(), value.get_ref()) {
                 ("budgets", DeValue::Array(entries)) => self.budgets(entries.iter(), gathered),
                 ("budgets", _) => gathered.fault(place, "must be a list of tables: [[budgets]]"),
+                ("plans", DeValue::Array(entries)) => {
+                    plans::read(entries.iter(), |offset, name| self.place(offset, name), gathered);
+                }
+                ("plans", _) => gathered.fault(place, "must be a list of tables: [[plans]]"),
                 (
                     "database" | "limits" | "drain" | "otlp" | "log" | "tls" | "trust" | "clients",
                     DeValue::Table(members),

@@ -1,4 +1,5 @@
-//! The diagonal: each control is switched off by itself, and its own probe must fail and name what it got hold of.
+//! The diagonal: each control is switched off by itself, and its own probe must fail and name what it got hold of. A probe that is about several
+//! controls has noticed when it noticed each of them.
 
 use domain::{blueprint::Blueprint, claim::Ledger, clock::Clock, sabotage::Point};
 use proof::{
@@ -6,6 +7,7 @@ use proof::{
     probe::Attack,
     verdict::{self, Line},
 };
+use serde_json::Value;
 
 use super::{ProveError, ProveOptions, Report, Row, SabotageBuild, ground::Grounds, known, ledger, run, tree, walk};
 use crate::program;
@@ -33,7 +35,6 @@ pub(super) async fn run_all(options: ProveOptions, with_others: bool) -> Result<
         let is_spare = deciding(&ledger, &all, probe).is_none();
         let spare = options.blueprints.first().filter(|_| is_spare);
         let Some(blueprint) = decides.or(spare) else { continue };
-        (options.on_progress)(format!("without its control: {}", probe.name));
         // A claim that its probe decides is planned after a probe that passed, where an attestation is missing beside it.
         let passed =
             |line: &Line| line.probe.as_deref() == Some(probe.name) && matches!(line.state, "kept" | "planned");
@@ -43,12 +44,17 @@ pub(super) async fn run_all(options: ProveOptions, with_others: bool) -> Result<
             clean = run(probe, &ground, source.as_ref()).await.is_ok();
             ground.close().await;
         }
-        let mut row = without(probe, (blueprint, &grounds), source.as_ref(), with_others).await?;
-        row.clean = clean;
-        for line in report.claims.iter_mut().filter(|line| line.probe.as_deref() == Some(probe.name)) {
-            line.sabotage_caught = Some(row.own_probe);
+        let mut caught = true;
+        for point in probe.points {
+            (options.on_progress)(format!("{}: without {point}", probe.name));
+            let mut row = without((probe, point), (blueprint, &grounds), source.as_ref(), with_others).await?;
+            row.clean = clean;
+            caught &= row.own_probe;
+            matrix.push(row);
         }
-        matrix.push(row);
+        for line in report.claims.iter_mut().filter(|line| line.probe.as_deref() == Some(probe.name)) {
+            line.sabotage_caught = Some(caught);
+        }
     }
     grounds.close().await?;
     report.matrix = Some(matrix);
@@ -62,23 +68,22 @@ fn deciding<'b>(ledger: &Ledger, blueprints: &'b [Blueprint], probe: &Probe) -> 
     blueprints.iter().find(|blueprint| verdict::wanted(ledger, blueprint, now).contains(&probe.name))
 }
 
-/// Runs a probe where its control is switched off; then, where that is wanted, every other one.
+/// Runs a probe where one of its controls is switched off; then, where that is wanted, every other one.
 async fn without(
-    probe: &Probe,
+    (probe, point): (&Probe, &'static str),
     (blueprint, grounds): (&Blueprint, &Grounds),
     source: Option<&SourceTree>,
     with_others: bool,
 ) -> Result<Row, ProveError> {
-    let mut row =
-        Row { sabotage: probe.name.to_owned(), own_probe: false, said: String::new(), clean: false, also: Vec::new() };
-    if Point::named(probe.name).is_none() {
+    let mut row = Row::of(point, probe.name);
+    if Point::named(point).is_none() {
         "there is no such point".clone_into(&mut row.said);
         return Ok(row);
     }
     let planted = match (probe.attack, source) {
-        (Attack::Built(_), Some(tree)) => {
-            match crate::sabotage::source::plant(probe.name, tree, grounds.folder()).await {
-                Ok(planted) => Some(planted),
+        (Attack::Built(_) | Attack::Audited(_), Some(tree)) => {
+            match crate::sabotage::source::plant(point, tree, grounds.folder()).await {
+                Ok(planted) => planted,
                 Err(error) => {
                     row.said = format!("nothing could be planted: {error}");
                     return Ok(row);
@@ -87,11 +92,11 @@ async fn without(
         }
         _ => None,
     };
-    let mut ground = grounds.lay(blueprint, Some(probe.name)).await?;
+    let mut ground = grounds.lay(blueprint, Some(point)).await?;
     match run(probe, &ground, planted.as_ref().or(source)).await {
         Ok(_) => "passed, although its control was switched off".clone_into(&mut row.said),
         Err(failure) => {
-            row.own_probe = matches!(&failure, Failure::Broken { obtained, .. } if !obtained.is_null());
+            row.own_probe = matches!(&failure, Failure::Broken { obtained, .. } if is_something(obtained));
             row.said = failure.to_string();
         }
     }
@@ -103,11 +108,52 @@ async fn without(
                 // What was broken off may have left something open.
                 Err(Failure::Unproven(_)) => {
                     ground.close().await;
-                    ground = grounds.lay(blueprint, Some(probe.name)).await?;
+                    ground = grounds.lay(blueprint, Some(point)).await?;
                 }
             }
         }
     }
     ground.close().await;
     Ok(row)
+}
+
+/// Whether an attacker who has this has something: a word, a number, a row. An answer by which a server says that it failed is nothing.
+fn is_something(obtained: &Value) -> bool {
+    match obtained {
+        Value::Null => false,
+        Value::Bool(_) | Value::Number(_) => true,
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(items) => items.iter().any(is_something),
+        Value::Object(members) => {
+            let failed = members.get("status").and_then(Value::as_u64).is_some_and(|status| status >= 500);
+            !failed && members.values().any(is_something)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_failing_server_and_an_empty_answer_are_nothing_to_have_got_hold_of() {
+        for nothing in [
+            json!(null),
+            json!(""),
+            json!(" "),
+            json!([]),
+            json!({}),
+            json!({ "row": null }),
+            json!({ "status": 500, "answer": "x" }),
+        ] {
+            assert!(!is_something(&nothing), "{nothing}");
+        }
+        for something in
+            [json!("con_1"), json!({ "status": 200, "row": "x" }), json!([null, 3]), json!({ "rows": [{ "id": "x" }] })]
+        {
+            assert!(is_something(&something), "{something}");
+        }
+    }
 }

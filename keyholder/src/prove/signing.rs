@@ -34,7 +34,8 @@ pub struct Signing {
 /// What a run of `prove --sabotage` came to, and which program ran it.
 #[derive(Debug, Clone)]
 pub struct Sabotaged {
-    caught: BTreeMap<String, bool>,
+    /// Whether each point was noticed, by its name.
+    points: BTreeMap<String, bool>,
     program_sha256: String,
 }
 
@@ -127,8 +128,14 @@ impl Sabotaged {
         if !is_same {
             return Err(SigningError::OtherCommit { there: read.commit, here: commit.map(str::to_owned) });
         }
-        let caught = read.matrix.into_iter().map(|row| (row.sabotage, row.own_probe && row.clean)).collect();
-        Ok(Self { caught, program_sha256 })
+        let points = read.matrix.into_iter().map(|row| (row.sabotage, row.own_probe && row.clean)).collect();
+        Ok(Self { points, program_sha256 })
+    }
+
+    /// Whether a probe has noticed each of its controls that was switched off; `None` where not each of them was.
+    fn caught(&self, points: &[&str]) -> Option<bool> {
+        let noticed: Option<Vec<bool>> = points.iter().map(|point| self.points.get(*point).copied()).collect();
+        noticed.map(|noticed| noticed.iter().all(|it| *it))
     }
 }
 
@@ -152,11 +159,10 @@ pub fn sign(
     let frame = Frame { scope, issued_at: now, life: signing.life, audience: signing.audience.clone(), build };
     let walks = report.walks.iter().filter(|walk| walk.blueprint == blueprint.name);
     let outcomes = walks.flat_map(|walk| walk.outcomes.iter().map(move |(name, outcome)| (name, outcome, walk)));
-    let caught = |name: &str| signing.sabotaged.as_ref()?.caught.get(name).copied();
     let runs = outcomes
         .filter_map(|(name, outcome, walk)| {
             let at = walk.ended.get(name).copied().unwrap_or(now);
-            run(name, outcome, (scope, caught(name)), at)
+            run(name, outcome, (scope, signing.sabotaged.as_ref()), at)
         })
         .collect();
     let statement = assemble(frame, &ledger()?, blueprint, runs)?;
@@ -166,10 +172,11 @@ pub fn sign(
 fn run(
     name: &str,
     outcome: &Outcome,
-    (scope, sabotage_caught): (Scope, Option<bool>),
+    (scope, sabotaged): (Scope, Option<&Sabotaged>),
     at: OffsetDateTime,
 ) -> Option<Run> {
     let probe = PROBES.iter().find(|probe| probe.name == name)?;
+    let sabotage_caught = sabotaged.and_then(|sabotaged| sabotaged.caught(probe.points));
     let (came, evidence) = match outcome {
         Ok(evidence) => (Came::Passed, Some(told(evidence))),
         Err(Failure::Broken { .. }) => (Came::Differs, None),
@@ -221,7 +228,11 @@ mod tests {
         for commit in ["0123456789abcdef", "0123456"] {
             let read = Sabotaged::read(&report, &program, Some(commit)).unwrap();
             // A probe that did not pass with its control either has noticed nothing.
-            assert_eq!(read.caught.into_values().collect::<Vec<_>>(), [true, false, false]);
+            assert_eq!(read.points.values().copied().collect::<Vec<_>>(), [true, false, false]);
+            // A probe of several controls has noticed when it noticed each, and nothing is known where one was not switched off.
+            for (points, caught) in [(&["a"][..], Some(true)), (&["a", "b"], Some(false)), (&["a", "d"], None)] {
+                assert_eq!(read.caught(points), caught, "{points:?}");
+            }
         }
         for commit in [None, Some("fedcba9")] {
             let read = Sabotaged::read(&report, &program, commit);

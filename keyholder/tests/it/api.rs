@@ -134,6 +134,7 @@ async fn the_document_has_every_row_and_the_reader_has_no_script() {
         let methods: &[&str] = match route.method {
             Verb::Get => &["get"],
             Verb::Post => &["post"],
+            Verb::Put => &["put"],
             Verb::Delete => &["delete"],
             Verb::Any => &["get", "post", "put", "patch", "delete"],
         };

@@ -122,6 +122,21 @@ async fn doctor_names_the_fault_of_six_broken_installations() {
             ("tables", "mandates"),
         ),
         (
+            "a role template was written by hand",
+            "begin; insert into keyholder.heads (kind, id) values ('workspace', '00000000-0000-7000-8000-000000000001'); \
+             insert into keyholder.workspaces (workspace_id, name, created_at) \
+               values ('00000000-0000-7000-8000-000000000001', 'Acme', now()); \
+             insert into keyholder.role_templates (workspace_id, id, version, body, sha256, mac, created_by, changed_by) \
+               select '00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000002', 1, b, \
+                 sha256(convert_to(b, 'UTF8')), sha256('guessed'), 'x', 'x' \
+               from (values ('{\"name\":\"Wide\",\"permissions\":[\"budget.manage\"]}')) t(b); commit"
+                .to_owned(),
+            "begin; update keyholder.heads set raised_in = pg_current_xact_id() where kind = 'workspace'; \
+             delete from keyholder.workspaces; delete from keyholder.heads where kind = 'workspace'; commit"
+                .to_owned(),
+            ("role templates", "1 rewritten outside of Keyholder, granting nothing"),
+        ),
+        (
             "the schema is too old",
             // Migrations are put aside, each under a number of its own.
             format!(

@@ -327,13 +327,19 @@ pub(crate) fn ok(reply: Reply, status: u16) -> Value {
     body
 }
 
-/// The last part of a problem's type, with its status.
+/// The last part of a problem's type, with its status. Under `/fga` refusals have OpenFGA's form, with all of a problem beside it; what is
+/// wrong with an input has another status there.
 #[track_caller]
 pub(crate) fn problem(reply: &Reply) -> (u16, String) {
-    assert_eq!(reply.header("content-type"), "application/problem+json", "{}", String::from_utf8_lossy(&reply.body));
     let body = reply.json();
+    let is_openfga = !text(&body, "/code").is_empty() && !text(&body, "/message").is_empty();
+    let form = if is_openfga { "application/json" } else { "application/problem+json" };
+    assert_eq!(reply.header("content-type"), form, "{}", String::from_utf8_lossy(&reply.body));
     let kind = text(&body, "/type").strip_prefix("urn:keyholder:problem:").unwrap_or_default().to_owned();
-    (reply.status.as_u16(), kind)
+    match (reply.status.as_u16(), kind.as_str()) {
+        (400, "invalid-input") if is_openfga => (422, kind),
+        (status, _) => (status, kind),
+    }
 }
 
 /// A text in a body, by its JSON pointer.

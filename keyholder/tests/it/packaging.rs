@@ -72,6 +72,27 @@ fn the_schedules_units_are_ones_that_systemd_takes_and_every_flag_in_them_is_one
     assert!(exposed.status.success(), "{}", String::from_utf8_lossy(&exposed.stdout));
 }
 
+/// The shipped units by which the database's logins are rotated.
+const LOGINS_UNIT: &str = include_str!("../../../packaging/keyholder-logins.service");
+const LOGINS_TIMER: &str = include_str!("../../../packaging/keyholder-logins.timer");
+
+#[test]
+fn the_rotations_units_are_ones_that_systemd_takes_and_leave_the_process_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let (unit, timer) = (folder.path().join("keyholder-logins.service"), folder.path().join("keyholder-logins.timer"));
+    assert_eq!(LOGINS_UNIT.matches("/usr/local/bin/keyholder migrate --").count(), 3);
+    fs::write(&unit, LOGINS_UNIT.replace("/usr/local/bin/keyholder", PROGRAM)).unwrap();
+    fs::write(&timer, LOGINS_TIMER).unwrap();
+    let Some(verified) = judged(&["verify", "--man=no", unit.to_str().unwrap(), timer.to_str().unwrap()]) else {
+        return;
+    };
+    assert!(verified.status.success() && verified.stderr.is_empty(), "{}", said(&verified));
+    let Some(exposed) = judged(&["security", "--offline=true", "--threshold=20", unit.to_str().unwrap()]) else {
+        return;
+    };
+    assert!(exposed.status.success(), "{}", String::from_utf8_lossy(&exposed.stdout));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_manager_hears_when_it_is_ready_and_when_it_stops() {
     let operator = Operator::new("notifying").await;

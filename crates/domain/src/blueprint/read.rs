@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Attestation, Blueprint, Review, Security};
+use super::{Attestation, Blueprint, ModelText, Review, Security};
 use crate::{
     claim::{ClaimId, Kind as ClaimKind, Ledger, Subject, is_kebab, is_prefix},
     document::{
@@ -85,6 +85,7 @@ fn fields(
             _ => None,
         }
     });
+    let model = model(root, faults);
     let planned = planned(root, ledger, faults);
     let attestations = attestation_list(root, prefix.as_deref(), ledger, faults);
     let review = review(root, faults);
@@ -97,6 +98,7 @@ fn fields(
         summary: summary?,
         providers: providers?,
         settings: settings.unwrap_or_default(),
+        model,
         planned,
         attestations,
         review,
@@ -146,6 +148,26 @@ fn json(node: &Node) -> Value {
 fn proses(entry: &Entry<'_>, longest: usize, faults: &mut Faults<'_>) -> Vec<String> {
     let items = entry.list(faults, ENTRIES).unwrap_or_default();
     items.iter().filter_map(|item| item.prose(faults, longest)).collect()
+}
+
+/// The addition to the model. Its lines are the file's, so that whoever judges it can say where it is wrong.
+fn model(root: &mut Section<'_>, faults: &mut Faults<'_>) -> Option<ModelText> {
+    let mut section = root.optional("model")?.section(faults)?;
+    let read = section.required("text", faults).and_then(|entry| {
+        let text = entry.text(faults)?;
+        let at = entry.node.at;
+        let written = faults.source(at.source).and_then(|source| source.text.get(at.offset..)).unwrap_or_default();
+        let inside = written.strip_prefix("'''").or_else(|| written.strip_prefix("\"\"\"")).unwrap_or_default();
+        let below = inside.strip_prefix("\r\n").or_else(|| inside.strip_prefix('\n'));
+        if !below.unwrap_or(inside).starts_with(text) || text.is_empty() {
+            entry.fault(faults, "must be a module between ''' and ''', as it is, without escapes");
+            return None;
+        }
+        let line = faults.position(at).0 + usize::from(below.is_some());
+        Some(ModelText { text: text.to_owned(), line })
+    });
+    section.finish(faults);
+    read
 }
 
 fn planned(root: &mut Section<'_>, ledger: &Ledger, faults: &mut Faults<'_>) -> BTreeMap<Subject, String> {

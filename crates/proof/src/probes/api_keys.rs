@@ -22,6 +22,7 @@ use crate::{
 /// Whether keys are stored as anything but SHA-256.
 pub(super) const HASHED_KEYS: Probe = Probe {
     name: "hashed-keys",
+    points: &["hashed-keys"],
     tries: "a key, or the secret part of one, in a copy of the database",
     attack: Attack::Rehearsed(|ground| Box::pin(hashed_keys(ground))),
 };
@@ -29,6 +30,7 @@ pub(super) const HASHED_KEYS: Probe = Probe {
 /// Whether a key can be read again.
 pub(super) const KEY_SHOWN_ONCE: Probe = Probe {
     name: "key-shown-once",
+    points: &["key-shown-once"],
     tries: "a key's text in any answer but the one that made it",
     attack: Attack::Live(|target| Box::pin(key_shown_once(target))),
 };
@@ -36,6 +38,7 @@ pub(super) const KEY_SHOWN_ONCE: Probe = Probe {
 /// Whether a key's caps bind.
 pub(super) const KEY_BUDGETS: Probe = Probe {
     name: "key-budgets",
+    points: &["key-budgets"],
     tries: "an act beyond the cap that an admin has set for its key, in a minute and in a month",
     attack: Attack::Rehearsed(|ground| Box::pin(key_budgets(ground))),
 };

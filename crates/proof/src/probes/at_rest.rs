@@ -29,6 +29,7 @@ use crate::{
 /// Whether tokens lie in the database as Fernet, and in no other form.
 pub(super) const FERNET_AT_REST: Probe = Probe {
     name: "fernet-at-rest",
+    points: &["fernet-at-rest"],
     tries: "a token in the database, or in its log, in any form but Fernet's",
     attack: Attack::Rehearsed(|ground| Box::pin(at_rest(ground, &FERNET))),
 };
@@ -36,6 +37,7 @@ pub(super) const FERNET_AT_REST: Probe = Probe {
 /// Whether tokens lie in the database sealed with AES-256-GCM, each on its own.
 pub(super) const SEALED_AT_REST: Probe = Probe {
     name: "sealed-at-rest",
+    points: &["sealed-at-rest"],
     tries: "a token in the database, or in its log, that is not sealed with AES-256-GCM, or not on its own",
     attack: Attack::Rehearsed(|ground| Box::pin(at_rest(ground, &AES_256_GCM))),
 };
@@ -43,6 +45,7 @@ pub(super) const SEALED_AT_REST: Probe = Probe {
 /// Whether a copy of the database opens a credential.
 pub(super) const STOLEN_DATABASE: Probe = Probe {
     name: "stolen-database",
+    points: &["stolen-database"],
     tries: "a credential from a full copy of the database, with every key that is in it",
     attack: Attack::Rehearsed(|ground| Box::pin(stolen_database(ground))),
 };
@@ -50,6 +53,7 @@ pub(super) const STOLEN_DATABASE: Probe = Probe {
 /// Whether a token is sealed before anything is written.
 pub(super) const SEALED_ON_RECEIPT: Probe = Probe {
     name: "sealed-on-receipt",
+    points: &["sealed-on-receipt"],
     tries: "a token in what is written first when it was received: a file, a row, the database's log, the program's",
     attack: Attack::Rehearsed(|ground| Box::pin(sealed_on_receipt(ground))),
 };

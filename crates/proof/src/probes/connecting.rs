@@ -25,6 +25,7 @@ use crate::{
 /// Whether a caught code gives tokens, and whether an account has a key that is not OAuth's.
 pub(super) const PKCE_CONNECT: Probe = Probe {
     name: "pkce-connect",
+    points: &["pkce-connect"],
     tries: "tokens for a code that was caught on its way home, and a way to connect an account by a static key",
     attack: Attack::Rehearsed(|ground| Box::pin(pkce_connect(ground))),
 };
@@ -32,6 +33,7 @@ pub(super) const PKCE_CONNECT: Probe = Probe {
 /// Whether more is asked for than the actions need.
 pub(super) const SCOPES_ASKED: Probe = Probe {
     name: "scopes-asked",
+    points: &["scopes-asked"],
     tries: "a scope that no wanted action needs, and one for messages, contacts or browsing",
     attack: Attack::Audited(|ground, source| Box::pin(scopes_asked(ground, source))),
 };

@@ -15,6 +15,7 @@ use crate::{
 /// Whether something that is built in, run by the build, or sent to browsers can change without a change of the tree.
 pub(super) const PINNED_DEPENDENCIES: Probe = Probe {
     name: "pinned-dependencies",
+    points: &["pinned-dependencies", "browser-assets", "scripts", "database-wheels", "shipped-builds"],
     tries: "a crate, a browser's asset, a script's download or the database's wheel without a version and a hash in the tree, or a shipped build beside the lock file",
     attack: Attack::Built(|tree| Box::pin(pinned_dependencies(tree))),
 };
@@ -56,6 +57,10 @@ async fn pinned_dependencies(tree: &SourceTree) -> Outcome {
             && text.contains("--hash=")
         {
             broken(path, &text, requirements(&text))?;
+            evidence.tried("scripts", format!("{path}: every package by version and hash"), &text, "");
+        }
+        if Path::new(path).file_name().is_some_and(|name| name == "package-lock.json") {
+            broken(path, &text, locked_packages(&text))?;
             evidence.tried("scripts", format!("{path}: every package by version and hash"), &text, "");
         }
         if path.starts_with("packaging/") && !shipped(&text).is_empty() {
@@ -221,7 +226,13 @@ fn downloads(text: &str) -> Judged {
             && !has("--require-hashes")
         {
             "installs a Python package without its hash"
-        } else if ["curl ", "wget ", "npm ", "npx ", "yarn ", "git clone http"].iter().any(|verb| has(verb)) {
+        } else if has("npm ci ") && has("--ignore-scripts") {
+            // It takes what the lock file beside it names, whose hashes are judged, and nothing else.
+            continue;
+        } else if ["curl ", "wget ", "npm i", "npm ci", "npm exec", "npx ", "yarn ", "git clone http"]
+            .iter()
+            .any(|verb| has(verb))
+        {
             "downloads something whose hash nobody compares"
         } else {
             continue;
@@ -241,6 +252,20 @@ fn requirements(text: &str) -> Judged {
         Some(package) => Err(format!("a package without version and hash: {package}")),
         None => Ok(()),
     }
+}
+
+/// Every package of npm's lock file has one version and a hash (package-lock.json, lockfileVersion 2 or 3).
+fn locked_packages(text: &str) -> Judged {
+    let lock: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let packages = lock.get("packages").and_then(serde_json::Value::as_object).ok_or("there are no packages in it")?;
+    // The first, without a name, is the folder itself.
+    for (name, package) in packages.iter().filter(|(name, _)| !name.is_empty()) {
+        let said = |field: &str| package.get(field).and_then(serde_json::Value::as_str).unwrap_or_default();
+        if said("version").is_empty() || !said("integrity").starts_with("sha512-") {
+            return Err(format!("a package without version and hash: {name}"));
+        }
+    }
+    Ok(())
 }
 
 /// The commands of a file that build what is shipped.
@@ -289,6 +314,10 @@ fn see_what_is_planted() -> Result<(), Failure> {
         downloads("cargo build --release"),
         requirements("requests==2.0.0"),
         requirements("requests>=2.0.0 --hash=sha256:00"),
+        downloads("npm install left-pad"),
+        downloads("npm ci"),
+        locked_packages(r#"{ "packages": { "": {}, "node_modules/a": { "version": "1.0.0" } } }"#),
+        locked_packages("{}"),
         wheels("const VERSION: &str = \"18.6.3\";").map(drop),
     ];
     match found.iter().position(Result::is_ok) {
@@ -307,6 +336,11 @@ mod tests {
         downloads("# curl x\ncargo install a \\\n  --version 1.0.0 --locked\npip install --require-hashes -r x")
             .unwrap();
         self_contained("<a href=\"https://example.com\">elsewhere</a><img src=\"data:,\">").unwrap();
+        downloads("npm ci --ignore-scripts --prefix x").unwrap();
+        locked_packages(
+            r#"{ "packages": { "": {}, "node_modules/a": { "version": "1.0.0", "integrity": "sha512-x" } } }"#,
+        )
+        .unwrap();
         let manifest: Table = "[dependencies]\na = '1'\nb = { path = '../b' }\nc.workspace = true".parse().unwrap();
         declared(&manifest).unwrap();
         assert_eq!(crates(&manifest), ["a", "b"]);

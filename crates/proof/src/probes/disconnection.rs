@@ -15,6 +15,7 @@ use crate::{
 /// Whether a stored token outlives its connection.
 pub(super) const DISCONNECT: Probe = Probe {
     name: "disconnect",
+    points: &["disconnect", "provider-revocations"],
     tries: "a token that is still stored, or still good at the platform, when a disconnection was answered",
     attack: Attack::Rehearsed(|ground| Box::pin(disconnect(ground))),
 };

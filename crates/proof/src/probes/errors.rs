@@ -18,6 +18,7 @@ use crate::{
 /// Whether an error tells of a stack, of SQL, or of a path.
 pub(super) const OPAQUE_ERRORS: Probe = Probe {
     name: "opaque-errors",
+    points: &["opaque-errors"],
     tries: "a word about the inside (a stack, SQL, a table, a path) from an error of every kind, faults of the server's own included",
     attack: Attack::Rehearsed(|ground| Box::pin(opaque_errors(ground))),
 };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use domain::clock::Clock;
+use domain::{clock::Clock, id::ObjectId};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -11,14 +11,16 @@ use crate::{
     database::Session,
     evidence::{Evidence, Failure, Outcome},
     ground::{Ground, Node, Workspace},
-    owner::{Connected, expect},
+    owner::{Connected, expect, text},
     probe::{Attack, Probe},
+    probes::organisations,
     tenancy::Owner,
 };
 
 /// Whether anything is permitted without a tuple that says so.
 pub(super) const RELATION_TUPLES: Probe = Probe {
     name: "relation-tuples",
+    points: &["relation-tuples"],
     tries: "what a relation permits, after each tuple of it was taken away",
     attack: Attack::Rehearsed(|ground| Box::pin(relation_tuples(ground))),
 };
@@ -26,6 +28,7 @@ pub(super) const RELATION_TUPLES: Probe = Probe {
 /// Whether another node goes on granting what was revoked here.
 pub(super) const REVOCATION_ACROSS_NODES: Probe = Probe {
     name: "revocation-across-nodes",
+    points: &["revocation-across-nodes", "silent-notifications"],
     tries: "a key and a role that were ended on one node, on another: with notifications, and while that node's connection for them is stalled",
     attack: Attack::Rehearsed(|ground| Box::pin(revocation_across_nodes(ground))),
 };
@@ -64,15 +67,7 @@ async fn relation_tuples(ground: &Ground) -> Outcome {
             return Err(Failure::unproven(format!("there is no tuple `{relation}` on {object}")));
         }
         change(&owner, &id, &format!("delete from keyholder.tuples where {which}")).await?;
-        // What a node remembers may be a notification behind.
-        let mut after = asked.send().await?;
-        for _ in 0..LOOKS {
-            if is_denied(&after)? {
-                break;
-            }
-            tokio::time::sleep(EVERY).await;
-            after = asked.send().await?;
-        }
+        let after = denied_soon(asked).await?;
         if after.status.is_success() {
             let obtained = json!({ "relation": relation, "asked": asked.title(), "tuples": kept,
                 "answer": String::from_utf8_lossy(&after.body).chars().take(200).collect::<String>() });
@@ -92,7 +87,73 @@ async fn relation_tuples(ground: &Ground) -> Outcome {
         }
         expect(&asked.send().await?, 200)?;
     }
+    through_others(&workspace, &owner, &id, &mut evidence).await?;
     Ok(evidence)
+}
+
+/// A permission that comes through others: a key manages a folder, whoever manages that one views another, and what is in that one is seen
+/// with it. Each tuple of the way is taken away by itself.
+async fn through_others(
+    workspace: &Workspace,
+    owner: &Owner,
+    id: &str,
+    evidence: &mut Evidence,
+) -> Result<(), Failure> {
+    let admin = &workspace.admin;
+    let folder = async |path: &str| {
+        let made = admin.post(path, &json!({ "type": "folder", "name": "of a probe" })).await?;
+        Ok::<_, Failure>(text(&expect(&made, 201)?, "/id").to_owned())
+    };
+    let (team, shared) = (folder("/v1/objects").await?, folder("/v1/objects").await?);
+    let within = folder(&format!("/v1/objects/{shared}/objects")).await?;
+    let (member, members_key) = organisations::key(admin, "service").await?;
+    let managers = format!("{team}#manager");
+    let path = format!("/v1/objects/{within}");
+    let asked = Asked::Get(&member, &path);
+    for (object, relation, subject) in [(&team, "manager", &members_key), (&shared, "viewer", &managers)] {
+        organisations::relate(admin, object, relation, subject).await?;
+    }
+    let before = asked.send().await?;
+    expect(&before, 200)?;
+    evidence.saw("a folder in one that others than the caller's own may view: 200", &path, &before.body);
+    for (object, relation, subject) in [(&team, "manager", &members_key), (&shared, "viewer", &managers)] {
+        let which = format!(
+            "workspace_id = '{id}' and relation = '{relation}' and object_id = '{}'",
+            organisations::stored::<ObjectId>(object)?
+        );
+        change(owner, id, &format!("delete from keyholder.relationships where {which}")).await?;
+        let after = denied_soon(asked).await?;
+        let tuple = format!("{object}#{relation}@{subject}");
+        if after.status.is_success() {
+            let obtained = json!({ "asked": asked.title(), "tuple": tuple, "answer": after.json() });
+            return Err(Failure::broken(
+                format!("{} is permitted without a tuple of its way", asked.title()),
+                obtained,
+            ));
+        }
+        evidence.tried(
+            "relationship-tuples",
+            format!("{}, without {tuple}: {}", asked.title(), after.status),
+            &tuple,
+            &after.body,
+        );
+        organisations::relate(admin, object, relation, subject).await?;
+        expect(&asked.send().await?, 200)?;
+    }
+    Ok(())
+}
+
+/// The answer once what a node remembers, which may be a notification behind, denies; else the last one.
+async fn denied_soon(asked: Asked<'_>) -> Result<Reply, Failure> {
+    let mut after = asked.send().await?;
+    for _ in 0..LOOKS {
+        if is_denied(&after)? {
+            break;
+        }
+        tokio::time::sleep(EVERY).await;
+        after = asked.send().await?;
+    }
+    Ok(after)
 }
 
 /// Whether somebody was denied what he asked for. Any other answer but a success says nothing of permission.
@@ -179,7 +240,10 @@ async fn revoke(
     let mandate = format!("/v1/mandates/{}", agent.mandate);
     expect(&on_second.get(&mandate).await?, 200)?;
     expect(&on_second.act(&agent.mandate, "profile.read", &json!({}), None).await?, 200)?;
-    evidence.saw(format!("both nodes serve the agent, {how}"), &agent.key, "200");
+    let (admin, admins_key) = organisations::key(&workspace.admin, "admin").await?;
+    let admin_on_second = ground.stranger_at(&second.url).with_key(admin.key().unwrap_or_default());
+    expect(&admin_on_second.get("/v1/api-keys").await?, 200)?;
+    evidence.saw(format!("both nodes serve the agent and a second admin, {how}"), &agent.key, "200");
     let stalled = silent.map(Stalled::begin).transpose()?;
     // A role: the mandate, by whose relation it may act.
     let revoked = workspace.admin.post(&format!("{mandate}/revoke"), &json!({})).await?;
@@ -191,7 +255,11 @@ async fn revoke(
     let deleted = workspace.admin.delete(&format!("/v1/api-keys/{}", agent.key)).await?;
     expect(&deleted, 204)?;
     let read = Asked::Get(&on_second, "/v1/connections");
-    refused(("deletions", "a deleted key"), how, stalled.as_ref(), read, evidence).await
+    refused(("deletions", "a deleted key"), how, stalled.as_ref(), read, evidence).await?;
+    let read = Asked::Get(&admin_on_second, "/v1/api-keys");
+    let deleted = workspace.admin.delete(&format!("/v1/api-keys/{admins_key}")).await?;
+    expect(&deleted, 204)?;
+    refused(("deletions", "a revoked admin"), how, stalled.as_ref(), read, evidence).await
 }
 
 /// Waits until the other node refuses too, and tells how long that took.

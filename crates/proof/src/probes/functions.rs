@@ -14,6 +14,7 @@ use crate::{
 /// Whether a privileged function does its work for anybody but whom it is for.
 pub(super) const DEFINER_FUNCTIONS: Probe = Probe {
     name: "definer-functions",
+    points: &["definer-functions"],
     tries: "every SECURITY DEFINER function by every login, without a right to it, and under contexts that are forged, stolen or another tenant's",
     attack: Attack::Rehearsed(|ground| Box::pin(definer_functions(ground))),
 };

@@ -18,6 +18,7 @@ use crate::{
 /// Whether some answer comes without the headers that every answer must have.
 pub(super) const SECURITY_HEADERS: Probe = Probe {
     name: "security-headers",
+    points: &["security-headers"],
     tries: "an answer of any kind, by whomever it is made, that lacks a security header",
     attack: Attack::Rehearsed(|ground| Box::pin(security_headers(ground))),
 };

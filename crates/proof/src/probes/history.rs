@@ -15,6 +15,7 @@ use crate::{
 /// Whether a secret is in a file of the tree, in any version that any commit has of any file, or in a commit's message.
 pub(super) const NO_SECRET_IN_HISTORY: Probe = Probe {
     name: "no-secret-in-history",
+    points: &["no-secret-in-history"],
     tries: "a root key, or any other secret, in the tree, in any version of any file of any commit, or in a commit's message",
     attack: Attack::Built(|tree| Box::pin(no_secret_in_history(tree))),
 };

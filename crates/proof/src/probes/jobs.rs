@@ -19,6 +19,7 @@ use crate::{
 /// Whether something runs, or is served, without a guard.
 pub(super) const GUARDED_JOBS: Probe = Probe {
     name: "guarded-jobs",
+    points: &["guarded-jobs"],
     tries: "every route and every kind of job for its guard; a job of no kind, and jobs put in for another tenant's objects",
     attack: Attack::Rehearsed(|ground| Box::pin(guarded_jobs(ground))),
 };
@@ -192,7 +193,7 @@ fn audit(table: &Table, evidence: &mut Evidence) -> Result<(), Failure> {
     for route in &table.routes {
         let is_guarded = match route.guard {
             Guard::Public => route.why.as_deref().is_some_and(|why| why.len() > 10),
-            _ => route.permission.contains('.') && route.rule.is_some(),
+            _ => route.permission.contains('.') && route.relation.is_some(),
         };
         if !is_guarded {
             return Err(Failure::broken(format!("{} has no guard", route.title()), route.title()));

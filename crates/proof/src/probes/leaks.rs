@@ -22,6 +22,7 @@ use crate::{
 /// Whether a stored credential comes out anywhere.
 pub(super) const CREDENTIAL_NOWHERE: Probe = Probe {
     name: "credential-nowhere",
+    points: &["credential-nowhere"],
     tries: "a stored credential in an answer, an error or a log line, also where the platform gives it back",
     attack: Attack::Rehearsed(|ground| Box::pin(credential_nowhere(ground))),
 };
@@ -29,6 +30,7 @@ pub(super) const CREDENTIAL_NOWHERE: Probe = Probe {
 /// Whether the root key is anywhere but where it is given.
 pub(super) const ROOT_KEY_OUTSIDE: Probe = Probe {
     name: "root-key-outside",
+    points: &["root-key-outside"],
     tries: "the root key in the database, an answer, a log line, a process's arguments or the source",
     attack: Attack::Audited(|ground, source| Box::pin(root_key_outside(ground, source))),
 };
@@ -36,6 +38,7 @@ pub(super) const ROOT_KEY_OUTSIDE: Probe = Probe {
 /// Whether the platform's own secrets are in the database or the repository.
 pub(super) const PLATFORM_SECRETS_OUTSIDE: Probe = Probe {
     name: "platform-secrets-outside",
+    points: &["platform-secrets-outside"],
     tries: "a client's secret in the database, an answer, a log line or the source",
     attack: Attack::Audited(|ground, source| Box::pin(platform_secrets_outside(ground, source))),
 };

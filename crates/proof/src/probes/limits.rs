@@ -15,6 +15,7 @@ use crate::{
 /// Whether more comes through than a burst or a day holds.
 pub(super) const BURST_AND_QUOTA: Probe = Probe {
     name: "burst-and-quota",
+    points: &["burst-and-quota", "daily-quotas"],
     tries: "more requests than a burst lets through, and more acts than a day's quota",
     attack: Attack::Rehearsed(|ground| Box::pin(burst_and_quota(ground))),
 };
@@ -22,6 +23,7 @@ pub(super) const BURST_AND_QUOTA: Probe = Probe {
 /// Whether a refusal for a limit lacks the fields by which a client learns of it.
 pub(super) const LIMIT_HEADERS: Probe = Probe {
     name: "limit-headers",
+    points: &["limit-headers"],
     tries: "a refusal for a limit without the standard fields, or with fields that do not agree",
     attack: Attack::Rehearsed(|ground| Box::pin(limit_headers(ground))),
 };

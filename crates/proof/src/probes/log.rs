@@ -27,6 +27,7 @@ use crate::{
 /// Whether a key, a token or a password can be read in a log line.
 pub(super) const REDACTED_LOGS: Probe = Probe {
     name: "redacted-logs",
+    points: &["redacted-logs"],
     tries: "a key, a token or a password in a log line, planted in every form, or used on the way",
     attack: Attack::Rehearsed(|ground| Box::pin(redacted_logs(ground))),
 };
@@ -34,6 +35,7 @@ pub(super) const REDACTED_LOGS: Probe = Probe {
 /// Whether an e-mail address or a telephone number can be read in a log line.
 pub(super) const MASKED_LOGS: Probe = Probe {
     name: "masked-logs",
+    points: &["masked-logs"],
     tries: "an e-mail address or a telephone number in a log line, planted in every usual writing",
     attack: Attack::Rehearsed(|ground| Box::pin(masked_logs(ground))),
 };
@@ -41,6 +43,7 @@ pub(super) const MASKED_LOGS: Probe = Probe {
 /// Whether a user's words or numbers can be read in a log line, though nobody would take them for a secret.
 pub(super) const NO_CONTENT_IN_LOGS: Probe = Probe {
     name: "no-content-in-logs",
+    points: &["no-content-in-logs"],
     tries: "the text of a message, an address or a telephone number of a user in a log line, by every way on which Keyholder is given one",
     attack: Attack::Rehearsed(|ground| Box::pin(no_content_in_logs(ground))),
 };

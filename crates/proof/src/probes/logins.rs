@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
@@ -19,6 +19,7 @@ use crate::{
     ground::{Ground, Serving},
     owner::text,
     probe::{Attack, Probe},
+    schedule::Schedule,
     source::SourceTree,
     tenancy::{Came, Owner},
 };
@@ -26,6 +27,7 @@ use crate::{
 /// Whether a login can do more than its own work.
 pub(super) const LEAST_PRIVILEGE_ROLES: Probe = Probe {
     name: "least-privilege-roles",
+    points: &["least-privilege-roles"],
     tries: "everything that is not its work, by each of the logins that serve: other tables, other groups, the owner's rights, the server's files",
     attack: Attack::Rehearsed(|ground| Box::pin(least_privilege_roles(ground))),
 };
@@ -33,7 +35,8 @@ pub(super) const LEAST_PRIVILEGE_ROLES: Probe = Probe {
 /// Whether passwords of the database outlive their rotation, or a rotation costs a request.
 pub(super) const LOGIN_ROTATION: Probe = Probe {
     name: "login-rotation",
-    tries: "a request that fails while the logins are rotated, and a former login that still gets in afterwards",
+    points: &["login-rotation", "overdue-logins", "logins-in-source", "scheduled-rotations"],
+    tries: "a request that fails while the shipped schedule rotates the logins, a former login that still gets in afterwards, an overdue one that does not show, a login in the source",
     attack: Attack::Audited(|ground, tree| Box::pin(login_rotation(ground, tree))),
 };
 
@@ -45,11 +48,66 @@ const LOGINS: [(&str, &str); 4] = [
     ("loader", "select count(*)::text from keyholder.tuples"),
 ];
 /// What the loader reads: the facts that permission is decided from.
-const LOADED: [&str; 8] =
-    ["heads", "workspaces", "api_keys", "tuples", "connections", "mandates", "budgets", "return_addresses"];
-/// What the application's login has no business with: what signs contexts, what is replayed by the ledger alone, and what the database is.
-const NOT_THE_APPS: [&str; 6] =
-    ["context_keys", "idempotency", "installation", "database_identity", "schema_versions", "_sqlx_migrations"];
+const LOADED: [&str; 13] = [
+    "heads",
+    "workspaces",
+    "api_keys",
+    "tuples",
+    "connections",
+    "mandates",
+    "budgets",
+    "return_addresses",
+    "installation_tuples",
+    "role_templates",
+    "role_assignments",
+    "objects",
+    "relationships",
+];
+/// What the application's login reads (r) and does to a table: inserts (i), updates (u), deletes (d). A table that is not here is none of its.
+const APPS: [(&str, &str); 38] = [
+    ("accounts", "ri"),
+    ("acts", "ru"),
+    ("api_keys", "riu"),
+    ("audit", "ri"),
+    ("budgets", "riud"),
+    ("connect_links", "riu"),
+    ("connections", "riud"),
+    ("consents", "ri"),
+    ("credentials", "riud"),
+    ("data_keys", "riud"),
+    ("epochs", "riu"),
+    ("fga_assertions", "riud"),
+    ("fga_changes", "rid"),
+    ("fga_models", "rid"),
+    ("fga_stores", "riud"),
+    ("fga_tuples", "rid"),
+    ("heads", "riu"),
+    ("installation_audit", "ri"),
+    ("installation_tuples", "rid"),
+    ("jobs", "riud"),
+    ("kill_drill_connections", "riu"),
+    ("kill_drills", "riu"),
+    ("mandates", "riud"),
+    ("nodes", "riud"),
+    ("objects", "riud"),
+    ("operators", "riu"),
+    ("provider_files", "riu"),
+    ("refreshes", "riud"),
+    ("relationships", "rid"),
+    ("retired_credentials", "riud"),
+    ("return_addresses", "rid"),
+    ("role_assignments", "rid"),
+    ("role_templates", "riud"),
+    ("rotations", "riu"),
+    ("shreddings", "ri"),
+    ("trust_statements", "ri"),
+    ("tuples", "riud"),
+    ("workspaces", "riu"),
+];
+/// The shipped schedule, where its service keeps the addresses, and after how many days a login is overdue unless a blueprint says otherwise.
+const SCHEDULE: &str = "keyholder-logins";
+const ADDRESSES: &str = "/etc/keyholder/logins";
+const LOGIN_DAYS: u64 = 90;
 /// How long a rotation may take to be heard of, looked at this often.
 const LOOKS: u32 = 300;
 const EVERY: Duration = Duration::from_millis(50);
@@ -123,10 +181,10 @@ async fn reaches_no_more(
     (group, table): (&str, &str),
     evidence: &mut Evidence,
 ) -> Result<(), Failure> {
-    let [may_read, may_write] = match group {
-        "app" => [!NOT_THE_APPS.contains(&table); 2],
-        "loader" => [LOADED.contains(&table), false],
-        _ => [false; 2],
+    let verbs = match group {
+        "app" => APPS.iter().find(|(known, _)| *known == table).map_or("", |(_, verbs)| *verbs),
+        "loader" if LOADED.contains(&table) => "r",
+        _ => "",
     };
     let columns = format!(
         "select quote_ident(attname) from pg_attribute where attrelid = 'keyholder.{table}'::regclass and attnum > 0 \
@@ -134,13 +192,17 @@ async fn reaches_no_more(
     );
     let columns = owner.texts(&columns).await?;
     let mut statements = Vec::new();
-    if !may_read {
+    if !verbs.contains('r') {
         statements.extend(columns.iter().map(|column| format!("select {column} from keyholder.{table} limit 1")));
     }
-    if !may_write {
+    if !verbs.contains('d') {
         statements.push(format!("delete from keyholder.{table} where false"));
-        for column in &columns {
+    }
+    for column in &columns {
+        if !verbs.contains('i') {
             statements.push(format!("insert into keyholder.{table} ({column}) values (default)"));
+        }
+        if !verbs.contains('u') {
             // It reads no column: the privilege to read cannot be what it lacks.
             statements.push(format!("update keyholder.{table} set {column} = default where false"));
         }
@@ -300,22 +362,23 @@ async fn rotate(rotating: &Rotating<'_>, owner: &Owner, tree: &SourceTree) -> Ou
     kept_as_verifiers(rotating, owner, &former, &mut evidence).await?;
 
     none_in_source(tree, &former, &mut evidence).await?;
+    let schedule = Schedule::shipped(tree, SCHEDULE)?;
+    comes_in_time(rotating.ground, &schedule, &mut evidence)?;
 
     let (stop, asked) = (AtomicBool::new(false), AtomicU64::new(0));
     let turn = async {
-        let turned = turn(rotating, owner, &serving).await;
+        let turned = turn(rotating, owner, (&schedule, &serving)).await;
         stop.store(true, Ordering::Relaxed);
         turned
     };
     let (failed, turned) = tokio::join!(go_on(&caller, &stop, &asked), turn);
-    turned?;
+    let retired = turned?;
     if let Some(failed) = failed? {
         return Err(Failure::broken("a request failed while the logins were rotated", failed));
     }
     let asked = asked.load(Ordering::Relaxed).to_string();
     evidence.saw(format!("{asked} requests were served meanwhile, and none failed"), "GET /v1/workspace", &asked);
 
-    let retired = rotating.operate(&["migrate", "--retire-logins"], true).await?;
     for url in &former {
         let login = url
             .split_once("://")
@@ -431,15 +494,45 @@ async fn go_on(caller: &Caller, stop: &AtomicBool, asked: &AtomicU64) -> Result<
     Ok(None)
 }
 
-/// Makes the next generation, hands it over, and waits until the former one has no session. One that keeps its session to the end is
-/// found by still getting in.
-async fn turn(rotating: &Rotating<'_>, owner: &Owner, serving: &Serving) -> Result<(), Failure> {
-    let next = rotating.folder.join("next");
-    rotating.operate(&["migrate", "--rotate-logins", &next.display().to_string()], true).await?;
-    for (group, _) in LOGINS {
-        let file = format!("{group}.url");
-        fs::rename(next.join(&file), Path::new(&rotating.folder).join("logins").join(&file))?;
+/// The shipped schedule comes round before a login is overdue.
+fn comes_in_time(ground: &Ground, schedule: &Schedule, evidence: &mut Evidence) -> Result<(), Failure> {
+    let said = ground.blueprint().settings.get("database").and_then(|database| database.get("login_days"));
+    let (days, most) = (schedule.days, said.and_then(Value::as_u64).unwrap_or(LOGIN_DAYS));
+    if days >= most {
+        let obtained = json!({ "schedule": SCHEDULE, "every_days": days, "overdue_after_days": most });
+        return Err(Failure::broken("the shipped schedule comes round when a login is overdue already", obtained));
     }
+    evidence.tried(
+        "scheduled-rotations",
+        format!("{SCHEDULE}.timer: every {days} days, and a login is overdue after {most}"),
+        SCHEDULE,
+        days.to_string(),
+    );
+    Ok(())
+}
+
+/// Runs what the shipped schedule runs, in its order: the next generation is made and takes the former one's place, and the former one is
+/// retired. Between the two each process takes the new files. One that keeps its session to the end is found by still getting in.
+async fn turn(
+    rotating: &Rotating<'_>,
+    owner: &Owner,
+    (schedule, serving): (&Schedule, &Serving),
+) -> Result<Value, Failure> {
+    let logins = rotating.folder.join("logins").display().to_string();
+    let mut retired = Value::Null;
+    for command in &schedule.commands {
+        let arguments: Vec<&str> =
+            command.iter().map(|word| if word == ADDRESSES { logins.as_str() } else { word.as_str() }).collect();
+        retired = rotating.operate(&arguments, true).await?;
+        if arguments.contains(&"--rotate-logins") {
+            taken_up(rotating, owner, serving).await?;
+        }
+    }
+    Ok(retired)
+}
+
+/// Tells the server of its new files, and waits until the former generation has no session.
+async fn taken_up(rotating: &Rotating<'_>, owner: &Owner, serving: &Serving) -> Result<(), Failure> {
     let pid = serving.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     kill_process(pid.ok_or_else(|| Failure::unproven("the server has gone"))?, Signal::HUP)?;
     for _ in 0..LOOKS {

@@ -26,6 +26,7 @@ use crate::{
 /// Whether an opened credential outlives its call.
 pub(super) const OPENED_FOR_ONE_CALL: Probe = Probe {
     name: "opened-for-one-call",
+    points: &["opened-for-one-call"],
     tries: "a credential in the memory of a node whose calls are over, and in its log",
     attack: Attack::Rehearsed(|ground| Box::pin(opened_for_one_call(ground))),
 };

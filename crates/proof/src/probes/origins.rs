@@ -16,6 +16,7 @@ use crate::{
 /// Whether a page of an origin that is not listed can have an effect, or read an answer.
 pub(super) const FOREIGN_ORIGINS: Probe = Probe {
     name: "foreign-origins",
+    points: &["foreign-origins"],
     tries: "an effect, or a readable answer, for a page of an origin that is not on the list",
     attack: Attack::Rehearsed(|ground| Box::pin(foreign_origins(ground))),
 };
@@ -23,6 +24,7 @@ pub(super) const FOREIGN_ORIGINS: Probe = Probe {
 /// Whether a request, or what a tenant says of itself, can put an origin on the list.
 pub(super) const ORIGINS_FIXED: Probe = Probe {
     name: "origins-fixed",
+    points: &["origins-fixed"],
     tries: "to have an origin taken for a listed one, by anything that a request or a tenant can say",
     attack: Attack::Rehearsed(|ground| Box::pin(origins_fixed(ground))),
 };

@@ -19,6 +19,7 @@ use crate::{
 /// Whether markup of a stranger's comes out as markup.
 pub(super) const ESCAPED_PAGES: Probe = Probe {
     name: "escaped-pages",
+    points: &["escaped-pages"],
     tries: "markup of one's own in a page that others are shown, and a template that would let it out",
     attack: Attack::Rehearsed(|ground| Box::pin(escaped_pages(ground))),
 };
@@ -26,6 +27,7 @@ pub(super) const ESCAPED_PAGES: Probe = Probe {
 /// Whether something that a browser is sent holds a secret.
 pub(super) const NO_SECRET_IN_BROWSER: Probe = Probe {
     name: "no-secret-in-browser",
+    points: &["no-secret-in-browser"],
     tries: "a secret of the installation, of an account or of a caller in anything that a browser is sent",
     attack: Attack::Rehearsed(|ground| Box::pin(no_secret_in_browser(ground))),
 };

@@ -20,6 +20,7 @@ use crate::{
 /// Whether a query takes the wrong tenant's rows once nothing but the query says whose they are.
 pub(super) const SCOPED_QUERIES: Probe = Probe {
     name: "scoped-queries",
+    points: &["scoped-queries"],
     tries: "every route from another workspace and from a role below, with row-level security opened; and every statement of the source for the workspace that it names",
     attack: Attack::Audited(|ground, tree| Box::pin(scoped_queries(ground, tree))),
 };

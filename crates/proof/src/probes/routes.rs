@@ -10,6 +10,7 @@ use crate::{
     ground::Ground,
     owner::{RETURN, expect, text},
     probe::{Attack, Probe},
+    roles::Role,
     routes::{Guard, Route, Table, Values},
     stock::Stock,
     tenancy::Owner,
@@ -18,6 +19,7 @@ use crate::{
 /// Whether anybody comes in where he may not.
 pub(super) const ROUTE_GUARDS: Probe = Probe {
     name: "route-guards",
+    points: &["route-guards"],
     tries: "every route without a credential, with a broken one, with another workspace's, with a role below; every public one for what it tells",
     attack: Attack::Rehearsed(|ground| Box::pin(route_guards(ground))),
 };
@@ -25,12 +27,13 @@ pub(super) const ROUTE_GUARDS: Probe = Probe {
 /// Whether something can be done, or read by the operator's staff, of which no trail is left.
 pub(super) const AUDITED_ROUTES: Probe = Probe {
     name: "audited-routes",
+    points: &["audited-routes"],
     tries: "every route that changes something, and every one of the operator's, without leaving a trail that names who it was",
     attack: Attack::Rehearsed(|ground| Box::pin(audited_routes(ground))),
 };
 
 /// Placeholders that name nothing of the workspace.
-const UNOWNED: [&str; 6] = ["fresh", "provider", "action", "path", "statement", "signature"];
+const UNOWNED: [&str; 8] = ["fresh", "provider", "action", "path", "statement", "signature", "plan", "feature"];
 
 /// What a row answered to whoever may.
 struct Answered {
@@ -50,6 +53,10 @@ async fn allowed(
     let mut answered = Vec::new();
     for route in &table.routes {
         let (mut values, browser) = stock.fill(route).await?;
+        if Stock::has_none(&values) {
+            evidence.saw(format!("{}: this system has none of what it is about", route.title()), route.title(), "");
+            continue;
+        }
         let before = rows_of(owner, route).await?;
         let reply = if values.contains_key("statement") {
             // A node of a rehearsal trusts no key: a server beside it does, on the same database.
@@ -112,9 +119,8 @@ pub(super) struct Walk<'w> {
     admin: Caller,
     broken: Vec<(&'static str, Caller)>,
     rival: Caller,
-    /// A service key without a mandate, and one with a mandate on the connection.
-    idle: Caller,
-    grantee: Caller,
+    /// A key of every role below an admin's.
+    below: Vec<(Role, Caller)>,
     values: Values,
     private: Vec<String>,
 }
@@ -123,16 +129,21 @@ impl<'w> Walk<'w> {
     pub(super) async fn prepare(ground: &Ground, stock: &Stock<'_>, table: &'w Table) -> Result<Self, Failure> {
         let values = stock.everything(&table.routes).await?;
         let admin = stock.workspace.admin.clone();
-        let key = async |label: &str| {
-            let made = admin.post("/v1/api-keys", &json!({ "label": label, "role": "service" })).await?;
+        let key = async |role: &str| {
+            let made = admin.post("/v1/api-keys", &json!({ "label": format!("a {role}"), "role": role })).await?;
             let made = expect(&made, 201)?;
             Ok::<_, Failure>((admin.with_key(text(&made, "/key")), text(&made, "/id").to_owned()))
         };
-        let ((idle, _), (revoked, ended)) = (key("an idle service").await?, key("a revoked one").await?);
+        let (revoked, ended) = key("service").await?;
         expect(&revoked.get("/v1/workspace").await?, 200)?;
         admin.delete(&format!("/v1/api-keys/{ended}")).await?;
         let connection = values.get("connection").cloned().unwrap_or_default();
-        let grantee = ground.agent(&admin, &connection, &["profile.read"], &json!([])).await?.caller;
+        let below = vec![
+            (Role::SupportAgent, key("support_agent").await?.0),
+            (Role::User, key("user").await?.0),
+            (Role::Service, key("service").await?.0),
+            (Role::Grantee, ground.agent(&admin, &connection, &["profile.read"], &json!([])).await?.caller),
+        ];
         let stranger = admin.with_no_cookies();
         let good = stock.workspace.key.as_str();
         let swapped = if good.ends_with('0') { '1' } else { '0' };
@@ -155,7 +166,7 @@ impl<'w> Walk<'w> {
             RETURN.to_owned(),
         ]);
         let operator = stock.operator.clone();
-        Ok(Self { table, stranger, operator, admin, broken, rival, idle, grantee, values, private })
+        Ok(Self { table, stranger, operator, admin, broken, rival, below, values, private })
     }
 
     /// Every row by somebody without a credential that is one, and what is beside the table.
@@ -208,34 +219,31 @@ impl<'w> Walk<'w> {
         self.note(route, "another workspace's admin", statuses, &reply, evidence)
     }
 
-    /// A role below: refused as the row's rule says.
+    /// Every role below: refused what it may not; and what it may read, it reads, and nothing that does not concern it.
     pub(super) async fn try_from_below(&self, route: &Route, evidence: &mut Evidence) -> Result<(), Failure> {
-        let (idle, grantee): (&[u16], Option<&[u16]>) = match route.rule.as_deref().unwrap_or_default() {
-            "admin" => (&[403], Some(&[403])),
-            // Who has a mandate on a connection knows of the connection, and not of another's mandate there.
-            "admin-or-owner" => (&[404], Some(&[403, 404])),
-            "concerned" | "grantee" => (&[404], None),
-            // Every member may: what he sees is what concerns him, which is nothing here.
-            "member" => (&[], None),
-            rule => {
-                return Err(Failure::unproven(format!(
-                    "{} has the rule `{rule}`, which nobody here knows",
-                    route.title()
-                )));
+        for (role, caller) in &self.below {
+            let whose = role.words();
+            if !role.may(&route.permission) {
+                let reply = route.send(caller, &self.values, &[]).await?;
+                self.note(route, whose, role.refusals(route.names_its_object()), &reply, evidence)?;
+                continue;
             }
-        };
-        let reply = route.send(&self.idle, &self.values, &[]).await?;
-        if idle.is_empty() {
-            let (path, status) = (route.title(), reply.status);
-            evidence.tried("api-routes", format!("{path} by a service without a mandate: {status}"), path, &reply.body);
-            let own = ["connection", "mandate", "act"].iter().filter_map(|name| self.values.get(*name));
-            silent(route, "a service without a mandate", &reply, own)?;
-        } else {
-            self.note(route, "a service without a mandate", idle, &reply, evidence)?;
-        }
-        if let Some(statuses) = grantee {
-            let reply = route.send(&self.grantee, &self.values, &[]).await?;
-            self.note(route, "a service with a mandate", statuses, &reply, evidence)?;
+            // What changes something is tried by whoever may as well, and here it would hide what somebody changes who may not.
+            if route.record.is_some() || route.method != "GET" {
+                continue;
+            }
+            let reply = route.send(caller, &self.values, &[]).await?;
+            // What everybody may ask for may still name what only some may know of.
+            if !(reply.status.is_success() || (reply.status == 404 && role.sees_its_own())) {
+                let body = String::from_utf8_lossy(&reply.body);
+                return Err(Failure::unproven(format!("{} by {whose}: {} {body}", route.title(), reply.status)));
+            }
+            if role.sees_its_own() && *role != Role::Grantee {
+                let others = ["connection", "mandate", "act"].iter().filter_map(|name| self.values.get(*name));
+                silent(route, whose, &reply, others)?;
+            }
+            let tried = format!("{} by {whose}: {}", route.title(), reply.status);
+            evidence.tried("api-routes", tried, route.title(), &reply.body);
         }
         Ok(())
     }

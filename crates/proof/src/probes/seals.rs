@@ -18,6 +18,7 @@ use crate::{
 /// Whether a sealed value opens anywhere but in its place, whole.
 pub(super) const BOUND_SEALS: Probe = Probe {
     name: "bound-seals",
+    points: &["bound-seals", "changed-seals"],
     tries: "an act with a sealed value that was changed, or that belongs to another row, field or tenant",
     attack: Attack::Rehearsed(|ground| Box::pin(bound_seals(ground))),
 };
@@ -157,7 +158,7 @@ impl<'g> Scene<'g> {
             ));
         }
         if platform.requests().len() != calls {
-            let sent = json!({ "status": answer.status.as_u16(), "body": body });
+            let sent = json!({ "answered": answer.status.as_u16(), "body": body });
             return Err(Failure::broken(
                 format!("{what}, in the credential's place, opened and was sent to the platform"),
                 sent,

@@ -19,6 +19,7 @@ use crate::{
 /// Whether anything of a deleted workspace can still be had.
 pub(super) const WORKSPACE_GONE: Probe = Probe {
     name: "workspace-gone",
+    points: &["workspace-gone"],
     tries: "a row, a word or an answer of a workspace that was deleted",
     attack: Attack::Rehearsed(|ground| Box::pin(workspace_gone(ground))),
 };

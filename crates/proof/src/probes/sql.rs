@@ -15,6 +15,7 @@ use crate::{
 /// Whether a statement is put together at run time anywhere that a serving process can come to.
 pub(super) const STATIC_SQL: Probe = Probe {
     name: "static-sql",
+    points: &["static-sql"],
     tries: "a statement that a serving process puts together while it runs, or one without its text in the build",
     attack: Attack::Built(|tree| Box::pin(static_sql(tree))),
 };

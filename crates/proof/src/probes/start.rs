@@ -21,6 +21,7 @@ use crate::{
 /// Whether a wrong setting is let pass, or is not told with the others.
 pub(super) const SETTINGS_AT_START: Probe = Probe {
     name: "settings-at-start",
+    points: &["settings-at-start"],
     tries: "a server with wrong settings, or one that tells only some of them",
     attack: Attack::Rehearsed(|ground| Box::pin(settings_at_start(ground))),
 };
@@ -28,6 +29,7 @@ pub(super) const SETTINGS_AT_START: Probe = Probe {
 /// Whether a server starts without a root key, or with one of a wrong size.
 pub(super) const ROOT_KEY_NEEDED: Probe = Probe {
     name: "root-key-needed",
+    points: &["root-key-needed"],
     tries: "a server without a root key, or with one of a wrong size",
     attack: Attack::Rehearsed(|ground| Box::pin(root_key_needed(ground))),
 };
@@ -35,6 +37,7 @@ pub(super) const ROOT_KEY_NEEDED: Probe = Probe {
 /// Whether a key or a database of another environment is taken.
 pub(super) const ENVIRONMENTS_APART: Probe = Probe {
     name: "environments-apart",
+    points: &["environments-apart", "foreign-databases"],
     tries: "to use a key, and to serve a database, of another environment",
     attack: Attack::Rehearsed(|ground| Box::pin(environments_apart(ground))),
 };

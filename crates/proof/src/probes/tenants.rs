@@ -15,6 +15,7 @@ use crate::{
 /// Whether a login of the application's sees a tenant's rows without that tenant's signed context.
 pub(super) const ROW_LEVEL_SECURITY: Probe = Probe {
     name: "row-level-security",
+    points: &["row-level-security"],
     tries: "every tenant table by the application's logins, without a context and under forged, stolen, expired and foreign ones",
     attack: Attack::Rehearsed(|ground| Box::pin(row_level_security(ground))),
 };
@@ -22,6 +23,7 @@ pub(super) const ROW_LEVEL_SECURITY: Probe = Probe {
 /// Whether one tenant can read or write another's rows.
 pub(super) const ISOLATION_BATTERY: Probe = Probe {
     name: "isolation-battery",
+    points: &["isolation-battery"],
     tries: "every tenant table: select, insert, update, delete, upsert, COPY, a moved row and every foreign key, from another tenant's transaction",
     attack: Attack::Rehearsed(|ground| Box::pin(isolation_battery(ground))),
 };
@@ -419,7 +421,7 @@ async fn copy(sql: &Session, statement: &str) -> Result<Came, Failure> {
     }
 }
 
-/// Every foreign key of a tenant's table to another, alone: with the policies and all other keys out of the way, a row of one tenant's that
+/// Every foreign key of a tenant's table to another, alone: with the policies, all other keys and all rules of a row out of the way, a row of one tenant's that
 /// points at another's must be refused by this very key.
 async fn foreign_keys(tenants: &Tenants, table: &str, evidence: &mut Evidence) -> Result<usize, Failure> {
     let list = format!(
@@ -463,7 +465,19 @@ async fn pointing_elsewhere(
     (name, to, columns): (&str, &str, &str),
 ) -> Result<String, Failure> {
     let owner = &tenants.owner;
-    let loot = Loot::of(tenants, table).await?;
+    let mut loot = Loot::of(tenants, table).await?;
+    // A column that others make up would not say what it is told here.
+    let generated = owner
+        .texts(&format!(
+            "select quote_ident(attname) from pg_attribute where attrelid = 'keyholder.{table}'::regclass and attgenerated = 's'"
+        ))
+        .await?;
+    let plain =
+        generated.iter().map(|column| format!("alter table keyholder.{table} alter column {column} drop expression"));
+    let plain: Vec<_> = plain.collect();
+    for column in &generated {
+        loot.columns.extend([", ", column]);
+    }
     let referenced = owner
         .text(&format!(
             "select string_agg(quote_ident(a.attname), ',' order by array_position(c.confkey, a.attnum)) from pg_constraint c \
@@ -502,7 +516,7 @@ async fn pointing_elsewhere(
     let others = owner
         .texts(&format!(
             "select format('alter table keyholder.{table} drop constraint %I', conname) from pg_constraint \
-             where conrelid = 'keyholder.{table}'::regclass and contype = 'f' and conname <> '{name}'"
+             where conrelid = 'keyholder.{table}'::regclass and contype in ('f', 'c') and conislocal and conname <> '{name}'"
         ))
         .await?;
     let insert = format!(
@@ -511,5 +525,7 @@ async fn pointing_elsewhere(
         loot.source(&format!("jsonb_build_object({})", changed.join(", ")))
     );
     let heads = "update keyholder.heads set revision = revision + 1, raised_in = pg_current_xact_id()";
-    Ok([vec![heads.to_owned()], others, vec![insert, "set constraints all immediate".to_owned()]].concat().join("; "))
+    Ok([vec![heads.to_owned()], plain, others, vec![insert, "set constraints all immediate".to_owned()]]
+        .concat()
+        .join("; "))
 }

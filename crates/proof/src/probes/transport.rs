@@ -18,6 +18,7 @@ use crate::{
 /// Whether a client can come by less than TLS 1.2, or pass for another one by a header of its own.
 pub(super) const TLS_LISTENER: Probe = Probe {
     name: "tls-listener",
+    points: &["tls-listener", "hsts"],
     tries: "a handshake older than TLS 1.2, an answer without HSTS, another network's allowance by a header of one's own",
     attack: Attack::Rehearsed(|ground| Box::pin(tls_listener(ground))),
 };
@@ -25,6 +26,7 @@ pub(super) const TLS_LISTENER: Probe = Probe {
 /// Whether some endpoint answers another machine in the clear, or leads a credential on by a redirect.
 pub(super) const CLEAR_TEXT: Probe = Probe {
     name: "clear-text",
+    points: &["clear-text", "clear-beside-tls", "led-on"],
     tries: "an answer in the clear from another machine, or a redirect of a request with a credential",
     attack: Attack::Rehearsed(|ground| Box::pin(clear_text(ground))),
 };
@@ -63,13 +65,17 @@ async fn versions(server: &OverTls, evidence: &mut Evidence) -> Result<(), Failu
     for (name, minor) in [("SSL 3.0", 0), ("TLS 1.0", 1), ("TLS 1.1", 2)] {
         let hello = wire::old_hello(minor);
         let answer = wire::exchange(&mut wire::connect(at).await?, &hello).await;
-        // One fatal alert (21), and no handshake message (22): RFC 5246 §7.2.
-        if answer.first() != Some(&21) || answer.contains(&22) {
+        if !is_turned_away(&answer) {
             return Err(Failure::broken(format!("{name} was answered"), json!({ "answer": hex::encode(&answer) })));
         }
         evidence.tried("tls-versions", format!("{name}: an alert, {}", hex::encode(&answer)), &hello, &answer);
     }
     Ok(())
+}
+
+/// Whether an old handshake was answered by one fatal alert (21), and by no handshake message (22): RFC 5246 §7.2.
+fn is_turned_away(answer: &[u8]) -> bool {
+    answer.first() == Some(&21) && !answer.contains(&22)
 }
 
 async fn told_to_come_back(server: &OverTls, evidence: &mut Evidence) -> Result<(), Failure> {
@@ -233,4 +239,22 @@ fn answered_nothing(at: &str, reply: &Reply) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::broken(format!("{at} answers another machine in the clear"), obtained()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_goes_on_with_an_old_handshake_is_noticed() {
+        // A fatal alert: protocol_version (RFC 5246 §7.2.2).
+        assert!(is_turned_away(&[21, 3, 1, 0, 2, 2, 70]));
+        // A ServerHello of TLS 1.0, alone and after an alert; an answer in the clear; and none at all.
+        let hello = [22, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1];
+        for answered in
+            [&hello[..], &[&[21, 3, 1, 0, 2, 1, 0][..], &hello[..]].concat(), b"HTTP/1.1 400 Bad Request", b""]
+        {
+            assert!(!is_turned_away(answered), "{answered:?}");
+        }
+    }
 }

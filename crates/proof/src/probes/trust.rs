@@ -32,6 +32,7 @@ use crate::{
 /// Whether the page can be made to list as kept what was not proven, or what is not there.
 pub(super) const HONEST_LIST: Probe = Probe {
     name: "honest-list",
+    points: &["honest-list", "statement-signatures", "statement-numbers", "statement-audience"],
     tries: "a claim on the trust page that is shown as kept and was not proven there, or that is planned",
     attack: Attack::Rehearsed(|ground| Box::pin(honest_list(ground))),
 };
@@ -39,6 +40,7 @@ pub(super) const HONEST_LIST: Probe = Probe {
 /// Whether the page keeps quiet of certificates that are not held, or claims one.
 pub(super) const CERTIFICATES_NAMED: Probe = Probe {
     name: "certificates-named",
+    points: &["certificates-named"],
     tries: "a trust page that does not name a certificate as not held, or that claims one",
     attack: Attack::Live(|target| Box::pin(certificates_named(target))),
 };
@@ -46,6 +48,7 @@ pub(super) const CERTIFICATES_NAMED: Probe = Probe {
 /// Whether the page passes a review that is overdue off as a good one.
 pub(super) const REVIEW_DATE: Probe = Probe {
     name: "review-date",
+    points: &["review-date"],
     tries: "a trust page that does not say when a person last reviewed it, or not that this is overdue",
     attack: Attack::Rehearsed(|ground| Box::pin(review_date(ground))),
 };
@@ -53,6 +56,7 @@ pub(super) const REVIEW_DATE: Probe = Probe {
 /// Whether a reporter of a vulnerability is left without a way, or without what was promised to him.
 pub(super) const SECURITY_TXT: Probe = Probe {
     name: "security-txt",
+    points: &["security-txt"],
     tries: "a security.txt that is not one (RFC 9116), is out of date, or does not say what the system promises to reporters",
     attack: Attack::Live(|target| Box::pin(security_txt(target))),
 };
@@ -60,6 +64,7 @@ pub(super) const SECURITY_TXT: Probe = Probe {
 /// Whether the page shows another database than the one that its connection leads to.
 pub(super) const DATABASE_VERSION: Probe = Probe {
     name: "database-version",
+    points: &["database-version"],
     tries: "a trust page that shows another database's product or version than its connection tells",
     attack: Attack::Rehearsed(|ground| Box::pin(database_version(ground))),
 };
@@ -108,7 +113,7 @@ impl Page {
     /// A statement of this moment that is taken here: its payload and its signature, as an envelope has them.
     pub(super) fn sample(&self, ground: &Ground) -> Result<(String, String), Failure> {
         let ledger = Ledger::embedded().map_err(|faults| Failure::unproven(format!("{faults:?}")))?;
-        let told = Told { now: now(), program: "5c".repeat(32) };
+        let told = Told { now: now(), program: "5c".repeat(32), audience: None };
         let payload = told.statement(ground, &ledger, "a walk")?.to_bytes()?;
         let signature = self.key.sign(&signed_bytes(&payload));
         Ok((STANDARD.encode(&payload), STANDARD.encode(signature)))
@@ -133,14 +138,16 @@ async fn honest_list(ground: &Ground) -> Outcome {
     let planned = planned(ground, &ledger);
     nothing_is_kept(&listed(&page.data().await?), &planned, "before any statement")?;
 
-    let frame = Told { now: now(), program: text(&page.data().await?, "/serves/binary_sha256").to_owned() };
+    let program = text(&page.data().await?, "/serves/binary_sha256").to_owned();
+    let frame = Told { now: now(), program, audience: None };
     let stranger = Ed25519KeyPair::generate()?;
     let forged = page.publish(&frame.statement(ground, &ledger, "a")?, &stranger).await?;
     if forged.status.is_success() {
         return Err(Failure::broken("a statement that nobody trusted has signed was taken", forged.json()));
     }
-    evidence.saw("a statement with the signature of nobody who is trusted", forged.status.as_str(), &forged.body);
-    let other = Told { program: "5b".repeat(32), now: frame.now - Duration::MINUTE };
+    let tried = "a statement with the signature of nobody who is trusted";
+    evidence.tried("refused-statements", tried, forged.status.as_str(), &forged.body);
+    let other = Told { program: "5b".repeat(32), now: frame.now - Duration::MINUTE, audience: None };
     expect(&page.publish(&other.statement(ground, &ledger, "b")?, &page.key).await?, 201)?;
     nothing_is_kept(&shown_after(&page, "lapsed").await?, &planned, "by a statement of another build")?;
     evidence.saw("a statement of another build", &other.program, "nothing is kept by it");
@@ -180,8 +187,38 @@ async fn honest_list(ground: &Ground) -> Outcome {
             _ => evidence.saw(format!("{id} is shown as {state}"), id, state),
         }
     }
+    takes_no_other(ground, &page, (&ledger, &frame), &mut evidence).await?;
     page.close().await?;
     Ok(evidence)
+}
+
+/// What was signed by the trusted key is taken once, in its order, and where it was made for.
+async fn takes_no_other(
+    ground: &Ground,
+    page: &Page,
+    (ledger, published): (&Ledger, &Told),
+    evidence: &mut Evidence,
+) -> Result<(), Failure> {
+    let at = |seconds: i64, audience: Option<&str>| Told {
+        now: published.now + Duration::seconds(seconds),
+        program: published.program.clone(),
+        audience: audience.map(str::to_owned),
+    };
+    for (what, told) in [
+        ("a statement that is older than the published one", at(-30, None)),
+        ("the statement that is published already", at(0, None)),
+        ("a newer statement that was made for another installation", at(1, Some("https://keyholder.another.example"))),
+    ] {
+        let reply = page.publish(&told.statement(ground, ledger, "c")?, &page.key).await?;
+        if reply.status.is_success() {
+            return Err(Failure::broken(format!("{what} was taken"), reply.json()));
+        }
+        if !reply.status.is_client_error() {
+            return Err(Failure::unproven(format!("{what} was answered {}", reply.status)));
+        }
+        evidence.tried("refused-statements", format!("{what}: {}", reply.status), what, &reply.body);
+    }
+    Ok(())
 }
 
 /// What the page lists, once a statement that was published is shown: at least one claim is in that state.
@@ -257,6 +294,7 @@ fn now() -> OffsetDateTime {
 struct Told {
     now: OffsetDateTime,
     program: String,
+    audience: Option<String>,
 }
 
 impl Told {
@@ -289,7 +327,8 @@ impl Told {
             binary_sha256: self.program.clone(),
             sabotage_sha256: None,
         };
-        let frame = Frame { scope: Scope::Whole, issued_at: self.now, life: Duration::HOUR, audience: None, build };
+        let audience = self.audience.clone();
+        let frame = Frame { scope: Scope::Whole, issued_at: self.now, life: Duration::HOUR, audience, build };
         Ok(assemble(frame, ledger, ground.blueprint(), tried.into_iter().map(run).collect())?)
     }
 }

@@ -17,6 +17,7 @@ use crate::{
 /// Whether a call to a platform can be had by somebody without its certificate, over an old version, or in the clear.
 pub(super) const UPSTREAM_TLS: Probe = Probe {
     name: "upstream-tls",
+    points: &["upstream-tls"],
     tries: "a call with its credential, for somebody in the platform's place whose certificate does not prove the name, who speaks TLS 1.1, or who speaks in the clear",
     attack: Attack::Rehearsed(|ground| Box::pin(upstream_tls(ground))),
 };
@@ -149,5 +150,23 @@ fn harmless(met: &[Met]) -> Result<String, Failure> {
             Err(Failure::broken("a version of TLS older than 1.2 is offered to platforms", format!("{offered:04x?}")))
         }
         _ => Ok(format!("{offered:04x?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_version_that_is_offered_and_a_byte_that_is_had_are_noticed() {
+        let met = |offered: &[u16], obtained: &[u8]| Met {
+            appearance: Appearance::Tls11,
+            offered: offered.to_vec(),
+            obtained: obtained.to_vec(),
+        };
+        assert!(harmless(&[met(&[TLS12, 0x0304], b"")]).is_ok());
+        for broken in [met(&[0x0302, TLS12], b""), met(&[TLS12], b"GET / HTTP/1.1")] {
+            assert!(matches!(harmless(&[broken]), Err(Failure::Broken { .. })));
+        }
     }
 }

@@ -15,13 +15,15 @@ const STEPS: usize = 20_000;
 
 type Evaluated<T = Value> = Result<T, ConditionError>;
 
-/// Whether the expression is true.
-pub(super) fn evaluate(expression: &Expression, values: Vec<(&str, Value)>) -> Evaluated<bool> {
+/// Whether the expression is true, and how many steps that took.
+pub(super) fn evaluate(expression: &Expression, values: Vec<(&str, Value)>) -> (Evaluated<bool>, usize) {
     let mut evaluation = Evaluation { names: values, steps: STEPS };
-    match evaluation.value(expression)? {
-        Value::Bool(bool) => Ok(bool),
-        other => failed(format!("the condition gave {} and no truth", other.kind())),
-    }
+    let truth = match evaluation.value(expression) {
+        Ok(Value::Bool(bool)) => Ok(bool),
+        Ok(other) => failed(format!("the condition gave {} and no truth", other.kind())),
+        Err(error) => Err(error),
+    };
+    (truth, STEPS - evaluation.steps)
 }
 
 fn failed<T>(why: impl Into<String>) -> Evaluated<T> {

@@ -89,6 +89,7 @@ pub(super) enum Fault {
 
 impl Authority {
     pub(super) fn new(root: &RootKey, environment: Environment) -> Self {
+        let environment = if domain::sabotaged!(ForeignDatabases) { Environment::Local } else { environment };
         Self {
             environment,
             wrap: root.derive(Purpose::KeyringWrap, environment),

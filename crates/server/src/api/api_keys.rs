@@ -29,7 +29,8 @@ use crate::{
 struct KeyBody {
     /// What to call it, 1 to 200 characters.
     label: String,
-    /// `admin` (manages the workspace) or `service` (acts under mandates).
+    /// `admin` (manages the workspace), `support_agent` (sees what an admin sees, and changes nothing), `user` (invites owners, and acts
+    /// under mandates) or `service` (acts under mandates).
     role: String,
     /// When it ends by itself.
     expires_at: Option<OffsetDateTime>,
@@ -80,7 +81,7 @@ pub(crate) struct KeyView {
     id: String,
     /// What its maker called it.
     label: String,
-    /// `admin` or `service`.
+    /// `admin`, `support_agent`, `user` or `service`.
     role: String,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]

@@ -184,6 +184,17 @@ pub(super) enum Stream {
     Unix(UnixStream),
 }
 
+impl Stream {
+    /// Whether its first byte begins no handshake (RFC 8446 §5.1). Nothing of it is taken.
+    pub(super) async fn begins_in_clear(&self) -> bool {
+        let mut first = [0];
+        match self {
+            Self::Tcp(stream) => stream.peek(&mut first).await.is_ok_and(|bytes| bytes == 1 && first != [22]),
+            Self::Unix(_) => false,
+        }
+    }
+}
+
 macro_rules! each {
     ($self:ident, $stream:ident => $does:expr) => {
         match $self.get_mut() {

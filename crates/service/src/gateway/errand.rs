@@ -150,7 +150,7 @@ fn wanted(input: &ValidInput) -> Vec<(Unit, u64)> {
 /// What the act takes from each budget that binds it, all ranks of the hierarchy.
 fn units(workspace: &Snapshot, mandate: &Mandate, wanted: &[(Unit, u64)]) -> Vec<(BudgetId, u64)> {
     let binds = |scope: &Scope| match scope {
-        Scope::Mandate(id) => *id == mandate.id,
+        Scope::Mandate(id) => *id == mandate.id && !domain::sabotaged!(DailyQuotas),
         Scope::Connection(id) => *id == mandate.connection,
         Scope::Principal(who) => *who == mandate.grantee && !domain::sabotaged!(KeyBudgets),
         Scope::Workspace | Scope::Installation => true,

@@ -117,7 +117,8 @@ pub async fn shred(
 
 /// The operator's word hangs on no fact of the workspace, so that none is loaded.
 fn permit(app: &App, operator: &Principal, workspace: WorkspaceId) -> Result<Permit<ShredWorkspace>, Refusal> {
-    Ok(authorize::<ShredWorkspace>(&Facts::none_yet(workspace), operator, workspace, &app.clock)?)
+    let facts = Facts::none_yet(app.store.model(), workspace);
+    Ok(authorize::<ShredWorkspace>(&facts, operator, workspace, &app.clock)?)
 }
 
 async fn enter(app: &App, operator: &Principal, workspace: WorkspaceId) -> Result<Tenant<ShredWorkspace>, Refusal> {

@@ -1,6 +1,6 @@
 //! The database as a serving process meets it: the way to it, its logins, its settings, its tables, its hour.
 
-use std::{collections::BTreeMap, error::Error};
+use std::{collections::BTreeMap, error::Error, sync::Arc};
 
 use domain::{clock::Clock, id::NodeId, provider::Provider};
 use seal::Purpose;
@@ -14,7 +14,7 @@ use store::{
 use time::Duration;
 
 use super::{super::failure::Chain, Check, files};
-use crate::config::Config;
+use crate::{config::Config, instance::template_key};
 
 /// More than this no two clocks that a time server sets are apart.
 const APART: Duration = Duration::seconds(5);
@@ -34,6 +34,9 @@ pub(super) async fn check(config: &Config, urls: Urls, clock: Clock) -> Vec<Chec
         node: NodeId::new(&clock),
         clock,
         connections: 1,
+        model: relation::permission::own(),
+        template_key: template_key(&config.root_key, config.environment),
+        plans: Arc::default(),
     });
     #[cfg(feature = "sabotage")]
     if let Err(error) = crate::sabotage::confine(&store, &[]).await {
@@ -56,6 +59,7 @@ pub(super) async fn check(config: &Config, urls: Urls, clock: Clock) -> Vec<Chec
             if faults.is_empty() {
                 checks.extend(of_logins(config, &store).await);
                 checks.extend(of_provider_files(config, &store).await);
+                checks.push(of_role_templates(&store).await);
             }
         }
         Err(error) => checks.push(unanswered(&error)),
@@ -224,6 +228,24 @@ async fn of_provider_files(config: &Config, store: &Store) -> Vec<Check> {
         }
     };
     config.clients.keys().filter_map(|name| config.catalogue.get(name)).map(|provider| check(provider)).collect()
+}
+
+/// Whether the role templates are those that Keyholder wrote.
+async fn of_role_templates(store: &Store) -> Check {
+    let drifted = match store.lookup.drifted_role_templates(store.template_key()).await {
+        Ok(drifted) => drifted,
+        Err(error) => return unanswered(&error),
+    };
+    if drifted.is_empty() {
+        return Check::ok("role templates", "all are as they were written");
+    }
+    let named = drifted
+        .iter()
+        .take(10)
+        .map(|(stored, drift)| format!("`{}` of `{}` ({})", stored.id, stored.workspace, drift.as_str()));
+    let named: Vec<_> = named.collect();
+    let detail = format!("{} rewritten outside of Keyholder, granting nothing: {}", drifted.len(), named.join(", "));
+    Check::fault("role templates", detail, "find out who writes to the database; docs/runbooks/role-templates.md")
 }
 
 fn unanswered(error: &StoreError) -> Check {

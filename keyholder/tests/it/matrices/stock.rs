@@ -98,6 +98,33 @@ impl<'a> Stock<'a> {
                 let known = budgets["data"].as_array().unwrap().iter().find(|known| known["scope"] == "workspace");
                 text(known.unwrap(), "/id").to_owned()
             }
+            "object" => {
+                let folder = crate::objects::object(&app.admin, "folder", "Launch", None).await;
+                // Whoever walks may know of it: what he may not do is then 403, and not 404.
+                assert_eq!(crate::objects::relate(&app.admin, &folder, "viewer", &self.grantee).await.status, 201);
+                folder
+            }
+            "viewer" => {
+                let key = app.agent().await.1;
+                assert_eq!(crate::objects::relate(&app.admin, &values["object"], "viewer", &key).await.status, 201);
+                key
+            }
+            "role_template" => crate::role_templates::template(app, "Auditor", &["audit.read"], &[]).await,
+            "assignee" => {
+                let key = app.agent().await.1;
+                crate::role_templates::assign(app, &values["role_template"], &key).await;
+                key
+            }
+            "confirm" => {
+                let wanted = json!({ "name": "Accountant", "permissions": ["budget.read_all"] });
+                let shown = crate::role_templates::change(app, &values["role_template"], &wanted).await;
+                text(&ok(shown, 200), "/confirm").to_owned()
+            }
+            "system_object" => {
+                let path = format!("/v1/installation/workspaces/{}/objects", app.first.workspace);
+                let wanted = json!({ "type": "folder", "name": "Handbook" });
+                text(&ok(operator(app).await.post(&path, &wanted).await.unwrap(), 201), "/id").to_owned()
+            }
             "code" => {
                 let link = app.link(&[ACTION]).await;
                 let end = app.consent(&app.stranger.with_no_cookies(), &link, ACCOUNT, &[ACTION]).await;
@@ -109,7 +136,22 @@ impl<'a> Stock<'a> {
                 let proposed = operator(app).await.post("/v1/installation/kill-drills", &wanted).await.unwrap();
                 text(&ok(proposed, 201), "/id").to_owned()
             }
+            "relation_store" => {
+                let (store, model) = crate::fga::stocked(&app.admin).await;
+                values.insert("relation_model".to_owned(), model);
+                store
+            }
+            "relation_model" => match values.get(name) {
+                Some(model) => model.clone(),
+                None => crate::fga::stocked(&app.admin).await.1,
+            },
             "token" => app.link(&[ACTION]).await.rsplit('/').next().unwrap().to_owned(),
+            "workspace" => app.first.workspace.to_string(),
+            "plan" | "feature" => {
+                let known = ok(app.admin.get("/v1/plan").await.unwrap(), 200);
+                let open = known["features"].as_array().unwrap().iter().find(|it| it["open"] == true).unwrap();
+                text(open, if name == "plan" { "/plans/0" } else { "/name" }).to_owned()
+            }
             "return_url" => RETURN.to_owned(),
             "fresh" => domain::random::token(),
             "provider" => PROVIDER.to_owned(),

@@ -1,0 +1,407 @@
+//! Questions: what a model and a store's tuples answer.
+//!
+//! One question is answered by one model and one state of the store. A small store is held in memory as it was at a revision; of a large
+//! one the pages that a question needs are read, in one transaction that sees one state, and kept for those who ask at the same revision.
+//! The revision is asked of the database each time. A question that needs more than its bounds ends with an error, never with an answer of
+//! half the tuples; one that takes long has a place of its own, so that the others go on.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::{
+    id::{RelationModelId, RelationStoreId, WorkspaceId},
+    principal::Principal,
+};
+use relation::{
+    Relationship, Schema, Snapshot,
+    action::ReadStores,
+    condition::Context,
+    expand::{self, Node},
+    query::{Brought, CheckRequest, ExpandRequest, Limits, ListObjectsRequest, ListUsersRequest, QueryError},
+    tuples::Tuples,
+};
+use store::{
+    StoreError, Tenant,
+    fga::{
+        Standing,
+        page::{Line, Want},
+    },
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+pub use super::cache::Bounds;
+use super::{FgaError, cache::Held, model::schema, paged::View, refused::store_or_not_found};
+use crate::{App, Refusal, gateway::workspace_of};
+
+/// What a question may take before it is one that takes long.
+const QUICK: Limits = Limits { depth: 25, steps: 20_000, results: 1_000, contextual: 100, batch: 50 };
+/// What all checks of a batch may take together.
+const BATCH_STEPS: usize = 4_000_000;
+/// How often a permit is asked for again that the workspace has moved on from.
+const TRIES: usize = 5;
+
+/// A question whether a user stands in a relation to an object.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// Which object, relation and user.
+    pub of: Relationship,
+    /// Tuples that count for this question only.
+    pub contextual: Vec<Relationship>,
+    /// What conditions are told.
+    pub context: Option<Context>,
+}
+
+/// A question.
+#[derive(Debug, Clone)]
+pub enum Question {
+    /// Whether a user stands in a relation to an object.
+    Check(Check),
+    /// Several of these, each with its own answer.
+    Batch(Vec<Check>),
+    /// How a relation to an object comes about.
+    Expand {
+        /// `type:id`
+        object: String,
+        /// The relation.
+        relation: String,
+        /// Tuples that count for this question only.
+        contextual: Vec<Relationship>,
+    },
+    /// To which objects of a type a user stands in a relation.
+    ListObjects {
+        /// The type.
+        object_type: String,
+        /// The relation.
+        relation: String,
+        /// The user.
+        user: String,
+        /// Tuples that count for this question only.
+        contextual: Vec<Relationship>,
+        /// What conditions are told.
+        context: Option<Context>,
+    },
+    /// Which users stand in a relation to an object.
+    ListUsers {
+        /// `type:id`
+        object: String,
+        /// The relation.
+        relation: String,
+        /// The type of the users.
+        user_type: String,
+        /// The relation of the users, where it is usersets that are asked for.
+        user_relation: Option<String>,
+        /// Tuples that count for this question only.
+        contextual: Vec<Relationship>,
+        /// What conditions are told.
+        context: Option<Context>,
+    },
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// To a check.
+    Allowed(bool),
+    /// To each check of a batch, in their order.
+    Batch(Vec<Result<bool, FgaError>>),
+    /// To expand.
+    Tree(Node),
+    /// Objects, sorted.
+    Objects(Vec<String>),
+    /// Users, sorted.
+    Users(Vec<String>),
+}
+
+/// A question to a store.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Which store.
+    pub store: RelationStoreId,
+    /// By which model; the newest, where none is named.
+    pub model: Option<RelationModelId>,
+    /// The question.
+    pub question: Question,
+}
+
+impl Question {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Check(_) => "check",
+            Self::Batch(_) => "batch-check",
+            Self::Expand { .. } => "expand",
+            Self::ListObjects { .. } => "list-objects",
+            Self::ListUsers { .. } => "list-users",
+        }
+    }
+
+    /// Puts it to tuples. A batch with a check that was too complex for these limits is one as a whole, unless they are the widest.
+    fn put<T: Tuples>(&self, schema: &Schema, tuples: &T, limits: &Limits) -> Result<Put, QueryError> {
+        Ok(match self {
+            Self::Check(asked) => Put::Allowed(check(schema, tuples, asked, limits)?),
+            Self::Batch(all) => {
+                let mut answers = Vec::with_capacity(all.len());
+                // Together they take no more than a few questions do.
+                let each = Limits { steps: limits.steps.min(BATCH_STEPS / all.len().max(1)), ..*limits };
+                for asked in all {
+                    match check(schema, tuples, asked, &each) {
+                        Err(error @ QueryError::Read(_)) => return Err(error),
+                        Err(QueryError::TooComplex) if *limits == QUICK => return Err(QueryError::TooComplex),
+                        answer => answers.push(answer),
+                    }
+                }
+                Put::Batch(answers)
+            }
+            Self::Expand { object, relation, contextual } => {
+                let brought = Brought { context: None, tuples: contextual };
+                Put::Tree(expand::expand(schema, tuples, ExpandRequest { object, relation, brought }, limits)?)
+            }
+            Self::ListObjects { object_type, relation, user, contextual, context } => {
+                let brought = Brought { context: context.as_ref(), tuples: contextual };
+                let request = ListObjectsRequest { object_type, relation, user, brought };
+                Put::Objects(relation::list_objects(schema, tuples, request, limits)?)
+            }
+            Self::ListUsers { object, relation, user_type, user_relation, contextual, context } => {
+                let brought = Brought { context: context.as_ref(), tuples: contextual };
+                let user_relation = user_relation.as_deref();
+                let request = ListUsersRequest { object, relation, user_type, user_relation, brought };
+                Put::Users(relation::list_users(schema, tuples, request, limits)?)
+            }
+        })
+    }
+}
+
+fn check<T: Tuples>(schema: &Schema, tuples: &T, asked: &Check, limits: &Limits) -> Result<bool, QueryError> {
+    let brought = Brought { context: asked.context.as_ref(), tuples: &asked.contextual };
+    let Relationship { object, relation, user, .. } = &asked.of;
+    relation::check(schema, tuples, CheckRequest { object, relation, user, brought }, limits)
+}
+
+/// An answer as the engine gives it.
+enum Put {
+    Allowed(bool),
+    Batch(Vec<Result<bool, QueryError>>),
+    Tree(Node),
+    Objects(Vec<String>),
+    Users(Vec<String>),
+}
+
+impl From<Put> for Answer {
+    fn from(put: Put) -> Self {
+        match put {
+            Put::Allowed(allowed) => Self::Allowed(allowed),
+            Put::Batch(answers) => {
+                Self::Batch(answers.into_iter().map(|answer| answer.map_err(FgaError::from)).collect())
+            }
+            Put::Tree(node) => Self::Tree(node),
+            Put::Objects(objects) => Self::Objects(objects),
+            Put::Users(users) => Self::Users(users),
+        }
+    }
+}
+
+/// Answers a question, and says by which model.
+///
+/// # Errors
+/// `StoreNotFound`, `ModelNotFound`, `NoModel`; `Invalid` for a batch of none or too many; `Query`; `TookTooLong`.
+pub async fn ask(app: &App, caller: &Principal, asked: Asked) -> Result<(Answer, RelationModelId), FgaError> {
+    if let Question::Batch(checks) = &asked.question
+        && (checks.is_empty() || checks.len() > QUICK.batch)
+    {
+        let (number, most) = (checks.len(), QUICK.batch);
+        return Err(FgaError::Invalid(format!(
+            "batchCheck received {number} checks, it takes at least one and at most {most}"
+        )));
+    }
+    let (kind, began) = (asked.question.kind(), app.clock.since_boot());
+    let answer = match tokio::time::timeout(app.fga.bounds.longest, answer(app, caller, asked)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(FgaError::TookTooLong),
+    };
+    let took: Duration = app.clock.since_boot().saturating_sub(began);
+    metrics::histogram!("keyholder_relation_question_seconds", "kind" => kind).record(took.as_secs_f64());
+    if let Err(FgaError::TookTooLong | FgaError::Query(QueryError::TooComplex)) = &answer {
+        metrics::counter!("keyholder_relation_questions_given_up_total", "kind" => kind).increment(1);
+        tracing::info!(kind, "a question to a relation store was given up at its bound");
+    }
+    answer
+}
+
+async fn answer(app: &App, caller: &Principal, asked: Asked) -> Result<(Answer, RelationModelId), FgaError> {
+    let Asked { store, model, question } = asked;
+    let workspace = workspace_of(caller)?;
+    let (mut tenant, _) = app.enter::<ReadStores>(caller, workspace, workspace).await?;
+    let standing = store::fga::standing(&mut tenant, store).await.map_err(store_or_not_found)?;
+    let model = model.or(standing.newest).ok_or_else(|| FgaError::NoModel(store.to_string()))?;
+    let schema = schema(app, &mut tenant, store, model).await?;
+    tenant.finish().await?;
+    let on_its_way = Asker { app, caller, workspace, store, schema, question: Arc::new(question) };
+    let put = match on_its_way.held(standing).await? {
+        Some(held) => on_its_way.in_memory(held).await?,
+        None => on_its_way.paged(standing.revision).await?,
+    };
+    Ok((put.into(), model))
+}
+
+/// A question on its way.
+struct Asker<'a> {
+    app: &'a App,
+    caller: &'a Principal,
+    workspace: WorkspaceId,
+    store: RelationStoreId,
+    schema: Arc<Schema>,
+    question: Arc<Question>,
+}
+
+impl Asker<'_> {
+    /// The store in memory, where it is or is worth being.
+    async fn held(&self, standing: Standing) -> Result<Option<Arc<Held>>, FgaError> {
+        let kept = &self.app.fga;
+        if let Some(held) = kept.held(self.store, standing.revision).await {
+            return Ok(Some(held));
+        }
+        if !kept.is_worth_holding(self.store, standing.revision, standing.tuples).await {
+            return Ok(None);
+        }
+        let turn = kept.turns.get_with(self.store, async { Arc::default() }).await;
+        let _turn = turn.lock().await;
+        if let Some(held) = kept.held(self.store, standing.revision).await {
+            return Ok(Some(held));
+        }
+        let _place = kept.readers.acquire().await.map_err(|_| Refusal::Unavailable(None))?;
+        let mut tenant = self.reading().await?;
+        let standing = store::fga::standing(&mut tenant, self.store).await.map_err(store_or_not_found)?;
+        let tuples = store::fga::page::all(&mut tenant, self.store, kept.bounds.held_tuples).await?;
+        tenant.finish().await?;
+        let Some(tuples) = tuples else { return Ok(None) };
+        let made = kept.work(move || Snapshot::new(&tuples)).await?;
+        let tuples = made.map_err(|fault| Refusal::internal("a snapshot of a store", fault))?;
+        let held = Arc::new(Held { revision: standing.revision, tuples });
+        kept.hold(self.store, Arc::clone(&held)).await;
+        Ok(Some(held))
+    }
+
+    /// A transaction that sees one state.
+    async fn reading(&self) -> Result<Tenant<ReadStores>, FgaError> {
+        for _ in 0..TRIES {
+            let (permit, facts) = self.app.permit::<ReadStores>(self.caller, self.workspace, self.workspace).await?;
+            match self.app.store.enter_reading(permit).await {
+                Err(StoreError::Stale) => self.app.store.snapshots.forget(&facts).await,
+                entered => return Ok(entered?),
+            }
+        }
+        Err(Refusal::Stale.into())
+    }
+
+    async fn in_memory(&self, held: Arc<Held>) -> Result<Put, FgaError> {
+        let put = |limits: Limits| {
+            let (schema, held, question) = (Arc::clone(&self.schema), Arc::clone(&held), Arc::clone(&self.question));
+            move || question.put(&schema, &held.tuples, &limits)
+        };
+        match self.app.fga.work(put(QUICK)).await? {
+            Err(QueryError::TooComplex) => Ok(self.app.fga.heavy_work(put(Limits::default())).await??),
+            answer => Ok(answer?),
+        }
+    }
+
+    /// Puts the question to the pages that are there, and fetches what is missing, until nothing is.
+    async fn paged(&self, revision: i64) -> Result<Put, FgaError> {
+        let mut known = Known { revision, view: View::default(), pages: 0, lines: 0, reading: None };
+        let mut limits = QUICK;
+        loop {
+            let outcome = self.put(&mut known.view, limits).await?;
+            let (lacking, learnt) = (known.view.lacking(), known.view.learns());
+            if !lacking.is_empty() {
+                self.fetch(&mut known, lacking).await?;
+            } else if !learnt {
+                match outcome {
+                    Err(QueryError::TooComplex) if limits == QUICK => limits = Limits::default(),
+                    answer => return Ok(answer?),
+                }
+            }
+        }
+    }
+
+    /// Puts the question to a view, at a place of its own where it may take long.
+    async fn put(&self, view: &mut View, limits: Limits) -> Result<Result<Put, QueryError>, FgaError> {
+        let (schema, question, given) = (Arc::clone(&self.schema), Arc::clone(&self.question), std::mem::take(view));
+        let work = move || {
+            let outcome = question.put(&schema, &given, &limits);
+            (given, outcome)
+        };
+        let kept = &self.app.fga;
+        let (back, outcome) = if limits == QUICK { kept.work(work).await? } else { kept.heavy_work(work).await? };
+        *view = back;
+        Ok(outcome)
+    }
+
+    /// Adds the pages that are missing: those that are kept, then those of the database.
+    async fn fetch(&self, known: &mut Known, wants: Vec<Want>) -> Result<(), FgaError> {
+        let kept = &self.app.fga;
+        known.pages += wants.len();
+        if known.pages > kept.bounds.pages {
+            return Err(FgaError::Query(QueryError::TooComplex));
+        }
+        let mut missing = Vec::new();
+        for want in wants {
+            match kept.pages.get(&(self.store, known.revision, want.clone())).await {
+                Some(lines) => known.add(&want, lines, kept.bounds)?,
+                None => missing.push(want),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if known.reading.is_none() {
+            let place = Arc::clone(&kept.readers).acquire_owned().await.map_err(|_| Refusal::Unavailable(None))?;
+            let mut tenant = self.reading().await?;
+            let standing = store::fga::standing(&mut tenant, self.store).await.map_err(store_or_not_found)?;
+            known.reading = Some(Reading { tenant, _place: place });
+            if standing.revision != known.revision {
+                // What was added before is of an older state: it is asked for again, of this one.
+                known.revision = standing.revision;
+                known.view = View::default();
+                known.lines = 0;
+                return Ok(());
+            }
+        }
+        let Some(reading) = &mut known.reading else { return Ok(()) };
+        let left = kept.bounds.lines.saturating_sub(known.lines);
+        let found = store::fga::page::fetch(&mut reading.tenant, self.store, &missing, left).await?;
+        let found = found.ok_or(FgaError::Query(QueryError::TooComplex))?;
+        metrics::counter!("keyholder_relation_pages_read_total")
+            .increment(u64::try_from(found.len()).unwrap_or(u64::MAX));
+        for (want, lines) in found {
+            let lines: Arc<[Line]> = lines.into();
+            kept.pages.insert((self.store, known.revision, want.clone()), Arc::clone(&lines)).await;
+            known.add(&want, lines, kept.bounds)?;
+        }
+        kept.tell();
+        Ok(())
+    }
+}
+
+/// What a question knows of a large store by now.
+struct Known {
+    revision: i64,
+    view: View,
+    pages: usize,
+    lines: usize,
+    /// The transaction of the first page that was not kept; all others are read in it.
+    reading: Option<Reading>,
+}
+
+/// A transaction with its place.
+struct Reading {
+    tenant: Tenant<ReadStores>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Known {
+    fn add(&mut self, want: &Want, lines: Arc<[Line]>, bounds: Bounds) -> Result<(), FgaError> {
+        self.lines += lines.len();
+        if self.lines > bounds.lines {
+            return Err(FgaError::Query(QueryError::TooComplex));
+        }
+        self.view.add(want, lines);
+        Ok(())
+    }
+}

@@ -1,0 +1,52 @@
+//! What a team expects of a model, kept beside it as one list. Nothing here is checked: clients read it and ask.
+
+use domain::id::{Id, RelationModelId, RelationStoreId};
+use relation::action::ManageStores;
+use serde_json::Value;
+
+use super::UsesStores;
+use crate::{StoreError, Tenant};
+
+/// Puts a model's assertions in the place of those that were there.
+///
+/// # Errors
+/// `Conflict` where the store has no such model; `Unavailable`.
+pub async fn write(
+    tenant: &mut Tenant<ManageStores>,
+    store: RelationStoreId,
+    model: RelationModelId,
+    assertions: &Value,
+) -> Result<(), StoreError> {
+    let workspace = tenant.workspace().uuid();
+    sqlx::query!(
+        "insert into fga_assertions (workspace_id, store_id, model_id, assertions) values ($1, $2, $3, $4) \
+         on conflict (workspace_id, store_id, model_id) do update set assertions = excluded.assertions",
+        workspace,
+        store.uuid(),
+        model.uuid(),
+        assertions,
+    )
+    .execute(tenant.sql())
+    .await?;
+    Ok(())
+}
+
+/// A model's assertions; none where none were written.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn read<A: UsesStores>(
+    tenant: &mut Tenant<A>,
+    store: RelationStoreId,
+    model: RelationModelId,
+) -> Result<Option<Value>, StoreError> {
+    let workspace = tenant.workspace().uuid();
+    Ok(sqlx::query_scalar!(
+        "select assertions from fga_assertions where workspace_id = $1 and store_id = $2 and model_id = $3",
+        workspace,
+        store.uuid(),
+        model.uuid(),
+    )
+    .fetch_optional(tenant.sql())
+    .await?)
+}

@@ -1,0 +1,269 @@
+//! What a question needs of a relation store's tuples: pages of it, or all of it where it is small.
+//!
+//! A page is all tuples of an object and a relation, or of a user and a relation, or of just one key. Whoever asks for pages of one state
+//! asks for all of them in one transaction of [`crate::Store::enter_reading`], or compares the revision.
+
+use std::{collections::HashMap, sync::Arc};
+
+use domain::id::{Id, RelationStoreId};
+use relation::{BoundCondition, Relationship, UserRef, action::ReadStores};
+
+use super::tuple::{bound, relationship};
+use crate::{StoreError, Tenant};
+
+/// A page that a question needs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Want {
+    /// The tuple of just this key, if it is there.
+    Tuple {
+        /// `type:id`
+        object: Arc<str>,
+        /// The relation.
+        relation: Arc<str>,
+        /// The user as it is written.
+        user: Arc<str>,
+    },
+    /// All tuples of an object and a relation; only those whose user is a userset, if so.
+    Object {
+        /// `type:id`
+        object: Arc<str>,
+        /// The relation.
+        relation: Arc<str>,
+        /// Whether only usersets are wanted.
+        usersets: bool,
+    },
+    /// All tuples of a user and a relation.
+    User {
+        /// The user as it is written.
+        user: Arc<str>,
+        /// The relation.
+        relation: Arc<str>,
+    },
+}
+
+/// A tuple of a page. The relation is the page's.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// The object.
+    pub object: Arc<str>,
+    /// The user's object, without its relation.
+    pub user: Arc<str>,
+    /// The user's relation.
+    pub user_relation: Option<Arc<str>>,
+    /// The condition.
+    pub condition: Option<BoundCondition>,
+}
+
+impl Line {
+    fn new(object: Arc<str>, user: &str, condition: Option<BoundCondition>) -> Self {
+        let UserRef { object: user, relation } = split(user);
+        Self { object, user: user.into(), user_relation: relation.map(Arc::from), condition }
+    }
+
+    /// About how many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        let condition = self.condition.as_ref().map_or(0, |bound| 256 + bound.name.len() + 96 * bound.context.len());
+        let relation = self.user_relation.as_ref().map_or(0, |relation| relation.len() + 16);
+        size_of::<Self>() + self.object.len() + self.user.len() + 32 + relation + condition
+    }
+}
+
+fn split(user: &str) -> UserRef<'_> {
+    match user.split_once('#') {
+        Some((object, relation)) => UserRef { object, relation: Some(relation) },
+        None => UserRef { object: user, relation: None },
+    }
+}
+
+/// The pages that are wanted, each with its tuples; nothing, where they have more than so many together.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn fetch(
+    tenant: &mut Tenant<ReadStores>,
+    store: RelationStoreId,
+    wants: &[Want],
+    most: usize,
+) -> Result<Option<Vec<(Want, Vec<Line>)>>, StoreError> {
+    let mut found: HashMap<&Want, Vec<Line>> = wants.iter().map(|want| (want, Vec::new())).collect();
+    let mut left = most.saturating_add(1);
+    let single = tuples(tenant, store, wants, left).await?;
+    left = left.saturating_sub(add(&mut found, wants, single));
+    let of_objects = of_objects(tenant, store, wants, left).await?;
+    left = left.saturating_sub(add(&mut found, wants, of_objects));
+    let of_users = of_users(tenant, store, wants, left).await?;
+    left = left.saturating_sub(add(&mut found, wants, of_users));
+    // One more was asked for than there may be: that it came means that there are too many.
+    if left == 0 {
+        return Ok(None);
+    }
+    Ok(Some(wants.iter().map(|want| (want.clone(), found.remove(want).unwrap_or_default())).collect()))
+}
+
+/// Lines with the places of their pages.
+type Placed = Vec<(usize, Line)>;
+
+fn add<'w>(found: &mut HashMap<&'w Want, Vec<Line>>, wants: &'w [Want], lines: Placed) -> usize {
+    let count = lines.len();
+    for (at, line) in lines {
+        if let Some(page) = wants.get(at).and_then(|want| found.get_mut(want)) {
+            page.push(line);
+        }
+    }
+    count
+}
+
+fn most_of(left: usize) -> i64 {
+    i64::try_from(left).unwrap_or(i64::MAX)
+}
+
+fn at(place: Option<i64>, asked: &[usize]) -> Option<usize> {
+    asked.get(usize::try_from(place?).ok()?.checked_sub(1)?).copied()
+}
+
+async fn tuples(
+    tenant: &mut Tenant<ReadStores>,
+    store: RelationStoreId,
+    wants: &[Want],
+    left: usize,
+) -> Result<Placed, StoreError> {
+    let (mut asked, mut objects, mut relations, mut users) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (place, want) in wants.iter().enumerate() {
+        if let Want::Tuple { object, relation, user } = want {
+            asked.push(place);
+            objects.push(object.to_string());
+            relations.push(relation.to_string());
+            users.push(user.to_string());
+        }
+    }
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let workspace = tenant.workspace().uuid();
+    let rows = sqlx::query!(
+        "select w.place, t.condition, t.context \
+         from unnest($3::text[], $4::text[], $5::text[]) with ordinality as w(object, relation, subject, place) \
+         join fga_tuples t on t.workspace_id = $1 and t.store_id = $2 and t.object = w.object and t.relation = w.relation \
+           and t.is_userset = (strpos(w.subject, '#') > 0) and t.subject = w.subject limit $6",
+        workspace,
+        store.uuid(),
+        &objects,
+        &relations,
+        &users,
+        most_of(left),
+    )
+    .fetch_all(tenant.sql())
+    .await?;
+    let placed = rows.into_iter().filter_map(|row| {
+        let place = at(row.place, &asked)?;
+        let Some(Want::Tuple { object, user, .. }) = wants.get(place) else { return None };
+        Some((place, Line::new(Arc::clone(object), user, bound(row.condition, row.context))))
+    });
+    Ok(placed.collect())
+}
+
+async fn of_objects(
+    tenant: &mut Tenant<ReadStores>,
+    store: RelationStoreId,
+    wants: &[Want],
+    left: usize,
+) -> Result<Placed, StoreError> {
+    let (mut asked, mut objects, mut relations, mut only) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (place, want) in wants.iter().enumerate() {
+        if let Want::Object { object, relation, usersets } = want {
+            asked.push(place);
+            objects.push(object.to_string());
+            relations.push(relation.to_string());
+            only.push(*usersets);
+        }
+    }
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let workspace = tenant.workspace().uuid();
+    // False stands before true: the comparison is a range of the index, where an `or` would be a filter over all of a group's members.
+    let rows = sqlx::query!(
+        "select w.place, t.subject, t.condition, t.context \
+         from unnest($3::text[], $4::text[], $5::boolean[]) with ordinality as w(object, relation, usersets, place) \
+         join fga_tuples t on t.workspace_id = $1 and t.store_id = $2 and t.object = w.object and t.relation = w.relation \
+           and t.is_userset >= w.usersets limit $6",
+        workspace,
+        store.uuid(),
+        &objects,
+        &relations,
+        &only,
+        most_of(left),
+    )
+    .fetch_all(tenant.sql())
+    .await?;
+    let placed = rows.into_iter().filter_map(|row| {
+        let place = at(row.place, &asked)?;
+        let Some(Want::Object { object, .. }) = wants.get(place) else { return None };
+        Some((place, Line::new(Arc::clone(object), &row.subject, bound(row.condition, row.context))))
+    });
+    Ok(placed.collect())
+}
+
+async fn of_users(
+    tenant: &mut Tenant<ReadStores>,
+    store: RelationStoreId,
+    wants: &[Want],
+    left: usize,
+) -> Result<Placed, StoreError> {
+    let (mut asked, mut users, mut relations) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, want) in wants.iter().enumerate() {
+        if let Want::User { user, relation } = want {
+            asked.push(place);
+            users.push(user.to_string());
+            relations.push(relation.to_string());
+        }
+    }
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let workspace = tenant.workspace().uuid();
+    let rows = sqlx::query!(
+        "select w.place, t.object, t.condition, t.context \
+         from unnest($3::text[], $4::text[]) with ordinality as w(subject, relation, place) \
+         join fga_tuples t on t.workspace_id = $1 and t.store_id = $2 and t.subject = w.subject and t.relation = w.relation limit $5",
+        workspace,
+        store.uuid(),
+        &users,
+        &relations,
+        most_of(left),
+    )
+    .fetch_all(tenant.sql())
+    .await?;
+    let placed = rows.into_iter().filter_map(|row| {
+        let place = at(row.place, &asked)?;
+        let Some(Want::User { user, .. }) = wants.get(place) else { return None };
+        Some((place, Line::new(row.object.into(), user, bound(row.condition, row.context))))
+    });
+    Ok(placed.collect())
+}
+
+/// All tuples of a store; nothing, where there are more than so many.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn all(
+    tenant: &mut Tenant<ReadStores>,
+    store: RelationStoreId,
+    most: i64,
+) -> Result<Option<Vec<Relationship>>, StoreError> {
+    let workspace = tenant.workspace().uuid();
+    let rows = sqlx::query!(
+        "select object, relation, subject, condition, context from fga_tuples where workspace_id = $1 and store_id = $2 limit $3",
+        workspace,
+        store.uuid(),
+        most.saturating_add(1),
+    )
+    .fetch_all(tenant.sql())
+    .await?;
+    if i64::try_from(rows.len()).unwrap_or(i64::MAX) > most {
+        return Ok(None);
+    }
+    let tuples =
+        rows.into_iter().map(|row| relationship(row.object, row.relation, row.subject, row.condition, row.context));
+    Ok(Some(tuples.collect()))
+}
