@@ -131,7 +131,7 @@ async fn the_production_safe_probes_pass_at_a_server_and_leave_nothing_there() {
     let report: Value = serde_json::from_slice(&done.stdout).unwrap();
     let ran: BTreeSet<&str> = report["claims"].as_array().unwrap().iter().map(|claim| text(claim, "/probe")).collect();
     let safe = PROBES.iter().filter(|probe| probe.mode() == Mode::ProductionSafe).map(|probe| probe.name);
-    assert!(ran.contains(QUICK) && ran.is_subset(&safe.collect()), "{report}");
+    assert!(!ran.is_empty() && ran.is_subset(&safe.collect()), "{report}");
     let claims = report["claims"].as_array().unwrap();
     assert!(claims.iter().all(|claim| text(claim, "/blueprint") == "social-agent"), "{report}");
 

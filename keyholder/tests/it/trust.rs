@@ -361,7 +361,13 @@ async fn a_statement_that_is_stale_or_of_another_build_keeps_nothing_and_says_so
     assert!(shown["warnings"][0].as_str().unwrap().contains("another build"), "{}", shown["warnings"]);
     // By it nothing is kept here; what this build's own says stands until the switch, and a third build has neither.
     assert_eq!((count(&shown, "kept"), count(&shown, "lapsed")), (kept, 0));
-    let third = app.second_node_with(|options| options.trust.program = || Some("ab".repeat(32))).await;
+    let origin = app.instance.app().public_url.clone();
+    let third = app
+        .second_node_with(|options| {
+            options.public_url = Some(origin);
+            options.trust.program = || Some("ab".repeat(32));
+        })
+        .await;
     let there = page(&Caller::new(third.url(), None)).await;
     assert_eq!((count(&there, "kept"), count(&there, "lapsed")), (0, kept));
     third.stop().await;

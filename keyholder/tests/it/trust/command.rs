@@ -166,11 +166,11 @@ async fn the_schedule_proves_signs_and_publishes_beside_customers() {
     assert_eq!((text(&shown, "/statement/scope"), text(&shown, "/statement/validity")), ("production-safe", "current"));
     let not_now = report["broken"].as_u64().unwrap() + report["unproven"].as_u64().unwrap();
     assert_eq!(shown["counts"]["kept"], json!(whole.ids(Standing::Kept).len() as u64 - not_now), "{shown}");
-    let proven: Vec<_> = report["claims"].as_array().unwrap().iter().filter(|line| line["state"] == "kept").collect();
-    assert!(proven.len() > 5, "{report}");
-    for line in proven {
+    let tried = report["claims"].as_array().unwrap();
+    assert!(!tried.is_empty(), "{report}");
+    for line in tried {
         let shown = claim(&shown, text(line, "/id"));
-        assert_eq!(text(shown, "/state"), "kept", "{shown}");
+        assert_eq!(text(shown, "/state"), text(line, "/state"), "{shown}");
         // The day's own run is shown, and that the probe was seen to fail.
         assert_eq!((text(shown, "/proof/mode"), &shown["proof"]["sabotage_caught"]), ("production-safe", &json!(true)));
     }
