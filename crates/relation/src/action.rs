@@ -167,8 +167,6 @@ actions! {
     ReadPlan(WorkspaceId), "plan.read", "can_read_plan", false;
     /// Says which plan a workspace has.
     SetPlan(WorkspaceId), "plan.set", "can_set_plan", true;
-    /// Writes to the installation's trail that a workspace has another plan.
-    NotePlan(InstallationId), "plan.note", "super_admin", false;
     /// Makes and ends the keys of the operator's persons.
     ManageOperators(InstallationId), "operator.manage", "can_manage_operators", true;
     /// Says who is super-admin, and who no longer.
@@ -255,4 +253,3 @@ impl OfInstallation for ApproveKillDrill {}
 impl OfInstallation for FinishKillDrill {}
 impl OfInstallation for ApproveProviderFile {}
 impl OfInstallation for PublishStatement {}
-impl OfInstallation for NotePlan {}

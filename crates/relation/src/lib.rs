@@ -40,7 +40,7 @@ pub use explain::explain;
 pub use facts::Facts;
 pub use list_objects::list_objects;
 pub use list_users::list_users;
-pub use permit::{Denied, Permit, authorize};
+pub use permit::{Denied, Permit, authorize, permitted};
 pub use relationship::{BoundCondition, ObjectRef, Relationship, UserRef, is_plain_object_id};
 pub use schema::{Schema, TupleFault};
 pub use tuples::Snapshot;

@@ -1,6 +1,6 @@
 //! The permit, and the one function that mints it.
 
-use std::{fmt, fmt::Write, marker::PhantomData, time::Duration};
+use std::{collections::HashSet, fmt, fmt::Write, marker::PhantomData, time::Duration};
 
 use domain::{
     clock::Clock,
@@ -8,7 +8,7 @@ use domain::{
     principal::{Identity, Means, Principal},
 };
 
-use crate::{action::Action, facts::Facts};
+use crate::{action::Action, facts::Facts, query::QueryError};
 
 /// How long a permit may be carried before it is spent.
 const LIFE: Duration = Duration::from_secs(30);
@@ -117,6 +117,20 @@ pub fn authorize<A: Action>(
         expires: clock.since_boot() + LIFE,
         action: PhantomData,
     })
+}
+
+/// To which objects of a customer's own [`authorize`] would permit this, asked of all of them at once. It mints nothing.
+///
+/// # Errors
+/// [`QueryError`] where it cannot be said of all of them; never a part.
+pub fn permitted<A: Action<Object = ObjectId>>(
+    facts: &Facts,
+    principal: &Principal,
+) -> Result<HashSet<ObjectId>, QueryError> {
+    match user(principal).zip(A::RELATION) {
+        Some((user, relation)) => facts.objects(relation, &user),
+        None => Ok(HashSet::new()),
+    }
 }
 
 /// Whoever stands in it may know of an object, whatever he may do.
@@ -297,6 +311,40 @@ mod tests {
         assert!(ask::<action::FinishKillDrill>(&h, &drilling, KillDrillId::new(&h.clock)).is_err());
         assert!(ask::<action::Disconnect>(&h, &drilling, h.connection).is_err());
         assert!(ask::<ApproveKillDrill>(&h, &drilling, drill).is_err());
+    }
+
+    /// A hub with thousands of folders: each stands in it, and whoever sees one sees all by it.
+    #[test]
+    fn what_is_listed_is_what_each_would_be_permitted_also_around_a_hub() {
+        let h = house();
+        let (hub, hidden) = (ObjectId::new(&h.clock), ObjectId::new(&h.clock));
+        let folder = |id: ObjectId| format!("folder:{id}");
+        let around: Vec<_> = (0..2_000).map(|_| ObjectId::new(&h.clock)).collect();
+        let mut tuples = vec![
+            Relationship::new(reference(h.workspace), "admin", h.admin.reference()),
+            Relationship::new(folder(hub), "workspace", reference(h.workspace)),
+            Relationship::new(folder(hidden), "workspace", reference(h.workspace)),
+            Relationship::new(folder(around[1_000]), "viewer", h.agent.reference()),
+        ];
+        for one in &around {
+            tuples.push(Relationship::new(folder(*one), "workspace", reference(h.workspace)));
+            tuples.push(Relationship::new(folder(hub), "viewer", format!("{}#viewer", folder(*one))));
+        }
+        for one in &around[..1_000] {
+            tuples.push(Relationship::new(folder(*one), "viewer", format!("{}#viewer", folder(hub))));
+        }
+        let facts = Facts::new(&permission::own(), h.workspace, (1, 7, 1), tuples).unwrap();
+        let all = || around.iter().chain([&hub, &hidden]).copied();
+        for (principal, many) in [(&h.admin, 2_002), (&h.agent, 1_002), (&h.stranger, 0)] {
+            let listed = permitted::<action::ReadObject>(&facts, principal).unwrap();
+            assert_eq!(listed.len(), many, "{principal}");
+            for id in all().step_by(37).chain([hub, hidden, around[1_000]]) {
+                let permit = authorize::<action::ReadObject>(&facts, principal, id, &h.clock);
+                assert_eq!(listed.contains(&id), permit.is_ok(), "{id} by {principal}");
+            }
+        }
+        let refresh = Principal::system(Cause::Refresh(h.connection), h.clock.now());
+        assert_eq!(permitted::<action::ReadObject>(&facts, &refresh).unwrap(), HashSet::new());
     }
 
     #[test]

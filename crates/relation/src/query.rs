@@ -85,7 +85,7 @@ impl QueryError {
 pub struct Brought<'a> {
     /// What conditions are told.
     pub context: Option<&'a Context>,
-    /// Tuples that count for this question only.
+    /// Tuples that count for this question only, each in the place of the kept one of its object, relation and user.
     pub tuples: &'a [Relationship],
 }
 

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 use crate::condition::Context;
 
 /// The longest object and the longest user, in bytes.
@@ -32,7 +34,39 @@ pub struct BoundCondition {
     pub context: Context,
 }
 
+impl BoundCondition {
+    /// About how many bytes it takes in memory, rather more than fewer: two letters of JSON may be dozens of bytes here.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.name.len() + members_bytes(&self.context)
+    }
+}
+
+/// What the members of a JSON object take: a tree of nodes, of which the first has room for several.
+fn members_bytes(members: &Context) -> usize {
+    const NODE: usize = 640;
+    const MEMBER: usize = 2 * (size_of::<String>() + size_of::<Value>());
+    let each = members.iter().map(|(name, value)| MEMBER + name.len() + inner_bytes(value));
+    if members.is_empty() { 0 } else { NODE + each.sum::<usize>() }
+}
+
+/// What a JSON value takes beside itself.
+fn inner_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        // What grows by doubling may have twice the room that it needs.
+        Value::Array(values) => values.iter().map(|value| 2 * size_of::<Value>() + inner_bytes(value)).sum(),
+        Value::Object(members) => members_bytes(members),
+    }
+}
+
 impl Relationship {
+    /// About how many bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let condition = self.condition.as_ref().map_or(0, BoundCondition::bytes);
+        size_of::<Self>() + self.object.len() + self.relation.len() + self.user.len() + condition
+    }
+
     /// A tuple that holds without a condition.
     pub fn new(object: impl Into<String>, relation: impl Into<String>, user: impl Into<String>) -> Self {
         Self { object: object.into(), relation: relation.into(), user: user.into(), condition: None }

@@ -260,6 +260,12 @@ impl App {
                 Err(StoreError::Stale) => self.store.snapshots.forget(&snapshot).await,
                 entered => {
                     let mut tenant = entered?;
+                    // To enter is to wait, for a connection and for the workspace's head; that head orders nothing of the installation's.
+                    // So what makes one of the operator's persons what he is, is asked once more when the waiting is over.
+                    let is_person = principal.means == Means::OperatorKey;
+                    if is_person && self.store.snapshots.newer(&snapshot).await?.is_some() {
+                        continue;
+                    }
                     if let Some(turn) = turn.take() {
                         tenant.keep(turn);
                     }

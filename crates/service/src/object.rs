@@ -1,6 +1,8 @@
 //! Objects of a workspace: made where the model lets them stand, listed as far as the caller may know of them, removed with all that is
 //! under them. Those of the system's own are the super-admins' alone.
 
+use std::{collections::HashSet, sync::Arc};
+
 use domain::{
     audit::Event,
     id::{ObjectId, WorkspaceId},
@@ -12,9 +14,14 @@ use relation::{
     action::{CreateObject, CreateObjectUnder, ListWorkspace, ManageObject, ManageSystemObjects, ReadObject},
     authorize,
     permission::object_types,
+    permitted,
+    query::QueryError,
 };
 use serde_json::json;
-use store::object::{NewObject, Refused, Wanted};
+use store::{
+    object::{NewObject, Refused, Wanted},
+    snapshot::Snapshot,
+};
 
 use crate::{App, Refusal, gateway::workspace_of, installation, workspace::checked_name};
 
@@ -140,16 +147,22 @@ fn of(workspace: WorkspaceId, mut event: Event) -> Event {
 /// # Errors
 /// `NotFound`.
 pub async fn get(app: &App, caller: &Principal, id: ObjectId) -> Result<Object, Refusal> {
-    let (mut tenant, _) = app.enter::<ReadObject>(caller, workspace_of(caller)?, id).await?;
+    let (mut tenant, snapshot) = app.enter::<ReadObject>(caller, workspace_of(caller)?, id).await?;
     let object = store::object::get(&mut tenant).await?;
     tenant.finish().await?;
-    Ok(object)
+    Ok(without_unknown_parent(app, &snapshot, caller, object))
+}
+
+/// The object, as standing under what the caller may know of: of anything else he is not told.
+fn without_unknown_parent(app: &App, snapshot: &Snapshot, caller: &Principal, object: Object) -> Object {
+    let is_known = |parent: &ObjectId| authorize::<ReadObject>(&snapshot.facts, caller, *parent, &app.clock).is_ok();
+    Object { parent: object.parent.filter(is_known), ..object }
 }
 
 /// The newest objects before a given one, newest first, of which the caller may know.
 ///
 /// # Errors
-/// As for any use case.
+/// `Conflict` where the caller stands to objects by more steps than are followed: a part of the list would pass for the whole.
 pub async fn list(
     app: &App,
     caller: &Principal,
@@ -157,14 +170,20 @@ pub async fn list(
     (mut before, most): (Option<ObjectId>, usize),
 ) -> Result<Vec<Object>, Refusal> {
     let workspace = workspace_of(caller)?;
+    // Searched before a connection is held; once more, where the facts moved on in between.
+    let (_, held) = app.permit::<ListWorkspace>(caller, workspace, workspace).await?;
+    let mut readable = readable(&held, caller).await?;
     let (mut tenant, snapshot) = app.enter::<ListWorkspace>(caller, workspace, workspace).await?;
+    if snapshot.facts.at() != held.facts.at() {
+        readable = self::readable(&snapshot, caller).await?;
+    }
     let mut shown = Vec::new();
     loop {
         let page = store::object::list(&mut tenant, wanted, before, PAGE).await?;
         let is_last = i64::try_from(page.len()).is_ok_and(|found| found < PAGE);
         before = page.last().map(|object| object.id);
-        let known = |object: &Object| authorize::<ReadObject>(&snapshot.facts, caller, object.id, &app.clock).is_ok();
-        shown.extend(page.into_iter().filter(known));
+        let known = page.into_iter().filter(|object| readable.contains(&object.id));
+        shown.extend(known.map(|object| Object { parent: object.parent.filter(|id| readable.contains(id)), ..object }));
         if is_last || shown.len() >= most {
             break;
         }
@@ -174,15 +193,30 @@ pub async fn list(
     Ok(shown)
 }
 
+/// Of which objects the caller may know, whatever their number by one search for each type. It takes the processor and waits for nothing,
+/// so it goes on where no other request waits behind it.
+async fn readable(snapshot: &Arc<Snapshot>, caller: &Principal) -> Result<HashSet<ObjectId>, Refusal> {
+    let (snapshot, caller, span) = (Arc::clone(snapshot), caller.clone(), tracing::Span::current());
+    let search = move || span.in_scope(|| permitted::<ReadObject>(&snapshot.facts, &caller));
+    match tokio::task::spawn_blocking(search).await {
+        Ok(Ok(readable)) => Ok(readable),
+        Ok(Err(QueryError::TooComplex)) => {
+            Err(Refusal::Conflict("the relationships to objects lead farther than a list follows them"))
+        }
+        Ok(Err(error)) => Err(Refusal::internal("a list of objects", error)),
+        Err(error) => Err(Refusal::internal("a list of objects", error)),
+    }
+}
+
 /// Gives an object another name.
 ///
 /// # Errors
 /// `NotFound`, `Forbidden`; `Invalid`.
 pub async fn rename(app: &App, caller: &Principal, id: ObjectId, name: &str) -> Result<Object, Refusal> {
-    let (mut tenant, _) = app.enter::<ManageObject>(caller, workspace_of(caller)?, id).await?;
+    let (mut tenant, snapshot) = app.enter::<ManageObject>(caller, workspace_of(caller)?, id).await?;
     let object = store::object::rename(&mut tenant, checked_name("/name", name)?).await?;
     tenant.commit(event("object.renamed", &object)).await?;
-    Ok(object)
+    Ok(without_unknown_parent(app, &snapshot, caller, object))
 }
 
 /// Removes an object, everything under it, and every relationship to any of them.

@@ -22,8 +22,13 @@ pub async fn create(app: &App, host: &Principal, name: &str) -> Result<(Operator
     let mut opened = installation::enter::<ManageOperators>(app, host, InstallationId::ONE).await?;
     let id = OperatorId::new(&app.clock);
     let (text, hash) = operator::generate(app.environment);
-    store::operator::create(&mut opened, id, name, hash).await?;
-    opened.commit(Event::new("operator.created", format!("operator:{id}")).with(json!({ "name": name }))).await?;
+    let dismissed = store::operator::create(&mut opened, id, name, hash).await?;
+    let detail = if dismissed.is_empty() {
+        json!({ "name": name })
+    } else {
+        json!({ "name": name, "dismissed_super_admin": dismissed })
+    };
+    opened.commit(Event::new("operator.created", format!("operator:{id}")).with(detail)).await?;
     Ok((id, text))
 }
 

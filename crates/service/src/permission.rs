@@ -88,7 +88,7 @@ pub async fn explain(
 fn answer(app: &App, snapshot: &Snapshot, caller: &Principal, question: &Question) -> Result<Explained, Refusal> {
     let facts = &snapshot.facts;
     let sees_all = authorize::<ExplainAllPermissions>(facts, caller, facts.workspace(), &app.clock).is_ok();
-    let Asked { user, relation, object } = asked(snapshot, caller, question, sees_all)?;
+    let Asked { user, relation, object } = asked(app, snapshot, caller, (question, sees_all))?;
     let mut explanation = match &relation {
         Some(relation) => facts.explain(&object, relation, &user).map_err(refused)?,
         None => Explanation::Lacks(Lack { is_complete: true, ..Lack::default() }),
@@ -108,7 +108,12 @@ fn refused(error: QueryError) -> Refusal {
 }
 
 /// Puts a question into the model's words, if the caller may ask it.
-fn asked(snapshot: &Snapshot, caller: &Principal, question: &Question, sees_all: bool) -> Result<Asked, Refusal> {
+fn asked(
+    app: &App,
+    snapshot: &Snapshot,
+    caller: &Principal,
+    (question, sees_all): (&Question, bool),
+) -> Result<Asked, Refusal> {
     let facts = &snapshot.facts;
     let user = match &question.user {
         None if caller.workspace().is_some() => caller.reference(),
@@ -119,12 +124,16 @@ fn asked(snapshot: &Snapshot, caller: &Principal, question: &Question, sees_all:
     if user != caller.reference() && !sees_all {
         return Err(Refusal::Forbidden);
     }
-    let (relation, object) = wanted(facts, question)?;
+    let Wanted { relation, object, of } = wanted(facts, question)?;
     // At the machine everything is known; anybody else asks about what he may know of.
     let is_known = facts.tuples().object(&object).is_ok_and(|found| found.is_some());
     let sees = caller.workspace().is_none() || facts.check(&object, "can_see", &caller.reference()).unwrap_or(false);
     if !is_known || !sees {
         return Err(Refusal::NotFound);
+    }
+    // After the question whether it is there for him: else the fault would tell of what type an object is that he may not know of.
+    if let Some(of) = of.filter(|of| !is_of(facts, &object, of)) {
+        return Err(Refusal::invalid("/object", format!("is of the type {of}")));
     }
     let is_sound = UserRef::parse(&user).is_some_and(|user| {
         user.relation.is_none() && !user.is_wildcard() && matches!(user.type_name(), "api_key" | "account" | "app")
@@ -132,19 +141,32 @@ fn asked(snapshot: &Snapshot, caller: &Principal, question: &Question, sees_all:
     if !is_sound {
         return Err(Refusal::invalid("/user", "is an API key, an account or an app"));
     }
-    let key = |text: &str| snapshot.keys.iter().any(|(key, _)| text.strip_prefix("api_key:") == Some(&key.to_string()));
-    if !key(&user) && !facts.tuples().object(&user).is_ok_and(|found| found.is_some()) {
+    // Tuples may name a key that was ended, and it is nobody: no request with it is let in.
+    let is_somebody = match user.strip_prefix("api_key:") {
+        Some(key) => key.parse().is_ok_and(|key| snapshot.accepts_key(key, app.clock.now())),
+        None => facts.tuples().object(&user).is_ok_and(|found| found.is_some()),
+    };
+    if !is_somebody {
         return Err(Refusal::invalid("/user", "is nobody in this workspace"));
     }
     Ok(Asked { user, relation, object })
 }
 
+/// What a question is about, before anything is known of the object.
+struct Wanted {
+    /// The relation; none where only Keyholder itself may do this.
+    relation: Option<String>,
+    object: String,
+    /// The type of which the object must be; none where any will do.
+    of: Option<&'static str>,
+}
+
 /// The relation that is wanted, and the object.
-fn wanted(facts: &Facts, question: &Question) -> Result<(Option<String>, String), Refusal> {
+fn wanted(facts: &Facts, question: &Question) -> Result<Wanted, Refusal> {
     let (permission, object) = (question.permission.as_str(), question.object.as_deref());
     if !permission.contains('.') {
         let object = object.map_or_else(|| Ok(workspace(facts)), |text| written(facts, text))?;
-        return Ok((Some(permission.to_owned()), object));
+        return Ok(Wanted { relation: Some(permission.to_owned()), object, of: None });
     }
     let listed = action::ALL.iter().find(|listed| listed.name == permission);
     let listed = listed.ok_or_else(|| Refusal::invalid("/permission", "is no permission"))?;
@@ -154,12 +176,13 @@ fn wanted(facts: &Facts, question: &Question) -> Result<(Option<String>, String)
         (None, of) => return Err(Refusal::invalid("/object", format!("is needed: an object of the type {of}"))),
         (Some(text), _) => written(facts, text)?,
     };
+    Ok(Wanted { relation: listed.relation.map(str::to_owned), object, of: Some(listed.object) })
+}
+
+/// Whether an object is of a type, as the list of permissions names types.
+fn is_of(facts: &Facts, object: &str, wanted: &str) -> bool {
     let of = object.split_once(':').map_or("", |(of, _)| of);
-    let is_own = || object_types(facts.schema()).any(|own| own == of);
-    if of != listed.object && !(listed.object == OBJECT && is_own()) {
-        return Err(Refusal::invalid("/object", format!("is of the type {}", listed.object)));
-    }
-    Ok((listed.relation.map(str::to_owned), object))
+    of == wanted || (wanted == OBJECT && object_types(facts.schema()).any(|own| own == of))
 }
 
 fn workspace(facts: &Facts) -> String {

@@ -3,14 +3,10 @@
 //! What is configured is the store's to lay beside a workspace's facts; whether a feature is open is asked of those facts, as every
 //! permission is, so that a downgrade closes on every node with the revision that it raises.
 
-use domain::{
-    audit::Event,
-    id::{InstallationId, WorkspaceId},
-    principal::Principal,
-};
+use domain::{audit::Event, id::WorkspaceId, principal::Principal};
 use relation::{
     Facts,
-    action::{NotePlan, ReadPlan, SetPlan},
+    action::{ReadPlan, SetPlan},
     plan,
 };
 use serde_json::json;
@@ -48,14 +44,13 @@ pub async fn set(app: &App, caller: &Principal, workspace: WorkspaceId, name: &s
         let known: Vec<&str> = app.store.plans().iter().map(|plan| plan.name.as_str()).collect();
         return Err(Refusal::invalid("/plan", format!("is one of: {}", known.join(", "))));
     }
-    let note = installation::enter::<NotePlan>(app, caller, InstallationId::ONE).await?;
     let (mut tenant, snapshot) = app.enter::<SetPlan>(caller, workspace, workspace).await?;
     let before = plan::of_workspace(&snapshot.facts).map(str::to_owned);
     store::plan::set(&mut tenant, name).await?;
     let event = Event::new("plan.set", format!("workspace:{workspace}"));
     let event = event.with(json!({ "plan": name, "before": before }));
     tenant.commit(event.clone()).await?;
-    note.commit(event).await?;
+    installation::note(app, caller, event).await?;
     Ok(before)
 }
 

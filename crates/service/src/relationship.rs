@@ -31,6 +31,12 @@ pub async fn add(app: &App, caller: &Principal, object: ObjectId, given: (&str, 
     admit(&snapshot.facts, object, given, |other| {
         authorize::<ReadObject>(&snapshot.facts, caller, other, &app.clock).is_ok()
     })?;
+    // A key that was ended keeps its row, and is nobody all the same.
+    if let Subject::Key(key) = subject
+        && !snapshot.keys.iter().any(|(here, _)| here == key)
+    {
+        return Err(elsewhere());
+    }
     match store::relationship::add(&mut tenant, relation, subject).await {
         Ok(true) => {}
         Ok(false) => return Err(Refusal::Conflict("a workspace has at most 20,000 relationships to objects")),

@@ -105,7 +105,7 @@ pub async fn create<A: MakesKeys>(
         .await
 }
 
-/// Ends a key, and the fact that gave it its role.
+/// Ends a key, and with it the fact that gave it its role, its relationships to objects and the role templates that it held.
 ///
 /// # Errors
 /// `NotFound` where there is no such key that is still good.
@@ -122,6 +122,17 @@ pub async fn revoke(tenant: &mut Tenant<ManageKeys>, key: KeyId, now: OffsetDate
     if ended.rows_affected() == 0 {
         return Err(StoreError::NotFound);
     }
+    // Its row stays for the trail, so no foreign key takes these along.
+    sqlx::query!(
+        "delete from relationships where workspace_id = $1 and subject_kind = 'api_key' and subject_id = $2",
+        workspace.uuid(),
+        key.uuid()
+    )
+    .execute(tenant.sql())
+    .await?;
+    sqlx::query!("delete from role_assignments where workspace_id = $1 and key_id = $2", workspace.uuid(), key.uuid())
+        .execute(tenant.sql())
+        .await?;
     crate::tuple::remove_of_subject(tenant, &format!("workspace:{workspace}"), &format!("api_key:{key}")).await
 }
 

@@ -44,8 +44,9 @@ pub struct RelationStore {
 /// Where a store stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Its revision: what was read at one is one state.
-    pub revision: i64,
+    /// The workspace's epoch and the store's revision: what was read at one such pair is one state. A revision alone may be there
+    /// twice, once in a history that was lost when another database took over.
+    pub at: (i64, i64),
     /// How many tuples it has.
     pub tuples: i64,
     /// Its newest model; none where none was written yet.
@@ -128,7 +129,7 @@ pub async fn find<A: UsesStores>(tenant: &mut Tenant<A>, id: RelationStoreId) ->
 /// # Errors
 /// `NotFound`; `Unavailable`.
 pub async fn standing<A: UsesStores>(tenant: &mut Tenant<A>, id: RelationStoreId) -> Result<Standing, StoreError> {
-    let workspace = tenant.workspace().uuid();
+    let (workspace, epoch) = (tenant.workspace().uuid(), tenant.epoch());
     let row = sqlx::query!(
         "select s.revision, s.tuples, (select m.id from fga_models m where m.workspace_id = $1 and m.store_id = $2 \
          order by m.number desc limit 1) as newest \
@@ -138,7 +139,7 @@ pub async fn standing<A: UsesStores>(tenant: &mut Tenant<A>, id: RelationStoreId
     )
     .fetch_one(tenant.sql())
     .await?;
-    Ok(Standing { revision: row.revision, tuples: row.tuples, newest: row.newest.map(RelationModelId::from_uuid) })
+    Ok(Standing { at: (epoch, row.revision), tuples: row.tuples, newest: row.newest.map(RelationModelId::from_uuid) })
 }
 
 /// Marks a store as deleted: from the commit on it is not found. Its rows go afterwards, see [`purge`].

@@ -25,7 +25,8 @@ pub struct Listed {
     pub revoked_at: Option<OffsetDateTime>,
 }
 
-/// Stores a key of a person.
+/// Stores a key of a person. Whoever is named super-admin and has no good key is none any longer before it is made, so that nobody
+/// becomes one by his name: a binary from before super-admins ends keys and leaves what hung on them. Who that was, is answered.
 ///
 /// # Errors
 /// `Conflict` where there are too many; `Unavailable`.
@@ -34,7 +35,8 @@ pub async fn create(
     id: OperatorId,
     name: &str,
     hash: ApiKeyHash,
-) -> Result<(), StoreError> {
+) -> Result<Vec<String>, StoreError> {
+    let dismissed = super_admin::dismiss_keyless(installation).await?;
     let made = sqlx::query!(
         "insert into operators (id, name, hash) select $1, $2, $3 \
          where (select count(*) from operators where revoked_at is null) < $4",
@@ -45,7 +47,7 @@ pub async fn create(
     )
     .execute(installation.sql())
     .await?;
-    if made.rows_affected() == 0 { Err(StoreError::Conflict) } else { Ok(()) }
+    if made.rows_affected() == 0 { Err(StoreError::Conflict) } else { Ok(dismissed) }
 }
 
 /// Ends a key. It is refused from the commit on: no process remembers it. A super-admin whose last key it was is none any longer; who

@@ -171,6 +171,11 @@ impl<A: Action> Tenant<A> {
         self.permit.principal()
     }
 
+    /// The epoch of the facts that permitted it: a revision says nothing across two.
+    pub fn epoch(&self) -> i64 {
+        self.permit.at().0
+    }
+
     /// The revision that the workspace has once this transaction commits.
     pub fn revision(&self) -> i64 {
         self.revision

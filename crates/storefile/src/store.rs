@@ -7,7 +7,7 @@ use serde_saphyr::Spanned;
 
 use crate::{
     beside::{self, Beside},
-    document::{Check, Document, ListObjects, ListUsers, Test as WrittenTest},
+    document::{Check, Document, ListObjects, ListUsers, Test as WrittenTest, Tuple},
     fault::Fault,
     model,
     tuples::{self, Written},
@@ -16,7 +16,7 @@ use crate::{
 
 /// The longest store file, in bytes.
 pub const FILE_BYTES: u64 = 8 * 1024 * 1024;
-/// How many tuples a store may have, those of its tests not counted.
+/// How many tuples a store may have, those of its tests counted with its own.
 const TUPLES: usize = 1_000_000;
 /// How many questions a store file may ask.
 const QUESTIONS: usize = 100_000;
@@ -64,7 +64,7 @@ impl StoreFile {
         }
         let document: Option<Document> = yaml::read(file, text).map_err(|fault| vec![fault])?;
         let document = document.ok_or_else(|| vec![Fault::new(file, None, "the file is empty")])?;
-        let mut reading = Reading { file, beside, faults: Vec::new() };
+        let mut reading = Reading { file, beside, faults: Vec::new(), tuples: 0 };
         let store = reading.store(text, document);
         reading.faults.truncate(FAULTS);
         store.filter(|_| reading.faults.is_empty()).ok_or(reading.faults)
@@ -98,6 +98,8 @@ struct Reading<'a> {
     file: &'a str,
     beside: &'a Beside,
     faults: Vec<Fault>,
+    /// How many tuples have been read. No file is read beyond the bound.
+    tuples: usize,
 }
 
 impl Reading<'_> {
@@ -116,24 +118,22 @@ impl Reading<'_> {
             _ => Err(vec![Fault::new(self.file, None, "there is neither a model nor a model_file")]),
         };
         let schema = schema.map_err(|faults| self.faults.extend(faults)).ok();
-        let mut written = tuples::of_document(self.file, tuples.unwrap_or_default());
-        for named in tuple_file.iter().chain(tuple_files.iter().flatten()) {
-            written.extend(self.tuple_file(named));
-        }
+        let named = tuple_file.iter().chain(tuple_files.iter().flatten());
+        let written = self.tuples(tuples.unwrap_or_default(), named);
         if tests.is_none() {
             self.fault(None, "there are no tests");
         }
         let schema = schema?;
-        if written.len() > TUPLES {
-            self.fault(None, format!("there are more than {TUPLES} tuples"));
-            return None;
-        }
         let mut seen = HashSet::new();
         self.judge(&schema, &written, &mut seen);
         let mut questions = 0;
         let tests = (1..).zip(tests.unwrap_or_default());
         let tests = tests.map(|(number, test)| self.test(&schema, number, test, &mut seen, &mut questions)).collect();
         drop(seen);
+        if self.tuples > TUPLES {
+            self.fault(None, format!("there are more than {TUPLES} tuples"));
+            return None;
+        }
         if questions > QUESTIONS {
             self.fault(None, format!("the tests ask more than {QUESTIONS} questions"));
         }
@@ -143,6 +143,25 @@ impl Reading<'_> {
 
     fn at<T>(&self, spanned: &Spanned<T>, message: impl Into<String>) -> Fault {
         Fault::new(self.file, yaml::place(spanned.referenced), message)
+    }
+
+    /// The tuples that are written there, and those of the files that are named.
+    fn tuples<'n>(
+        &mut self,
+        here: Vec<Spanned<Tuple>>,
+        named: impl IntoIterator<Item = &'n Spanned<String>>,
+    ) -> Vec<Written> {
+        let mut written = tuples::of_document(self.file, here);
+        self.tuples = self.tuples.saturating_add(written.len());
+        for named in named {
+            if self.tuples > TUPLES {
+                break;
+            }
+            let of_file = self.tuple_file(named);
+            self.tuples = self.tuples.saturating_add(of_file.len());
+            written.extend(of_file);
+        }
+        written
     }
 
     fn tuple_file(&mut self, named: &Spanned<String>) -> Vec<Written> {
@@ -157,7 +176,7 @@ impl Reading<'_> {
     /// Whether the tuples are the model's, and each there once: what a store would refuse to be written, a test must not assume.
     fn judge(&mut self, schema: &Schema, written: &[Written], seen: &mut HashSet<(String, String, String)>) {
         for Written { tuple, file, place } in written {
-            if self.faults.len() > FAULTS {
+            if self.faults.len() > FAULTS || self.tuples > TUPLES {
                 return;
             }
             if let Err(fault) = schema.admit(tuple) {
@@ -181,8 +200,7 @@ impl Reading<'_> {
     ) -> Test {
         let test = test.value;
         let name = test.name.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("test {number}"));
-        let mut written = tuples::of_document(self.file, test.tuples.unwrap_or_default());
-        written.extend(test.tuple_file.iter().flat_map(|named| self.tuple_file(named)));
+        let written = self.tuples(test.tuples.unwrap_or_default(), &test.tuple_file);
         // The store's tuples are in `seen` already; the test's own leave it again before the next test.
         let before = self.faults.len();
         self.judge(schema, &written, seen);
@@ -232,4 +250,28 @@ fn key(tuple: &Relationship) -> (String, String, String) {
 
 fn values<T>(spanned: Option<Vec<Spanned<T>>>) -> Vec<T> {
     spanned.into_iter().flatten().map(|spanned| spanned.value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tuples_of_tests_count_with_those_of_the_store() {
+        let text = concat!(
+            "model: |\n  model\n    schema 1.1\n  type user\n  type doc\n    relations\n      define viewer: [user]\n",
+            "tuples:\n  - { user: user:a, relation: viewer, object: doc:1 }\n",
+            "tests:\n  - name: one\n    tuple_file: nowhere.csv\n    tuples:\n      - { user: user:b, relation: viewer, object: doc:1 }\n",
+        );
+        let beside = Beside::file(Path::new("store.fga.yaml"));
+        let faults = |before: usize| {
+            let document: Option<Document> = yaml::read("store", text).unwrap();
+            let mut reading = Reading { file: "store", beside: &beside, faults: Vec::new(), tuples: before };
+            reading.store(text, document.unwrap());
+            reading.faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        // Within the bound the file that the test names is read; beyond it, it is not even looked for.
+        assert!(faults(TUPLES - 2).concat().contains("nowhere.csv"));
+        assert_eq!(faults(TUPLES - 1), [format!("store: there are more than {TUPLES} tuples")]);
+    }
 }

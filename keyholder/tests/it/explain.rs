@@ -162,6 +162,54 @@ async fn nobody_learns_from_an_answer_of_what_he_may_not_know() {
     app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_ended_is_nobody_here_whatever_still_names_it() {
+    let app = TestApp::start().await;
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    let mut owner = app.owner().await;
+    for end in ["revoked_at", "expires_at"] {
+        let (_, key) = key_of(&app, "service").await;
+        let terms = json!({ "connection": entrusted.connection, "grantee": key, "actions": ["profile.read"] });
+        let mandate = text(&ok(app.admin.post("/v1/mandates", &terms).await.unwrap(), 201), "/id").to_owned();
+        let question = json!({ "user": key, "permission": "mandate.read", "object": mandate });
+        assert_eq!(asked(&app.admin, &question).await["allowed"], true);
+        let id = key.parse::<domain::id::KeyId>().unwrap();
+        for statement in [
+            "begin".to_owned(),
+            "update keyholder.heads set revision = revision + 1, raised_in = pg_current_xact_id() where kind = 'workspace'".to_owned(),
+            format!("update keyholder.api_keys set {end} = now() - interval '1 second' where id = '{}'", domain::id::Id::uuid(id)),
+            "commit".to_owned(),
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut owner).await.unwrap();
+        }
+        // The next change tells the node that it does not know of this one.
+        crate::objects::object(&app.admin, "folder", "Board", None).await;
+        let said = app.admin.post("/v1/permissions/explain", &question).await.unwrap();
+        assert_eq!((problem(&said).0, text(&said.json(), "/errors/0/pointer")), (422, "/user"), "{end}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_type_an_object_is_that_he_may_not_know_of_nobody_is_told() {
+    let app = TestApp::start().await;
+    let entrusted = app.entrust(&["profile.read"], json!([])).await;
+    let (service, _) = key_of(&app, "service").await;
+    let folder = crate::objects::object(&app.admin, "folder", "Board", None).await;
+    let clock = &app.instance.app().clock;
+    let nowhere = domain::id::ObjectId::new(clock).to_string();
+    for object in [&folder, &nowhere, &entrusted.connection, &domain::id::ConnectionId::new(clock).to_string()] {
+        let question = json!({ "permission": "mandate.read", "object": object });
+        let said = service.post("/v1/permissions/explain", &question).await.unwrap();
+        assert_eq!(problem(&said), (404, "not-found".to_owned()), "{question}");
+    }
+    // Of what he knows, he is told what is wrong with the question.
+    let question = json!({ "permission": "mandate.read", "object": folder });
+    let said = app.admin.post("/v1/permissions/explain", &question).await.unwrap();
+    assert_eq!((problem(&said).0, text(&said.json(), "/errors/0/pointer")), (422, "/object"));
+    app.stop().await;
+}
+
 /// Every permission that a route names can be asked about, and the answer is what the route does.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_permission_of_the_route_table_can_be_asked_about() {

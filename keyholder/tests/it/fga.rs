@@ -244,6 +244,18 @@ async fn a_condition_is_asked_with_what_the_tuple_and_the_question_say() {
     let read = ok(store.post("read", &json!({})).await, 200);
     assert_eq!(read["tuples"][0]["key"]["condition"], tuple["condition"]);
 
+    // A tuple of the question stands in the place of the one that is kept, with its condition or without one.
+    store.write(&[key("document:1", "viewer", "user:bob")]).await;
+    let (anne, mut bob) = (key("document:1", "viewer", "user:anne"), key("document:1", "viewer", "user:bob"));
+    bob["condition"] = json!({ "name": "in_time", "context": { "until": "2020-01-01T00:00:00Z" } });
+    for (user, brought, allowed) in [("user:anne", anne, true), ("user:bob", bob, false)] {
+        let mut asked =
+            json!({ "tuple_key": key("document:1", "viewer", user), "context": { "now": "2031-01-01T00:00:00Z" } });
+        assert_eq!(ok(store.post("check", &asked).await, 200)["allowed"], !allowed, "{user}");
+        asked["contextual_tuples"] = json!({ "tuple_keys": [brought] });
+        assert_eq!(ok(store.post("check", &asked).await, 200)["allowed"], allowed, "{user}");
+    }
+
     // A condition that the model does not have, or that says what it is not about, is not written.
     for condition in
         [json!({ "name": "nowhere" }), json!({ "name": "in_time", "context": { "x": 1 } }), json!({ "name": "" })]

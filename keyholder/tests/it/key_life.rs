@@ -336,7 +336,7 @@ async fn what_does_not_open_keeps_its_key_and_stops_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_sealed_column_is_forgotten() {
     /// Hashes and digests, which nothing opens; wrapped keys, which the other rotation is for.
-    const OTHERS: [(&str, &str); 8] = [
+    const OTHERS: [(&str, &str); 10] = [
         ("api_keys", "hash"),
         ("connect_links", "code_hash"),
         ("connect_links", "cookie_hash"),
@@ -345,6 +345,8 @@ async fn no_sealed_column_is_forgotten() {
         ("connections", "provider_digest"),
         ("data_keys", "wrapped"),
         ("idempotency", "request_hash"),
+        ("role_templates", "mac"),
+        ("role_templates", "sha256"),
     ];
     let app = TestApp::start().await;
     let columns: Vec<(String, String)> = sqlx::query_as(

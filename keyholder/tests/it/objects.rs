@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::{
     harness::{TestApp, ok, problem, text},
-    matrices::state_of,
+    matrices::{state_of, without_limits},
 };
 
 /// The model of the engineering playbook, as its blueprint ships it.
@@ -303,6 +303,87 @@ async fn objects_stand_ten_deep_and_no_deeper() {
     let top = text(all["data"].as_array().unwrap().last().unwrap(), "/id").to_owned();
     assert_eq!(relate(&app.admin, &top, "viewer", &key).await.status, 201);
     assert_eq!(status(&viewer, &last).await, 200, "from the top to the bottom");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_has_what_each_of_its_objects_shows_and_no_parent_that_is_not_shown() {
+    let app = TestApp::start_with(with_the_playbook).await;
+    let (ours, theirs) = (Organisation::found(&app, "Ours").await, Organisation::found(&app, "Theirs").await);
+    let (member, key) = app.agent().await;
+    assert_eq!(relate(&app.admin, ours.project(), "member", &key).await.status, 201);
+    // By those who stand in a relation to something else, too.
+    let members = format!("{}#member", ours.project());
+    assert_eq!(relate(&app.admin, theirs.checklist(), "editor", &members).await.status, 201);
+    for caller in [&member, &app.admin] {
+        let mut shown = Vec::new();
+        for id in ours.all.iter().chain(&theirs.all).rev() {
+            let reply = caller.get(&format!("/v1/objects/{id}")).await.unwrap();
+            if reply.status == 200 {
+                shown.push(reply.json());
+            }
+        }
+        let listed = ok(caller.get("/v1/objects?limit=100").await.unwrap(), 200);
+        assert_eq!(listed["data"].as_array().unwrap(), &shown);
+        for object in &shown {
+            let is_shown = |id: &str| shown.iter().any(|other| text(other, "/id") == id);
+            assert!(object["parent"].as_str().is_none_or(is_shown), "{object}");
+            let filtered = ok(caller.get(&format!("/v1/objects?type={}", text(object, "/type"))).await.unwrap(), 200);
+            assert!(filtered["data"].as_array().unwrap().contains(object), "{filtered}");
+        }
+    }
+    let renamed =
+        member.post(&format!("/v1/objects/{}", ours.checklist()), &json!({ "name": "Launch" })).await.unwrap();
+    assert_eq!(ok(renamed, 200)["parent"], ours.project(), "he knows of it");
+    let (editor, key) = app.agent().await;
+    assert_eq!(relate(&app.admin, ours.checklist(), "editor", &key).await.status, 201);
+    for reply in [
+        editor.get(&format!("/v1/objects/{}", ours.checklist())).await.unwrap(),
+        editor.post(&format!("/v1/objects/{}", ours.checklist()), &json!({ "name": "Launch day" })).await.unwrap(),
+    ] {
+        assert_eq!(ok(reply, 200)["parent"], Value::Null, "he does not");
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_leads_too_far_is_refused_and_never_cut_short() {
+    let app = TestApp::start_with(without_limits).await;
+    let (viewer, key) = app.agent().await;
+    let mut last = object(&app.admin, "folder", "first", None).await;
+    assert_eq!(relate(&app.admin, &last, "viewer", &key).await.status, 201);
+    for number in 0..110 {
+        let next = object(&app.admin, "folder", &number.to_string(), None).await;
+        assert_eq!(relate(&app.admin, &next, "viewer", &format!("{last}#viewer")).await.status, 201);
+        last = next;
+    }
+    assert_eq!(problem(&viewer.get("/v1/objects").await.unwrap()), (409, "conflict".to_owned()));
+    assert_eq!(status(&viewer, &last).await, 404, "what cannot be said is a no");
+    ok(app.admin.get("/v1/objects").await.unwrap(), 200);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_key_that_is_revoked_go_its_relationships_and_its_role_templates() {
+    let app = TestApp::start().await;
+    let folder = object(&app.admin, "folder", "Board", None).await;
+    let template = json!({ "name": "Auditor", "permissions": ["audit.read"] });
+    let role = text(&ok(app.admin.post("/v1/role-templates", &template).await.unwrap(), 201), "/id").to_owned();
+    let keys = [app.agent().await.1, app.agent().await.1];
+    for key in &keys {
+        assert_eq!(relate(&app.admin, &folder, "viewer", key).await.status, 201);
+        let path = format!("/v1/role-templates/{role}/assignees");
+        assert!(app.admin.post(&path, &json!({ "key": key })).await.unwrap().status.is_success());
+    }
+    assert_eq!(app.admin.delete(&format!("/v1/api-keys/{}", keys[0])).await.unwrap().status, 204);
+    let mut owner = app.owner().await;
+    for (table, whose) in [("relationships", "subject_id"), ("role_assignments", "key_id")] {
+        let left = format!("select {whose} from keyholder.{table}");
+        let left: Vec<sqlx::types::Uuid> = sqlx::query_scalar(AssertSqlSafe(left)).fetch_all(&mut owner).await.unwrap();
+        assert_eq!(left, [keys[1].parse::<domain::id::KeyId>().unwrap().uuid()], "{table}");
+    }
+    // And it is given none anew.
+    assert_eq!(problem(&relate(&app.admin, &folder, "viewer", &keys[0]).await), (422, "invalid-input".to_owned()));
     app.stop().await;
 }
 

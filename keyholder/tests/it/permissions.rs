@@ -192,6 +192,33 @@ async fn a_super_admin_is_made_at_the_machine_by_name_and_never_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_super_admin_by_the_name_of_one_whose_keys_an_older_version_ended() {
+    let app = TestApp::start().await;
+    let inner = app.instance.app();
+    let (_, key) = person(&app, "ada").await;
+    service::operator::appoint_super_admin(inner, &host(&app), "ada").await.unwrap();
+    let mut owner = app.owner().await;
+    for statement in [
+        "begin".to_owned(),
+        "update keyholder.heads set revision = revision + 1, raised_in = pg_current_xact_id() where kind = 'installation'".to_owned(),
+        format!("update keyholder.operators set revoked_at = now() where id = '{}'", domain::id::Id::uuid(key)),
+        "commit".to_owned(),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut owner).await.unwrap();
+    }
+    assert!(is_super_admin(&app, "ada").await, "the older version leaves what hangs on the key");
+    let (ada, _) = person(&app, "ada").await;
+    assert!(!is_super_admin(&app, "ada").await);
+    let path = format!("/v1/installation/workspaces/{}/objects", app.first.workspace);
+    let refused = ada.post(&path, &json!({ "type": "folder", "name": "Handbook" })).await.unwrap();
+    assert_eq!(problem(&refused), (403, "forbidden".to_owned()));
+    let trail = ok(ada.get("/v1/installation/audit?limit=1").await.unwrap(), 200);
+    let made = json!({ "name": "ada", "dismissed_super_admin": ["ada"] });
+    assert_eq!((text(&trail, "/data/0/event"), &trail["data"][0]["detail"]), ("operator.created", &made));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_super_admin_no_longer_is_refused_by_every_node_from_that_moment() {
     let app = TestApp::start().await;
     let inner = app.instance.app();

@@ -7,6 +7,7 @@ use domain::{
 };
 use keyholder::{InstanceOptions, caller::Caller};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::harness::{TestApp, eventually, ok, problem, text};
 
@@ -113,6 +114,33 @@ async fn only_a_super_admin_gives_a_plan_and_both_trails_have_it() {
         assert_eq!(text(found[0], "/principal"), "operator:chief");
         assert_eq!(found[0]["detail"], json!({ "plan": "PRO", "before": "FREE" }));
     }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_dismissed_while_his_change_waits_for_the_workspace_changes_nothing() {
+    let app = TestApp::start_with(three).await;
+    let chief = chief(&app, "chief").await;
+    let host = Principal::operator("local", app.instance.app().clock.now());
+    // Somebody else is about to change the workspace, and in the end does not.
+    let mut owner = app.owner().await;
+    sqlx::query("begin").execute(&mut owner).await.unwrap();
+    let holds = "update keyholder.heads set revision = revision + 1, raised_in = pg_current_xact_id() where id = $1";
+    sqlx::query(holds).bind(app.workspace_uuid()).execute(&mut owner).await.unwrap();
+    let holder: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut owner).await.unwrap();
+    let (caller, at) = (chief.clone(), path(&app));
+    let waiting = tokio::spawn(async move { caller.post(&at, &json!({ "plan": "PRO" })).await.unwrap() });
+    let looking = Mutex::new(app.owner().await);
+    eventually("the change waits for the workspace's head", async || {
+        let waits = "select exists (select from pg_locks where not granted and $1 = any(pg_blocking_pids(pid)))";
+        let mut sql = looking.lock().await;
+        sqlx::query_scalar(waits).bind(holder).fetch_one(&mut *sql).await.unwrap()
+    })
+    .await;
+    service::operator::dismiss_super_admin(app.instance.app(), &host, "chief").await.unwrap();
+    sqlx::query("rollback").execute(&mut owner).await.unwrap();
+    assert_eq!(problem(&waiting.await.unwrap()), (403, "forbidden".to_owned()));
+    assert_eq!(text(&ok(app.admin.get("/v1/plan").await.unwrap(), 200), "/plan"), "FREE");
     app.stop().await;
 }
 

@@ -1,4 +1,5 @@
-//! Tuples of one question, laid over those that are kept.
+//! Tuples of one question, laid over those that are kept: one stands in the place of what is kept of its object, relation and user, as
+//! OpenFGA has it in a check, so that a question can take a condition away or add one.
 //!
 //! A question brings along a hundred tuples at most, and most often none, so that they are looked through one by one.
 
@@ -58,9 +59,10 @@ impl<'t, T: Tuples> Overlay<'t, T> {
     }
 }
 
-/// The rows of a question's tuples, then those of kept ones.
+/// The rows of a question's tuples, then those of kept ones which none of these hides.
 pub(crate) struct OverlayRows<'a, T: Tuples + 'a> {
-    brought: std::vec::IntoIter<Row<'a, Name<T::Object>>>,
+    brought: Vec<Row<'a, Name<T::Object>>>,
+    given: usize,
     kept: Option<T::Rows<'a>>,
 }
 
@@ -68,12 +70,18 @@ impl<'a, T: Tuples> Iterator for OverlayRows<'a, T> {
     type Item = Row<'a, Name<T::Object>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(row) = self.brought.next() {
-            return Some(row);
+        if let Some(row) = self.brought.get(self.given) {
+            self.given += 1;
+            return Some(*row);
         }
-        let row = self.kept.as_mut()?.next()?;
-        let user = User { object: Name::Kept(row.user.object), relation: row.user.relation };
-        Some(Row { object: Name::Kept(row.object), user, condition: row.condition })
+        let (brought, kept) = (&self.brought, self.kept.as_mut()?);
+        let rows = kept.map(|row| {
+            let user = User { object: Name::Kept(row.user.object), relation: row.user.relation };
+            Row { object: Name::Kept(row.object), user, condition: row.condition }
+        });
+        // What is read together has one relation.
+        let mut seen = rows.filter(|row| !brought.iter().any(|own| own.object == row.object && own.user == row.user));
+        seen.next()
     }
 }
 
@@ -85,8 +93,7 @@ impl<T: Tuples> Overlay<'_, T> {
         wanted: impl Fn(&Brought<T::Object>) -> bool,
     ) -> OverlayRows<'a, T> {
         let belongs = |row: &&Brought<T::Object>| row.relation == relation && wanted(row);
-        let brought: Vec<_> = self.brought.iter().filter(belongs).map(Brought::row).collect();
-        OverlayRows { brought: brought.into_iter(), kept }
+        OverlayRows { brought: self.brought.iter().filter(belongs).map(Brought::row).collect(), given: 0, kept }
     }
 }
 
@@ -158,5 +165,40 @@ impl<T: Tuples> Tuples for Overlay<'_, T> {
             Name::Local(_) => None,
         };
         Ok(self.rows(kept, relation, |row| row.user == user.object && row.user_relation.as_deref() == user.relation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tuples::Snapshot;
+
+    fn names(rows: OverlayRows<'_, Snapshot>, overlay: &Overlay<'_, Snapshot>) -> Vec<String> {
+        let shown = |row: Row<'_, Name<u32>>| {
+            let condition = row.condition.map_or("always", |bound| bound.name.as_str());
+            let relation = row.user.relation.map(|relation| format!("#{relation}")).unwrap_or_default();
+            format!("{} {}{relation} {condition}", overlay.name(row.object), overlay.name(row.user.object))
+        };
+        rows.map(shown).collect()
+    }
+
+    #[test]
+    fn a_tuple_of_the_question_stands_in_the_place_of_the_kept_one_of_its_key() {
+        let one = |user: &str| Relationship::new("doc:1", "viewer", user);
+        let kept = Snapshot::new(&[one("user:anne"), one("user:bob"), one("group:1#member")]).unwrap();
+        let mut overlay = Overlay::new(&kept);
+        for user in ["user:anne", "group:1#member", "user:new"] {
+            overlay.bring(&one(user).under("small", crate::condition::Context::new())).unwrap();
+        }
+        let (doc, anne) = (overlay.object("doc:1").unwrap().unwrap(), overlay.object("user:anne").unwrap().unwrap());
+        let of_anne = User { object: anne, relation: None };
+        let small = ["doc:1 user:anne small".to_owned()];
+        assert_eq!(names(overlay.tuple(doc, "viewer", of_anne).unwrap(), &overlay), small);
+        assert_eq!(names(overlay.objects(of_anne, "viewer").unwrap(), &overlay), small);
+        assert_eq!(names(overlay.usersets(doc, "viewer").unwrap(), &overlay), ["doc:1 group:1#member small"]);
+        let all = ["user:anne small", "group:1#member small", "user:new small", "user:bob always"];
+        assert_eq!(names(overlay.users(doc, "viewer").unwrap(), &overlay), all.map(|user| format!("doc:1 {user}")));
+        // Of another relation it hides nothing.
+        assert!(overlay.tuple(doc, "owner", of_anne).unwrap().next().is_none());
     }
 }

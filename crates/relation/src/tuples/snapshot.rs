@@ -125,14 +125,14 @@ impl Snapshot {
         self.entries.is_empty()
     }
 
-    /// About how many bytes it takes, the conditions' contexts not counted.
+    /// About how many bytes it takes.
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.names.bytes()
             + self.relations.bytes()
             + self.entries.capacity() * size_of::<Entry>()
             + (self.by_user.capacity() + self.starts.capacity() + self.user_starts.capacity()) * size_of::<u32>()
-            + self.conditions.capacity() * size_of::<BoundCondition>()
+            + self.conditions.iter().map(BoundCondition::bytes).sum::<usize>()
     }
 
     fn row(&self, entry: &Entry) -> Row<'_, u32> {

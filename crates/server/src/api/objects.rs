@@ -33,7 +33,7 @@ pub(crate) struct ObjectView {
     id: String,
     /// Its type in the model.
     r#type: String,
-    /// What it stands under; null at the top of the workspace.
+    /// What it stands under; null at the top of the workspace, and where the caller may not know of what is above it.
     parent: Option<String>,
     /// What people call it.
     name: String,

@@ -1,7 +1,7 @@
 //! What is kept in memory of relation stores, and how much of the machine their questions may have.
 //!
-//! Everything is kept under the revision that it was read at, and the database is asked for the revision with each question: nothing here
-//! is ever stale, and a write makes no node wait for a notification.
+//! Everything is kept under the epoch and the revision that it was read at, and the database is asked for both with each question: nothing
+//! here is ever stale, and a write makes no node wait for a notification.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use domain::id::{RelationModelId, RelationStoreId};
 use moka::future::Cache;
 use relation::{Schema, Snapshot};
 use store::fga::page::{Line, Want};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::{gauge::count, tasks::BrokenOff};
 
@@ -39,41 +39,62 @@ pub struct Bounds {
     pub pages: usize,
     /// The most tuples on those pages together.
     pub lines: usize,
+    /// The most bytes of memory, about, that a store may take to be held whole, and that the pages of one question take.
+    pub bytes: usize,
     /// How long a question may take.
     pub longest: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { held_tuples: 100_000, pages: 20_000, lines: 200_000, longest: Duration::from_secs(5) }
+        Self {
+            held_tuples: 100_000,
+            pages: 20_000,
+            lines: 200_000,
+            bytes: 64 * 1024 * 1024,
+            longest: Duration::from_secs(5),
+        }
     }
 }
 
-/// A store in memory, as it was at a revision.
+/// A state of a store: the workspace's epoch, and the store's revision.
+pub(super) type State = (i64, i64);
+
+/// A store in memory, as it was in a state.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) revision: i64,
+    pub(super) at: State,
     pub(super) tuples: Snapshot,
 }
 
-/// A page as it is kept: of which store, at which revision, which one.
-type PageKey = (RelationStoreId, i64, Want);
+/// A page as it is kept: of which store, in which state, which one.
+type PageKey = (RelationStoreId, State, Want);
+
+/// A model as it is kept: of which store, written in which epoch's history, which one.
+type SchemaKey = (RelationStoreId, i64, RelationModelId);
+
+/// A place for work that takes long. Whoever has it goes on, and gives it back when the last work on it has ended.
+pub(super) type HeavyPlace = Arc<OwnedSemaphorePermit>;
 
 /// What is kept of all stores.
 pub(crate) struct Relations {
     pub(super) bounds: Bounds,
-    pub(super) schemas: Cache<(RelationStoreId, RelationModelId), (Arc<Schema>, u32)>,
+    pub(super) schemas: Cache<SchemaKey, (Arc<Schema>, u32)>,
     pub(super) pages: Cache<PageKey, Arc<[Line]>>,
-    held: Cache<(RelationStoreId, i64), Arc<Held>>,
-    /// The revision of what is held of a store: an older one goes when a newer one comes.
-    newest: Cache<RelationStoreId, i64>,
-    asked: Cache<(RelationStoreId, i64), Arc<AtomicU32>>,
+    held: Cache<(RelationStoreId, State), Arc<Held>>,
+    /// The state of what is held of a store: an older one goes when a newer one comes.
+    newest: Cache<RelationStoreId, State>,
+    asked: Cache<(RelationStoreId, State), Arc<AtomicU32>>,
+    /// In which state a store was found to be too large to be held: it is not read whole again to find the same.
+    too_large: Cache<RelationStoreId, State>,
     /// Who reads a store whole; the others wait for it.
     pub(super) turns: Cache<RelationStoreId, Arc<Mutex<()>>>,
     /// Places for questions that take long.
     heavy: Arc<Semaphore>,
     /// Places for transactions that stay open while a question goes on: the others need connections, too.
     pub(super) readers: Arc<Semaphore>,
+    /// Places for reading small stores whole. No question of a large store ever has one.
+    loads: Semaphore,
 }
 
 impl Relations {
@@ -93,37 +114,50 @@ impl Relations {
                 .build(),
             newest: Cache::builder().max_capacity(10_000).build(),
             asked: Cache::builder().max_capacity(10_000).time_to_idle(IDLE).build(),
+            too_large: Cache::builder().max_capacity(10_000).time_to_idle(IDLE).build(),
             turns: Cache::builder().max_capacity(10_000).time_to_idle(IDLE).build(),
             // One core stays for everything else.
             heavy: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
             readers: Arc::new(Semaphore::new(4)),
+            loads: Semaphore::new(2),
         }
     }
 
-    /// A store at a revision, if it is held.
-    pub(super) async fn held(&self, store: RelationStoreId, revision: i64) -> Option<Arc<Held>> {
-        self.held.get(&(store, revision)).await
+    /// A store in a state, if it is held.
+    pub(super) async fn held(&self, store: RelationStoreId, at: State) -> Option<Arc<Held>> {
+        self.held.get(&(store, at)).await
     }
 
     /// Holds a store, in the place of what was held of it before.
     pub(super) async fn hold(&self, store: RelationStoreId, held: Arc<Held>) {
         if let Some(before) = self.newest.get(&store).await
-            && before < held.revision
+            && before < held.at
         {
             self.held.invalidate(&(store, before)).await;
         }
-        self.newest.insert(store, held.revision).await;
-        self.held.insert((store, held.revision), held).await;
+        self.newest.insert(store, held.at).await;
+        self.held.insert((store, held.at), held).await;
         self.tell();
     }
 
     /// Whether a store is worth being read whole.
-    pub(super) async fn is_worth_holding(&self, store: RelationStoreId, revision: i64, tuples: i64) -> bool {
-        if tuples > self.bounds.held_tuples {
+    pub(super) async fn is_worth_holding(&self, store: RelationStoreId, at: State, tuples: i64) -> bool {
+        if tuples > self.bounds.held_tuples || self.too_large.get(&store).await == Some(at) {
             return false;
         }
-        let asked = self.asked.get_with((store, revision), async { Arc::default() }).await;
+        let asked = self.asked.get_with((store, at), async { Arc::default() }).await;
         tuples <= SMALL || asked.fetch_add(1, Ordering::Relaxed) >= ASKED_BEFORE
+    }
+
+    /// Remembers that a store in this state takes more memory than one may.
+    pub(super) async fn is_too_large(&self, store: RelationStoreId, at: State) {
+        self.too_large.insert(store, at).await;
+    }
+
+    /// A place to read a store of so many tuples whole.
+    pub(super) async fn loading(&self, tuples: i64) -> Result<SemaphorePermit<'_>, BrokenOff> {
+        let places = if tuples <= SMALL { &self.loads } else { &*self.readers };
+        places.acquire().await.map_err(|_| BrokenOff)
     }
 
     /// Sizes, as metrics.
@@ -146,12 +180,18 @@ impl Relations {
         tokio::task::spawn_blocking(move || span.in_scope(work)).await.map_err(|_| BrokenOff)
     }
 
-    /// The same for work that may take long: few of it goes on at once, and its place is taken until it has ended, whoever still waits.
+    /// A place for work that may take long, of which few goes on at once.
+    pub(super) async fn heavy_place(&self) -> Result<HeavyPlace, BrokenOff> {
+        Ok(Arc::new(Arc::clone(&self.heavy).acquire_owned().await.map_err(|_| BrokenOff)?))
+    }
+
+    /// Work at such a place, which is taken until it has ended, whoever still waits.
     pub(super) async fn heavy_work<T: Send + 'static>(
         &self,
+        place: &HeavyPlace,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, BrokenOff> {
-        let place: OwnedSemaphorePermit = Arc::clone(&self.heavy).acquire_owned().await.map_err(|_| BrokenOff)?;
+        let place = Arc::clone(place);
         self.work(move || {
             let _place = place;
             work()
@@ -162,4 +202,20 @@ impl Relations {
 
 fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn small_stores_are_read_while_questions_of_large_ones_have_all_places() {
+        let kept = Relations::new(Bounds::default());
+        let _all = kept.readers.acquire_many(4).await.unwrap();
+        let soon = Duration::from_millis(1);
+        assert!(timeout(soon, kept.loading(SMALL + 1)).await.is_err());
+        assert!(timeout(Duration::from_mins(1), kept.loading(SMALL)).await.unwrap().is_ok());
+    }
 }

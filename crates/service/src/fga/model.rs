@@ -58,9 +58,9 @@ pub async fn write(
             return Err(FgaError::Exceeded { what: "models", limit: u64::from(MOST_MODELS.unsigned_abs()) });
         }
     }
-    let detail = json!({ "model": id.to_string() });
+    let (detail, epoch) = (json!({ "model": id.to_string() }), tenant.epoch());
     tenant.commit(Event::new("relation_model.written", reference(store)).with(detail)).await?;
-    app.fga.schemas.insert((store, id), (Arc::new(schema), weight(&text))).await;
+    app.fga.schemas.insert((store, epoch, id), (Arc::new(schema), weight(&text))).await;
     Ok(id)
 }
 
@@ -82,7 +82,8 @@ pub(super) async fn schema<A: UsesStores>(
     store: RelationStoreId,
     id: RelationModelId,
 ) -> Result<Arc<Schema>, FgaError> {
-    if let Some((schema, _)) = app.fga.schemas.get(&(store, id)).await {
+    let epoch = tenant.epoch();
+    if let Some((schema, _)) = app.fga.schemas.get(&(store, epoch, id)).await {
         return Ok(schema);
     }
     let text = text(tenant, store, id).await?;
@@ -93,7 +94,7 @@ pub(super) async fn schema<A: UsesStores>(
         compiled(&json).map(|(schema, _)| Arc::new(schema))
     });
     let schema = made.await??;
-    app.fga.schemas.insert((store, id), (Arc::clone(&schema), weight)).await;
+    app.fga.schemas.insert((store, epoch, id), (Arc::clone(&schema), weight)).await;
     Ok(schema)
 }
 

@@ -23,13 +23,19 @@ use store::{
     StoreError, Tenant,
     fga::{
         Standing,
-        page::{Line, Want},
+        page::{Line, Room, Want},
     },
 };
 use tokio::sync::OwnedSemaphorePermit;
 
 pub use super::cache::Bounds;
-use super::{FgaError, cache::Held, model::schema, paged::View, refused::store_or_not_found};
+use super::{
+    FgaError,
+    cache::{HeavyPlace, Held, State},
+    model::schema,
+    paged::View,
+    refused::store_or_not_found,
+};
 use crate::{App, Refusal, gateway::workspace_of};
 
 /// What a question may take before it is one that takes long.
@@ -139,8 +145,7 @@ impl Question {
             Self::Check(asked) => Put::Allowed(check(schema, tuples, asked, limits)?),
             Self::Batch(all) => {
                 let mut answers = Vec::with_capacity(all.len());
-                // Together they take no more than a few questions do.
-                let each = Limits { steps: limits.steps.min(BATCH_STEPS / all.len().max(1)), ..*limits };
+                let each = of_batch(limits, all.len());
                 for asked in all {
                     match check(schema, tuples, asked, &each) {
                         Err(error @ QueryError::Read(_)) => return Err(error),
@@ -167,6 +172,13 @@ impl Question {
             }
         })
     }
+}
+
+/// What each check of a batch may take: all of them together take no more than one question where it must be quick, and no more than a
+/// few where it may take long.
+fn of_batch(limits: &Limits, checks: usize) -> Limits {
+    let all = if *limits == QUICK { QUICK.steps } else { BATCH_STEPS };
+    Limits { steps: limits.steps.min(all / checks.max(1)), ..*limits }
 }
 
 fn check<T: Tuples>(schema: &Schema, tuples: &T, asked: &Check, limits: &Limits) -> Result<bool, QueryError> {
@@ -236,7 +248,7 @@ async fn answer(app: &App, caller: &Principal, asked: Asked) -> Result<(Answer, 
     let on_its_way = Asker { app, caller, workspace, store, schema, question: Arc::new(question) };
     let put = match on_its_way.held(standing).await? {
         Some(held) => on_its_way.in_memory(held).await?,
-        None => on_its_way.paged(standing.revision).await?,
+        None => on_its_way.paged(standing.at).await?,
     };
     Ok((put.into(), model))
 }
@@ -255,26 +267,29 @@ impl Asker<'_> {
     /// The store in memory, where it is or is worth being.
     async fn held(&self, standing: Standing) -> Result<Option<Arc<Held>>, FgaError> {
         let kept = &self.app.fga;
-        if let Some(held) = kept.held(self.store, standing.revision).await {
+        if let Some(held) = kept.held(self.store, standing.at).await {
             return Ok(Some(held));
         }
-        if !kept.is_worth_holding(self.store, standing.revision, standing.tuples).await {
+        if !kept.is_worth_holding(self.store, standing.at, standing.tuples).await {
             return Ok(None);
         }
         let turn = kept.turns.get_with(self.store, async { Arc::default() }).await;
         let _turn = turn.lock().await;
-        if let Some(held) = kept.held(self.store, standing.revision).await {
+        if let Some(held) = kept.held(self.store, standing.at).await {
             return Ok(Some(held));
         }
-        let _place = kept.readers.acquire().await.map_err(|_| Refusal::Unavailable(None))?;
+        let _place = kept.loading(standing.tuples).await?;
         let mut tenant = self.reading().await?;
         let standing = store::fga::standing(&mut tenant, self.store).await.map_err(store_or_not_found)?;
-        let tuples = store::fga::page::all(&mut tenant, self.store, kept.bounds.held_tuples).await?;
+        let room = Room { tuples: usize::try_from(kept.bounds.held_tuples).unwrap_or(0), bytes: kept.bounds.bytes };
+        let Some(tuples) = store::fga::page::all(&mut tenant, self.store, room).await? else {
+            kept.is_too_large(self.store, standing.at).await;
+            return Ok(None);
+        };
         tenant.finish().await?;
-        let Some(tuples) = tuples else { return Ok(None) };
         let made = kept.work(move || Snapshot::new(&tuples)).await?;
         let tuples = made.map_err(|fault| Refusal::internal("a snapshot of a store", fault))?;
-        let held = Arc::new(Held { revision: standing.revision, tuples });
+        let held = Arc::new(Held { at: standing.at, tuples });
         kept.hold(self.store, Arc::clone(&held)).await;
         Ok(Some(held))
     }
@@ -297,38 +312,51 @@ impl Asker<'_> {
             move || question.put(&schema, &held.tuples, &limits)
         };
         match self.app.fga.work(put(QUICK)).await? {
-            Err(QueryError::TooComplex) => Ok(self.app.fga.heavy_work(put(Limits::default())).await??),
+            Err(QueryError::TooComplex) => {
+                let place = self.app.fga.heavy_place().await?;
+                Ok(self.app.fga.heavy_work(&place, put(Limits::default())).await??)
+            }
             answer => Ok(answer?),
         }
     }
 
     /// Puts the question to the pages that are there, and fetches what is missing, until nothing is.
-    async fn paged(&self, revision: i64) -> Result<Put, FgaError> {
-        let mut known = Known { revision, view: View::default(), pages: 0, lines: 0, reading: None };
-        let mut limits = QUICK;
+    async fn paged(&self, at: State) -> Result<Put, FgaError> {
+        let mut known = Known::new(at, self.app.fga.bounds);
+        let mut place = None;
         loop {
-            let outcome = self.put(&mut known.view, limits).await?;
+            let outcome = self.put(&mut known.view, place.as_ref()).await?;
             let (lacking, learnt) = (known.view.lacking(), known.view.learns());
             if !lacking.is_empty() {
                 self.fetch(&mut known, lacking).await?;
             } else if !learnt {
                 match outcome {
-                    Err(QueryError::TooComplex) if limits == QUICK => limits = Limits::default(),
+                    Err(QueryError::TooComplex) if place.is_none() => {
+                        // Whoever waits for a place keeps no transaction from others: the next one says whether it sees the same state.
+                        if let Some(reading) = known.reading.take() {
+                            reading.tenant.finish().await?;
+                        }
+                        place = Some(self.app.fga.heavy_place().await?);
+                    }
                     answer => return Ok(answer?),
                 }
             }
         }
     }
 
-    /// Puts the question to a view, at a place of its own where it may take long.
-    async fn put(&self, view: &mut View, limits: Limits) -> Result<Result<Put, QueryError>, FgaError> {
+    /// Puts the question to a view; it may take long where it has a place for that.
+    async fn put(&self, view: &mut View, place: Option<&HeavyPlace>) -> Result<Result<Put, QueryError>, FgaError> {
+        let limits = if place.is_some() { Limits::default() } else { QUICK };
         let (schema, question, given) = (Arc::clone(&self.schema), Arc::clone(&self.question), std::mem::take(view));
         let work = move || {
             let outcome = question.put(&schema, &given, &limits);
             (given, outcome)
         };
         let kept = &self.app.fga;
-        let (back, outcome) = if limits == QUICK { kept.work(work).await? } else { kept.heavy_work(work).await? };
+        let (back, outcome) = match place {
+            None => kept.work(work).await?,
+            Some(place) => kept.heavy_work(place, work).await?,
+        };
         *view = back;
         Ok(outcome)
     }
@@ -342,8 +370,8 @@ impl Asker<'_> {
         }
         let mut missing = Vec::new();
         for want in wants {
-            match kept.pages.get(&(self.store, known.revision, want.clone())).await {
-                Some(lines) => known.add(&want, lines, kept.bounds)?,
+            match kept.pages.get(&(self.store, known.at, want.clone())).await {
+                Some(lines) => known.add(&want, lines)?,
                 None => missing.push(want),
             }
         }
@@ -355,24 +383,22 @@ impl Asker<'_> {
             let mut tenant = self.reading().await?;
             let standing = store::fga::standing(&mut tenant, self.store).await.map_err(store_or_not_found)?;
             known.reading = Some(Reading { tenant, _place: place });
-            if standing.revision != known.revision {
+            if standing.at != known.at {
                 // What was added before is of an older state: it is asked for again, of this one.
-                known.revision = standing.revision;
-                known.view = View::default();
-                known.lines = 0;
+                let (pages, reading) = (known.pages, known.reading.take());
+                *known = Known { pages, reading, ..Known::new(standing.at, kept.bounds) };
                 return Ok(());
             }
         }
         let Some(reading) = &mut known.reading else { return Ok(()) };
-        let left = kept.bounds.lines.saturating_sub(known.lines);
-        let found = store::fga::page::fetch(&mut reading.tenant, self.store, &missing, left).await?;
+        let found = store::fga::page::fetch(&mut reading.tenant, self.store, &missing, known.room).await?;
         let found = found.ok_or(FgaError::Query(QueryError::TooComplex))?;
         metrics::counter!("keyholder_relation_pages_read_total")
             .increment(u64::try_from(found.len()).unwrap_or(u64::MAX));
         for (want, lines) in found {
             let lines: Arc<[Line]> = lines.into();
-            kept.pages.insert((self.store, known.revision, want.clone()), Arc::clone(&lines)).await;
-            known.add(&want, lines, kept.bounds)?;
+            kept.pages.insert((self.store, known.at, want.clone()), Arc::clone(&lines)).await;
+            known.add(&want, lines)?;
         }
         kept.tell();
         Ok(())
@@ -381,10 +407,11 @@ impl Asker<'_> {
 
 /// What a question knows of a large store by now.
 struct Known {
-    revision: i64,
+    at: State,
     view: View,
     pages: usize,
-    lines: usize,
+    /// How much more it may know.
+    room: Room,
     /// The transaction of the first page that was not kept; all others are read in it.
     reading: Option<Reading>,
 }
@@ -396,12 +423,31 @@ struct Reading {
 }
 
 impl Known {
-    fn add(&mut self, want: &Want, lines: Arc<[Line]>, bounds: Bounds) -> Result<(), FgaError> {
-        self.lines += lines.len();
-        if self.lines > bounds.lines {
+    fn new(at: State, bounds: Bounds) -> Self {
+        let room = Room { tuples: bounds.lines, bytes: bounds.bytes };
+        Self { at, view: View::default(), pages: 0, room, reading: None }
+    }
+
+    fn add(&mut self, want: &Want, lines: Arc<[Line]>) -> Result<(), FgaError> {
+        if !lines.iter().all(|line| self.room.take(line.bytes())) {
             return Err(FgaError::Query(QueryError::TooComplex));
         }
         self.view.add(want, lines);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_takes_no_more_than_one_quick_question_before_it_is_one_that_takes_long() {
+        for checks in [1, 7, 50] {
+            assert!(of_batch(&QUICK, checks).steps * checks <= QUICK.steps);
+            assert!(of_batch(&Limits::default(), checks).steps * checks <= BATCH_STEPS);
+        }
+        assert_eq!(of_batch(&QUICK, 1), QUICK);
+        assert_eq!(of_batch(&Limits::default(), 1), Limits::default());
     }
 }

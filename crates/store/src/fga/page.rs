@@ -6,6 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use domain::id::{Id, RelationStoreId};
+use futures_util::TryStreamExt as _;
 use relation::{BoundCondition, Relationship, UserRef, action::ReadStores};
 
 use super::tuple::{bound, relationship};
@@ -62,7 +63,7 @@ impl Line {
 
     /// About how many bytes it takes.
     pub fn bytes(&self) -> usize {
-        let condition = self.condition.as_ref().map_or(0, |bound| 256 + bound.name.len() + 96 * bound.context.len());
+        let condition = self.condition.as_ref().map_or(0, BoundCondition::bytes);
         let relation = self.user_relation.as_ref().map_or(0, |relation| relation.len() + 16);
         size_of::<Self>() + self.object.len() + self.user.len() + 32 + relation + condition
     }
@@ -75,7 +76,32 @@ fn split(user: &str) -> UserRef<'_> {
     }
 }
 
-/// The pages that are wanted, each with its tuples; nothing, where they have more than so many together.
+/// How much may be read. Rows are taken one by one: what is more than that is never in memory together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// So many tuples.
+    pub tuples: usize,
+    /// So many bytes of memory, about.
+    pub bytes: usize,
+}
+
+impl Room {
+    /// Takes the room of a tuple. `false`: there is not enough left.
+    pub fn take(&mut self, bytes: usize) -> bool {
+        let left = self.tuples.checked_sub(1).zip(self.bytes.checked_sub(bytes));
+        if let Some((tuples, bytes)) = left {
+            *self = Self { tuples, bytes };
+        }
+        left.is_some()
+    }
+
+    /// One more than there is room for: that it comes means that there are too many.
+    fn limit(self) -> i64 {
+        i64::try_from(self.tuples).unwrap_or(i64::MAX).saturating_add(1)
+    }
+}
+
+/// The pages that are wanted, each with its tuples; nothing, where there is no room for all of them together.
 ///
 /// # Errors
 /// `Unavailable`.
@@ -83,39 +109,22 @@ pub async fn fetch(
     tenant: &mut Tenant<ReadStores>,
     store: RelationStoreId,
     wants: &[Want],
-    most: usize,
+    mut room: Room,
 ) -> Result<Option<Vec<(Want, Vec<Line>)>>, StoreError> {
     let mut found: HashMap<&Want, Vec<Line>> = wants.iter().map(|want| (want, Vec::new())).collect();
-    let mut left = most.saturating_add(1);
-    let single = tuples(tenant, store, wants, left).await?;
-    left = left.saturating_sub(add(&mut found, wants, single));
-    let of_objects = of_objects(tenant, store, wants, left).await?;
-    left = left.saturating_sub(add(&mut found, wants, of_objects));
-    let of_users = of_users(tenant, store, wants, left).await?;
-    left = left.saturating_sub(add(&mut found, wants, of_users));
-    // One more was asked for than there may be: that it came means that there are too many.
-    if left == 0 {
-        return Ok(None);
+    let Some(single) = tuples(tenant, store, wants, &mut room).await? else { return Ok(None) };
+    let Some(of_objects) = of_objects(tenant, store, wants, &mut room).await? else { return Ok(None) };
+    let Some(of_users) = of_users(tenant, store, wants, &mut room).await? else { return Ok(None) };
+    for (at, line) in single.into_iter().chain(of_objects).chain(of_users) {
+        if let Some(page) = wants.get(at).and_then(|want| found.get_mut(want)) {
+            page.push(line);
+        }
     }
     Ok(Some(wants.iter().map(|want| (want.clone(), found.remove(want).unwrap_or_default())).collect()))
 }
 
 /// Lines with the places of their pages.
 type Placed = Vec<(usize, Line)>;
-
-fn add<'w>(found: &mut HashMap<&'w Want, Vec<Line>>, wants: &'w [Want], lines: Placed) -> usize {
-    let count = lines.len();
-    for (at, line) in lines {
-        if let Some(page) = wants.get(at).and_then(|want| found.get_mut(want)) {
-            page.push(line);
-        }
-    }
-    count
-}
-
-fn most_of(left: usize) -> i64 {
-    i64::try_from(left).unwrap_or(i64::MAX)
-}
 
 fn at(place: Option<i64>, asked: &[usize]) -> Option<usize> {
     asked.get(usize::try_from(place?).ok()?.checked_sub(1)?).copied()
@@ -125,8 +134,8 @@ async fn tuples(
     tenant: &mut Tenant<ReadStores>,
     store: RelationStoreId,
     wants: &[Want],
-    left: usize,
-) -> Result<Placed, StoreError> {
+    room: &mut Room,
+) -> Result<Option<Placed>, StoreError> {
     let (mut asked, mut objects, mut relations, mut users) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (place, want) in wants.iter().enumerate() {
         if let Want::Tuple { object, relation, user } = want {
@@ -137,10 +146,10 @@ async fn tuples(
         }
     }
     if asked.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let workspace = tenant.workspace().uuid();
-    let rows = sqlx::query!(
+    let mut rows = sqlx::query!(
         "select w.place, t.condition, t.context \
          from unnest($3::text[], $4::text[], $5::text[]) with ordinality as w(object, relation, subject, place) \
          join fga_tuples t on t.workspace_id = $1 and t.store_id = $2 and t.object = w.object and t.relation = w.relation \
@@ -150,24 +159,28 @@ async fn tuples(
         &objects,
         &relations,
         &users,
-        most_of(left),
+        room.limit(),
     )
-    .fetch_all(tenant.sql())
-    .await?;
-    let placed = rows.into_iter().filter_map(|row| {
-        let place = at(row.place, &asked)?;
-        let Some(Want::Tuple { object, user, .. }) = wants.get(place) else { return None };
-        Some((place, Line::new(Arc::clone(object), user, bound(row.condition, row.context))))
-    });
-    Ok(placed.collect())
+    .fetch(tenant.sql());
+    let mut placed = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        let Some(place) = at(row.place, &asked) else { continue };
+        let Some(Want::Tuple { object, user, .. }) = wants.get(place) else { continue };
+        let line = Line::new(Arc::clone(object), user, bound(row.condition, row.context));
+        if !room.take(line.bytes()) {
+            return Ok(None);
+        }
+        placed.push((place, line));
+    }
+    Ok(Some(placed))
 }
 
 async fn of_objects(
     tenant: &mut Tenant<ReadStores>,
     store: RelationStoreId,
     wants: &[Want],
-    left: usize,
-) -> Result<Placed, StoreError> {
+    room: &mut Room,
+) -> Result<Option<Placed>, StoreError> {
     let (mut asked, mut objects, mut relations, mut only) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (place, want) in wants.iter().enumerate() {
         if let Want::Object { object, relation, usersets } = want {
@@ -178,11 +191,11 @@ async fn of_objects(
         }
     }
     if asked.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let workspace = tenant.workspace().uuid();
     // False stands before true: the comparison is a range of the index, where an `or` would be a filter over all of a group's members.
-    let rows = sqlx::query!(
+    let mut rows = sqlx::query!(
         "select w.place, t.subject, t.condition, t.context \
          from unnest($3::text[], $4::text[], $5::boolean[]) with ordinality as w(object, relation, usersets, place) \
          join fga_tuples t on t.workspace_id = $1 and t.store_id = $2 and t.object = w.object and t.relation = w.relation \
@@ -192,24 +205,28 @@ async fn of_objects(
         &objects,
         &relations,
         &only,
-        most_of(left),
+        room.limit(),
     )
-    .fetch_all(tenant.sql())
-    .await?;
-    let placed = rows.into_iter().filter_map(|row| {
-        let place = at(row.place, &asked)?;
-        let Some(Want::Object { object, .. }) = wants.get(place) else { return None };
-        Some((place, Line::new(Arc::clone(object), &row.subject, bound(row.condition, row.context))))
-    });
-    Ok(placed.collect())
+    .fetch(tenant.sql());
+    let mut placed = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        let Some(place) = at(row.place, &asked) else { continue };
+        let Some(Want::Object { object, .. }) = wants.get(place) else { continue };
+        let line = Line::new(Arc::clone(object), &row.subject, bound(row.condition, row.context));
+        if !room.take(line.bytes()) {
+            return Ok(None);
+        }
+        placed.push((place, line));
+    }
+    Ok(Some(placed))
 }
 
 async fn of_users(
     tenant: &mut Tenant<ReadStores>,
     store: RelationStoreId,
     wants: &[Want],
-    left: usize,
-) -> Result<Placed, StoreError> {
+    room: &mut Room,
+) -> Result<Option<Placed>, StoreError> {
     let (mut asked, mut users, mut relations) = (Vec::new(), Vec::new(), Vec::new());
     for (place, want) in wants.iter().enumerate() {
         if let Want::User { user, relation } = want {
@@ -219,10 +236,10 @@ async fn of_users(
         }
     }
     if asked.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let workspace = tenant.workspace().uuid();
-    let rows = sqlx::query!(
+    let mut rows = sqlx::query!(
         "select w.place, t.object, t.condition, t.context \
          from unnest($3::text[], $4::text[]) with ordinality as w(subject, relation, place) \
          join fga_tuples t on t.workspace_id = $1 and t.store_id = $2 and t.subject = w.subject and t.relation = w.relation limit $5",
@@ -230,40 +247,46 @@ async fn of_users(
         store.uuid(),
         &users,
         &relations,
-        most_of(left),
+        room.limit(),
     )
-    .fetch_all(tenant.sql())
-    .await?;
-    let placed = rows.into_iter().filter_map(|row| {
-        let place = at(row.place, &asked)?;
-        let Some(Want::User { user, .. }) = wants.get(place) else { return None };
-        Some((place, Line::new(row.object.into(), user, bound(row.condition, row.context))))
-    });
-    Ok(placed.collect())
+    .fetch(tenant.sql());
+    let mut placed = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        let Some(place) = at(row.place, &asked) else { continue };
+        let Some(Want::User { user, .. }) = wants.get(place) else { continue };
+        let line = Line::new(row.object.into(), user, bound(row.condition, row.context));
+        if !room.take(line.bytes()) {
+            return Ok(None);
+        }
+        placed.push((place, line));
+    }
+    Ok(Some(placed))
 }
 
-/// All tuples of a store; nothing, where there are more than so many.
+/// All tuples of a store; nothing, where there is no room for them.
 ///
 /// # Errors
 /// `Unavailable`.
 pub async fn all(
     tenant: &mut Tenant<ReadStores>,
     store: RelationStoreId,
-    most: i64,
+    mut room: Room,
 ) -> Result<Option<Vec<Relationship>>, StoreError> {
     let workspace = tenant.workspace().uuid();
-    let rows = sqlx::query!(
+    let mut rows = sqlx::query!(
         "select object, relation, subject, condition, context from fga_tuples where workspace_id = $1 and store_id = $2 limit $3",
         workspace,
         store.uuid(),
-        most.saturating_add(1),
+        room.limit(),
     )
-    .fetch_all(tenant.sql())
-    .await?;
-    if i64::try_from(rows.len()).unwrap_or(i64::MAX) > most {
-        return Ok(None);
+    .fetch(tenant.sql());
+    let mut tuples = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        let tuple = relationship(row.object, row.relation, row.subject, row.condition, row.context);
+        if !room.take(tuple.bytes()) {
+            return Ok(None);
+        }
+        tuples.push(tuple);
     }
-    let tuples =
-        rows.into_iter().map(|row| relationship(row.object, row.relation, row.subject, row.condition, row.context));
-    Ok(Some(tuples.collect()))
+    Ok(Some(tuples))
 }

@@ -180,6 +180,69 @@ async fn a_question_that_needs_more_pages_than_it_may_has_no_answer() {
     app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_large_contexts_is_read_by_pages_and_no_question_reads_them_all() {
+    let app = TestApp::start_with(|options| options.relations.bytes = 256 * 1024).await;
+    let viewer = json!({ "directly_related_user_types": [{ "type": "user", "condition": "named" }] });
+    let words = json!({ "type_name": "TYPE_NAME_LIST", "generic_types": [{ "type_name": "TYPE_NAME_STRING" }] });
+    let model = json!({
+        "schema_version": "1.1",
+        "type_definitions": [
+            { "type": "user" },
+            { "type": "document", "relations": { "viewer": { "this": {} } }, "metadata": { "relations": { "viewer": viewer } } },
+        ],
+        "conditions": { "named": { "name": "named", "expression": "words.size() > 0", "parameters": { "words": words } } },
+    });
+    let store = Store::with(&app.admin, &model).await;
+    let tuple = |document: &str, user: &str, letters: usize| {
+        let mut tuple = key(document, "viewer", user);
+        tuple["condition"] = json!({ "name": "named", "context": { "words": ["x".repeat(letters)] } });
+        tuple
+    };
+    let large: Vec<Value> = (0..20).map(|at| tuple("document:1", &format!("user:{at}"), 30_000)).collect();
+    for part in large.chunks(5) {
+        store.write(part).await;
+    }
+    store.write(&[tuple("document:2", "user:anne", 1)]).await;
+    let listed = json!({ "object": { "type": "document", "id": "1" }, "relation": "viewer", "user_filters": [{ "type": "user" }] });
+    // Again and again: what was too large to be held is so, and pages that were kept count as those that were read.
+    for _ in 0..4 {
+        assert!(store.views("user:7", "document:1").await);
+        assert!(!store.views("user:nobody", "document:1").await);
+        assert_eq!(store.viewers("document:2").await, json!([{ "object": { "type": "user", "id": "anne" } }]));
+        let complex = is("authorization_model_resolution_too_complex", 400);
+        assert_eq!(refused(&store.post("list-users", &listed).await), complex);
+    }
+    app.stop().await;
+}
+
+/// Another database takes over, in which the store came to the same revision by another write.
+async fn never_of_a_lost_history(app: TestApp) {
+    let store = Store::new(&app.admin).await;
+    store.write(&[key("document:1", "viewer", "user:anne")]).await;
+    assert!(store.views("user:anne", "document:1").await);
+    assert!(!store.views("user:bob", "document:1").await);
+    let mut owner = app.owner().await;
+    for statement in
+        ["update keyholder.fga_tuples set subject = 'user:bob'", "update keyholder.heads set epoch = epoch + 1"]
+    {
+        assert!(sqlx::query(statement).execute(&mut owner).await.unwrap().rows_affected() > 0);
+    }
+    assert!(store.views("user:bob", "document:1").await);
+    assert!(!store.views("user:anne", "document:1").await);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_from_memory_is_of_a_history_that_was_lost() {
+    never_of_a_lost_history(TestApp::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_from_pages_is_of_a_history_that_was_lost() {
+    never_of_a_lost_history(paging().await).await;
+}
+
 async fn number(app: &TestApp, statement: &'static str) -> i64 {
     sqlx::query_scalar(statement).fetch_one(&mut app.owner().await).await.unwrap()
 }
