@@ -378,7 +378,8 @@ async fn certificates_named(target: &Target) -> Outcome {
     }
     for name in CERTIFICATES {
         if !named.contains(&name) || !shown.contains(name) {
-            return Err(Failure::broken(format!("{name} is not named as not held"), json!({ "not_held": named })));
+            let obtained = json!({ "unnamed": name, "not_held": named });
+            return Err(Failure::broken(format!("{name} is not named as not held"), obtained));
         }
         if let Some(said) = others.split('<').find(|part| part.contains(name)) {
             return Err(Failure::broken(
