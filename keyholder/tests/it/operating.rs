@@ -129,11 +129,14 @@ async fn a_contract_step_waits_until_no_node_runs_that_it_would_end() {
     })
     .await;
     // Back to the schema from before versions were kept, with a node on it: for that one, the next step is a contract step.
-    let back = "drop table keyholder.trust_statements; alter table keyholder.workspaces drop column is_probe; \
+    let back = "do $$ declare t regclass; begin \
+          for t in select c.oid::regclass from pg_class c where c.relnamespace = 'keyholder'::regnamespace and c.relkind = 'r' \
+            and c.oid > 'keyholder.provider_file_number(text)'::regprocedure loop execute 'drop table ' || t || ' cascade'; end loop; end $$; \
+        drop index keyholder.one_plan; alter table keyholder.workspaces drop column is_probe; \
         do $$ declare f regprocedure; begin \
           for f in select p.oid::regprocedure from pg_proc p where p.pronamespace = 'keyholder'::regnamespace \
             and p.oid > 'keyholder.provider_file_number(text)'::regprocedure loop execute 'drop function ' || f; end loop; end $$; \
-        drop table keyholder.schema_versions; alter table keyholder.nodes drop column schema_version; \
+        alter table keyholder.nodes drop column schema_version; \
         delete from keyholder._sqlx_migrations where version > 6";
     sqlx::raw_sql(AssertSqlSafe(back)).execute(&mut owner).await.unwrap();
     let refused = migrate(&address, &installation).await;

@@ -7,7 +7,7 @@ use domain::{
 };
 use keyholder::{InstanceOptions, caller::Caller};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::JoinSet};
 
 use crate::harness::{TestApp, eventually, ok, problem, text};
 
@@ -129,7 +129,8 @@ async fn who_is_dismissed_while_his_change_waits_for_the_workspace_changes_nothi
     sqlx::query(holds).bind(app.workspace_uuid()).execute(&mut owner).await.unwrap();
     let holder: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut owner).await.unwrap();
     let (caller, at) = (chief.clone(), path(&app));
-    let waiting = tokio::spawn(async move { caller.post(&at, &json!({ "plan": "PRO" })).await.unwrap() });
+    let mut waiting = JoinSet::new();
+    waiting.spawn(async move { caller.post(&at, &json!({ "plan": "PRO" })).await.unwrap() });
     let looking = Mutex::new(app.owner().await);
     eventually("the change waits for the workspace's head", async || {
         let waits = "select exists (select from pg_locks where not granted and $1 = any(pg_blocking_pids(pid)))";
@@ -139,7 +140,7 @@ async fn who_is_dismissed_while_his_change_waits_for_the_workspace_changes_nothi
     .await;
     service::operator::dismiss_super_admin(app.instance.app(), &host, "chief").await.unwrap();
     sqlx::query("rollback").execute(&mut owner).await.unwrap();
-    assert_eq!(problem(&waiting.await.unwrap()), (403, "forbidden".to_owned()));
+    assert_eq!(problem(&waiting.join_next().await.unwrap().unwrap()), (403, "forbidden".to_owned()));
     assert_eq!(text(&ok(app.admin.get("/v1/plan").await.unwrap(), 200), "/plan"), "FREE");
     app.stop().await;
 }
