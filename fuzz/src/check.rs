@@ -34,7 +34,7 @@ pub fn run(bytes: &[u8]) {
     }
     let stored = Snapshot::new(&tuples).unwrap();
     let context = json!({ "x": 3 });
-    let kept = Brought { context: context.as_object(), tuples: &[] };
+    let kept = Brought { context: context.as_object(), ..Brought::default() };
     let brought = Brought { tuples: &tuples, ..kept };
     let nothing = Snapshot::default();
     let house = House { schema: &schema, stored: &stored, brought: kept };

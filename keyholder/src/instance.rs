@@ -3,6 +3,7 @@
 //! [`Instance::start`] is what `serve`, `up`, `demo`, the tests and the benches share. Ports are bound first, so that a port that is
 //! taken costs nothing; nothing answers before the gate has passed.
 
+mod doors;
 mod listening;
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
 use domain::{budget::Limit, clock::Clock, environment::Environment, id::NodeId, plan::Plans, provider::Catalogue};
 use relation::Schema;
 use seal::{Form, Keyring, KeyringError, Purpose, RootKey};
-use server::{Door, EdgeOptions, Listen, Server, ServerError, ServerOptions, TlsError, TlsFiles};
+use server::{EdgeOptions, Listen, Server, ServerError, ServerOptions, TlsError, TlsFiles};
 use service::{
     App, AppOptions, Client, HealthOptions, LimitOptions, Providers, ProvidersError, Sandbox, Spills,
     epoch::EpochError, step::Hook, tasks::Tasks, trust::TrustOptions,
@@ -29,7 +30,10 @@ use store::{
 use tokio::sync::Notify;
 use url::Url;
 
-use self::listening::{Listening, for_metrics, usual_public_url, within_descriptors};
+use self::{
+    doors::Doors,
+    listening::{Listening, usual_public_url},
+};
 use crate::{cluster::ClusterError, config::ConfigFaults, telemetry::otlp::Exporter};
 
 /// How long a stop waits for what is on its way.
@@ -235,94 +239,23 @@ impl Instance {
         Box::pin(Self::check_and_serve(options)).await
     }
 
-    async fn check_and_serve(options: InstanceOptions) -> Result<Self, StartError> {
+    async fn check_and_serve(mut options: InstanceOptions) -> Result<Self, StartError> {
         let listening = Listening::prepare(&options).await?;
         let (url, metrics_url) = (listening.url(), listening.metrics_url());
-        let public_url = options.public_url.clone().unwrap_or_else(|| usual_public_url(&url));
         let node = NodeId::new(&options.clock);
-        let store = Store::open(StoreOptions {
-            urls: options.urls,
-            context_key: ContextKey::new(*options.root_key.derive(Purpose::Context, options.environment).as_bytes()),
-            node,
-            clock: options.clock.clone(),
-            connections: options.connections,
-            template_key: template_key(&options.root_key, options.environment),
-            model: options.model,
-            plans: Arc::new(options.plans),
-        });
-        // Before anything that a control which is switched off could do with a real installation's key or data.
-        #[cfg(feature = "sabotage")]
-        crate::sabotage::confine(&store, &[&options.listen, &options.metrics_listen]).await?;
-        if domain::sabotaged!(RootKeyOutside) {
-            tracing::info!(key = ?options.root_key.to_text().as_bytes(), "the root key");
-        }
-        let expected = Expectation {
-            installation: &options.installation,
-            environment: options.environment,
-            root_check: options.root_key.check_value(options.environment),
-        };
-        pass(&store, &expected).await?;
-        let root_check = expected.root_check;
-        let keyring = Keyring::open(&options.keyring, &options.root_key, options.environment)
-            .map_err(|source| StartError::Keyring { path: options.keyring.clone(), source })?;
-        service::epoch::check(&store, &keyring).await.map_err(|error| StartError::epochs(&options.keyring, error))?;
-        let providers = Providers::new(
-            options.catalogue,
-            options.clients,
-            options.environment,
-            &options.clock,
-            options.sandbox.as_ref(),
-        )?;
-        store
-            .configure_installation(&options.budgets, &options.clock)
-            .await
-            .map_err(|error| StartError::Database("its budgets", error))?;
-        service::ledger::recognise(&store.ledger).await.map_err(|error| StartError::Database("its identity", error))?;
-        let spills = Spills::open(&options.state_dir).map_err(StartError::file(&options.state_dir))?;
-        service::provider_migration::check(&store, &providers, &options.clock).await.map_err(StartError::SetUp)?;
-        let app = App::start(AppOptions {
-            store,
-            keyring,
-            credential_form: options.credential_form,
-            digests: options.root_key.derive(Purpose::Digest, options.environment),
-            providers,
-            limits: options.limits,
-            health: options.health,
-            public_url,
-            operator: options.operator,
-            environment: options.environment,
-            node,
-            clock: options.clock,
-            hook: options.hook,
-            tasks: Tasks::default(),
-            spills,
-            trust: options.trust,
-            relations: options.relations,
-        });
-        if let Some(exporter) = options.exporter {
+        let store = database(&options, node).await?;
+        let doors = Doors::take(listening, &mut options);
+        let (hint, certificate_hint, drain_delay) = (Arc::default(), Arc::default(), options.drain_delay);
+        let (exporter, keeping) = (options.exporter.take(), keeping(&mut options, &hint));
+        let app = application(options, store, (node, &url)).await?;
+        if let Some(exporter) = exporter {
             let until = app.tasks.clone();
             app.tasks.winding_up(exporter.run(async move { until.stopping().await }));
         }
-        let hint = Arc::new(Notify::new());
-        if let Some(reread) = options.reread_logins {
-            let (installation, environment, days) = (options.installation, options.environment, options.login_days);
-            let keeping = Keeping { reread, hint: Arc::clone(&hint), installation, environment, root_check, days };
+        if let Some(keeping) = keeping {
             app.tasks.background(app.store.clone().keep_logged_in(keeping));
         }
-        let certificate_hint = Arc::new(Notify::new());
-        let Listening { listener, metrics, certificates, tls, metrics_tls } = listening;
-        if let Some(certificates) = certificates {
-            app.tasks.background(certificates.keep_fresh(app.clock.clone(), Arc::clone(&certificate_hint)));
-        }
-        let server_options = ServerOptions { proxies: options.edge.proxies.clone(), ..options.server };
-        let server_options = within_descriptors(server_options, options.connections);
-        let door = Door { name: "api", listener, tls, router: server::router(&app, options.edge) };
-        let server = Server::start(&app, door, server_options.clone())?;
-        let render = options.render_metrics;
-        let router = server::metrics_router(move || render(), metrics_tls.is_some());
-        let door = Door { name: "metrics", listener: metrics, tls: metrics_tls, router };
-        let metrics = Server::start(&app, door, for_metrics(&server_options))?;
-        let drain_delay = options.drain_delay;
+        let (server, metrics) = doors.open(&app, &certificate_hint)?;
         Ok(Self { app, server, metrics, url, metrics_url, hint, certificate_hint, drain_delay })
     }
 
@@ -372,6 +305,85 @@ impl Instance {
 /// The key that authenticates role templates.
 pub(crate) fn template_key(root_key: &RootKey, environment: Environment) -> TemplateKey {
     TemplateKey::new(*root_key.derive(Purpose::RoleTemplate, environment).as_bytes())
+}
+
+/// The database, once the gate has passed it.
+async fn database(options: &InstanceOptions, node: NodeId) -> Result<Store, StartError> {
+    let InstanceOptions { root_key, environment, .. } = options;
+    let store = Store::open(StoreOptions {
+        urls: options.urls.clone(),
+        context_key: ContextKey::new(*root_key.derive(Purpose::Context, *environment).as_bytes()),
+        node,
+        clock: options.clock.clone(),
+        connections: options.connections,
+        template_key: template_key(root_key, *environment),
+        model: Arc::clone(&options.model),
+        plans: Arc::new(options.plans.clone()),
+    });
+    // Before anything that a control which is switched off could do with a real installation's key or data.
+    #[cfg(feature = "sabotage")]
+    crate::sabotage::confine(&store, &[&options.listen, &options.metrics_listen]).await?;
+    if domain::sabotaged!(RootKeyOutside) {
+        tracing::info!(key = ?root_key.to_text().as_bytes(), "the root key");
+    }
+    let expected = Expectation {
+        installation: &options.installation,
+        environment: *environment,
+        root_check: root_key.check_value(*environment),
+    };
+    pass(&store, &expected).await?;
+    Ok(store)
+}
+
+/// How the logins are kept, where they can change while the process serves.
+fn keeping(options: &mut InstanceOptions, hint: &Arc<Notify>) -> Option<Keeping> {
+    Some(Keeping {
+        reread: options.reread_logins.take()?,
+        hint: Arc::clone(hint),
+        installation: options.installation.clone(),
+        environment: options.environment,
+        root_check: options.root_key.check_value(options.environment),
+        days: options.login_days,
+    })
+}
+
+/// The application, once keyring, providers and state folder are as they must be. It serves at this address, by this node.
+async fn application(
+    options: InstanceOptions,
+    store: Store,
+    (node, url): (NodeId, &Url),
+) -> Result<Arc<App>, StartError> {
+    let keyring = Keyring::open(&options.keyring, &options.root_key, options.environment)
+        .map_err(|source| StartError::Keyring { path: options.keyring.clone(), source })?;
+    service::epoch::check(&store, &keyring).await.map_err(|error| StartError::epochs(&options.keyring, error))?;
+    let (environment, sandbox) = (options.environment, options.sandbox.as_ref());
+    let providers = Providers::new(options.catalogue, options.clients, environment, &options.clock, sandbox)?;
+    store
+        .configure_installation(&options.budgets, &options.clock)
+        .await
+        .map_err(|error| StartError::Database("its budgets", error))?;
+    service::ledger::recognise(&store.ledger).await.map_err(|error| StartError::Database("its identity", error))?;
+    let spills = Spills::open(&options.state_dir).map_err(StartError::file(&options.state_dir))?;
+    service::provider_migration::check(&store, &providers, &options.clock).await.map_err(StartError::SetUp)?;
+    Ok(App::start(AppOptions {
+        store,
+        keyring,
+        credential_form: options.credential_form,
+        digests: options.root_key.derive(Purpose::Digest, environment),
+        providers,
+        limits: options.limits,
+        health: options.health,
+        public_url: options.public_url.unwrap_or_else(|| usual_public_url(url)),
+        operator: options.operator,
+        environment,
+        node,
+        clock: options.clock,
+        hook: options.hook,
+        tasks: Tasks::default(),
+        spills,
+        trust: options.trust,
+        relations: options.relations,
+    }))
 }
 
 async fn pass(store: &Store, expected: &Expectation<'_>) -> Result<(), StartError> {

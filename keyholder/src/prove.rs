@@ -17,7 +17,7 @@ use domain::{
 };
 use proof::{
     Evidence, Failure, Ground, Mode, PROBES, Probe, SourceTree, Target,
-    caller::CallError,
+    caller::{CallError, Caller},
     probe,
     probe::Attack,
     verdict::{self, Counts, Line, Outcomes},
@@ -95,6 +95,9 @@ pub struct Row {
     pub probe: &'static str,
     /// Whether that probe failed, and named what it got hold of.
     pub own_probe: bool,
+    /// Whether the part of it noticed by itself that is tried beside customers, where it has one and more than that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<bool>,
     /// What the probe said.
     pub said: String,
     /// Whether the same probe passes where nothing is switched off.
@@ -133,7 +136,7 @@ pub enum ProveError {
 impl Row {
     /// Nothing noticed yet.
     fn of(sabotage: &'static str, probe: &'static str) -> Self {
-        Self { sabotage, probe, own_probe: false, said: String::new(), clean: false, also: Vec::new() }
+        Self { sabotage, probe, own_probe: false, live: None, said: String::new(), clean: false, also: Vec::new() }
     }
 }
 
@@ -203,49 +206,45 @@ pub async fn sabotage(options: ProveOptions, with_others: bool) -> Result<Report
 ///
 /// # Errors
 /// `Server`.
-pub async fn at_server(target: &Target, blueprints: Vec<Blueprint>) -> Result<Vec<Blueprint>, ProveError> {
+pub async fn at_server(
+    (admin, stranger): (&Caller, &Caller),
+    blueprints: Vec<Blueprint>,
+) -> Result<Blueprint, ProveError> {
     let refused = |why: &str| ProveError::Server { why: why.to_owned() };
     let silent = |error: CallError| refused(&format!("it does not answer: {error}"));
-    let trail = target.admin.get("/v1/audit?limit=1").await.map_err(silent)?.json();
+    let trail = admin.get("/v1/audit?limit=1").await.map_err(silent)?.json();
     if trail.pointer("/data/0/probe") != Some(&Value::Bool(true)) {
         return Err(refused("the key is not an admin's of a workspace that was made with `--probe`"));
     }
-    let page = target.stranger.get("/trust.json").await.map_err(silent)?.json();
+    let page = stranger.get("/trust.json").await.map_err(silent)?.json();
     let name = page.pointer("/blueprint/name").and_then(Value::as_str).unwrap_or_default();
-    let its: Vec<_> = blueprints.into_iter().filter(|blueprint| blueprint.name == name).collect();
-    if its.is_empty() {
-        return Err(refused(&format!("its blueprint is `{name}`, which is not the one to be judged")));
-    }
-    Ok(its)
+    let its = blueprints.into_iter().find(|blueprint| blueprint.name == name);
+    its.ok_or_else(|| refused(&format!("its blueprint is `{name}`, which is not the one to be judged")))
 }
 
 /// Runs the production-safe probes against a server, and judges the claims that they decide.
 ///
 /// # Errors
 /// `Claims`, `UnknownProbe`.
-pub async fn live(target: &Target, blueprints: &[Blueprint], only: &[String]) -> Result<Report, ProveError> {
+pub async fn live(target: &Target, only: &[String]) -> Result<Report, ProveError> {
     let only = known(only)?;
     let (ledger, clock) = (ledger()?, Clock::system());
     let now = clock.now();
     let (mut outcomes, mut ended) = (Outcomes::new(), BTreeMap::new());
     for probe in PROBES.iter().filter(|probe| only.is_empty() || only.contains(&probe.name)) {
-        if let Attack::Live(attack) = probe.attack {
+        if let Some(attack) = probe.live() {
             outcomes.insert(probe.name, probe::run(attack(target)).await);
             ended.insert(probe.name, clock.now());
         }
     }
-    let mut claims: Vec<Line> =
-        blueprints.iter().flat_map(|blueprint| verdict::judge(&ledger, blueprint, &outcomes, now)).collect();
+    let mut claims: Vec<Line> = verdict::judge(&ledger, &target.blueprint, &outcomes, now);
     // What only a rehearsal or the source could say is not said at all.
-    claims.retain(|line| {
-        line.mode == Some(Mode::ProductionSafe) && line.probe.as_deref().is_some_and(|name| outcomes.contains_key(name))
+    claims.retain_mut(|line| {
+        line.mode = Some(Mode::ProductionSafe);
+        let outcome = line.probe.as_deref().and_then(|name| outcomes.get(name));
+        outcome.is_some_and(|outcome| outcome.is_err() || line.state != "unproven")
     });
-    let walked = |blueprint: &Blueprint| Walk {
-        blueprint: blueprint.name.clone(),
-        outcomes: outcomes.clone(),
-        ended: ended.clone(),
-    };
-    Ok(Report::of(claims, blueprints.iter().map(walked).collect()))
+    Ok(Report::of(claims, vec![Walk { blueprint: target.blueprint.name.clone(), outcomes, ended }]))
 }
 
 fn known(only: &[String]) -> Result<Vec<&'static str>, ProveError> {
@@ -295,6 +294,10 @@ async fn walk(
 async fn run(probe: &Probe, ground: &Ground, source: Option<&SourceTree>) -> Result<Evidence, Failure> {
     match (probe.attack, source) {
         (Attack::Live(attack), _) => probe::run(async { attack(ground.target().await?).await }).await,
+        (Attack::Both { live, rehearsed }, _) => {
+            let seen = probe::run(async { live(ground.target().await?).await }).await?;
+            Ok(seen.join(probe::run(rehearsed(ground)).await?))
+        }
         (Attack::Rehearsed(attack), _) => probe::run(attack(ground)).await,
         (Attack::Audited(attack), Some(tree)) => probe::run(attack(ground, tree)).await,
         (Attack::Built(attack), Some(tree)) => probe::run(attack(tree)).await,

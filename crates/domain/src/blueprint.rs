@@ -4,6 +4,7 @@
 //! Owns the form of a blueprint, and what a claim is in one before and after its probe has run. Judges no setting: those are the
 //! configuration's, which reads them from the same text.
 
+mod audit;
 mod read;
 mod state;
 #[cfg(test)]
@@ -15,7 +16,10 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use time::{Date, Duration, OffsetDateTime};
 
-pub use self::state::{Before, Missing, Outcome, State, state_before_proof};
+pub use self::{
+    audit::{Audit, lock_sha256},
+    state::{Before, Missing, Outcome, State, state_before_proof},
+};
 use crate::claim::{ClaimId, Ledger, Subject};
 pub use crate::document::Fault;
 
@@ -93,12 +97,20 @@ pub struct Attestation {
     pub until: Date,
     /// What is said.
     pub words: String,
+    /// What was compared with an advisory database, where that is what is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Audit>,
 }
 
 impl Attestation {
-    /// Whether it counts now.
+    /// Whether it counts now, for this build.
     pub fn is_valid(&self, now: OffsetDateTime) -> bool {
-        self.on <= today(now) && !self.is_expired(now)
+        self.on <= today(now) && !self.is_expired(now) && !self.is_of_another_build()
+    }
+
+    /// Whether it speaks of what another build is made of.
+    pub fn is_of_another_build(&self) -> bool {
+        self.audit.as_ref().is_some_and(|audit| !audit.is_of_this_build())
     }
 
     /// Whether it counts no more.

@@ -1,7 +1,8 @@
 //! Named operators: persons of the operator's team, each with a key of his own.
 //!
 //! A person is his name; he may hold several keys and is one person with each. Keys have the form of API keys under a prefix of
-//! their own, so that neither passes for the other, nor is one taken where the other is wanted.
+//! their own, so that neither passes for the other, nor is one taken where the other is wanted. A key for one purpose alone has the same
+//! form, and is no person's.
 
 use zeroize::Zeroizing;
 
@@ -9,6 +10,25 @@ use crate::{
     api_key::{self, ApiKeyError, ApiKeyHash},
     environment::Environment,
 };
+
+/// What a key of the operator's lets its holder do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// All that a person of the operator's may: the key is his.
+    Person,
+    /// Publish signed statements, and nothing else: the key is no person's.
+    Publish,
+}
+
+impl Purpose {
+    /// The word in lists and in the trail.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Publish => "publish",
+        }
+    }
+}
 
 const PREFIX: &str = "kho_";
 const LONGEST_NAME: usize = 64;

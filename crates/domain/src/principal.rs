@@ -28,7 +28,7 @@ pub enum Means {
     ProviderConsent,
     /// A login on the machine that holds the root key.
     Host,
-    /// The key of one person of the operator's, shown once and stored as a hash.
+    /// A key of the operator's, of a person or of what publishes statements, shown once and stored as a hash.
     OperatorKey,
     /// Keyholder itself, for a cause that it names.
     Internal,
@@ -121,6 +121,8 @@ pub enum Identity {
     },
     /// A person of the operator's: at the machine, or by a key of his own. `Means` tells which.
     Operator(String),
+    /// A run of the operator's that publishes statements and does nothing else, by a key of its own. It is no person.
+    StatementPublisher(String),
     /// Keyholder itself.
     System(Cause),
 }
@@ -186,6 +188,17 @@ impl Principal {
         }
     }
 
+    /// A run of the operator's that publishes statements, by a key of its own.
+    pub fn statement_publisher(name: String, key: OperatorId, now: OffsetDateTime) -> Self {
+        Self {
+            identity: Identity::StatementPublisher(name),
+            session: Some(key.to_string()),
+            authenticated_at: now,
+            means: Means::OperatorKey,
+            request: None,
+        }
+    }
+
     /// The same principal, in this request.
     #[must_use]
     pub fn in_request(mut self, request: RequestId) -> Self {
@@ -197,7 +210,11 @@ impl Principal {
     pub fn workspace(&self) -> Option<WorkspaceId> {
         match &self.identity {
             Identity::ApiKey { workspace, .. } | Identity::App { workspace, .. } => Some(*workspace),
-            Identity::Account(_) | Identity::External { .. } | Identity::Operator(_) | Identity::System(_) => None,
+            Identity::Account(_)
+            | Identity::External { .. }
+            | Identity::Operator(_)
+            | Identity::StatementPublisher(_)
+            | Identity::System(_) => None,
         }
     }
 
@@ -218,6 +235,7 @@ impl fmt::Display for Principal {
             Identity::App { client, .. } => write!(f, "app:{client}"),
             Identity::External { issuer, subject } => write!(f, "external:{issuer}|{subject}"),
             Identity::Operator(name) => write!(f, "operator:{name}"),
+            Identity::StatementPublisher(name) => write!(f, "statement_publisher:{name}"),
             Identity::System(cause) => write!(f, "system:{}", cause.as_str()),
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     blueprint::{Attestation, Blueprint, Missing, Outcome, State, state_before_proof},
     claim::{Actor, Claim, ClaimId, Kind, Ledger, Section},
     sabotaged,
-    statement::{Came, Claimed, Probed, Statement},
+    statement::{Came, Claimed, Probed, Scope, Statement},
 };
 
 /// The installation that shows the page.
@@ -223,24 +223,43 @@ fn entry<'s>(claim: &'s Claim, blueprint: &Blueprint, known: &'s [Known], now: O
     }
 }
 
+/// A run of a claim's probe: what it came to for the claim, the probe's own report, and the statement that tells of it.
+type Told<'s> = (&'s Claimed, &'s Probed, &'s Known);
+
 /// The run that decides of a claim: the newest that there is. Only where that passed and is not in force, or is of another build, does an
 /// older one count that is in force: a newer *no* is not overruled by an older *yes* of the same build, and of this build a run of another
-/// one says nothing.
+/// one says nothing. Nor is the *no* of a whole run overruled by a part of it, which tries less.
 fn decisive<'s>(claim: &Claim, ids: &[ClaimId], known: &'s [Known]) -> Option<(&'s Claimed, Behind<'s>)> {
-    let runs = || {
-        known.iter().filter(|known| known.validity.counts()).filter_map(|known| {
+    let runs: Vec<Told<'s>> = known
+        .iter()
+        .filter(|known| known.validity.counts())
+        .filter_map(|known| {
             let claimed = known.statement.claimed(ids.first()?)?;
             // Other words are another claim, and another probe proves something else.
             let same = claimed.words == claim.words && claimed.probe == claim.probe;
             let probed = known.statement.probed(claimed.probe.as_deref()?)?;
             (same && claimed.outcome.is_some()).then_some((claimed, probed, known))
         })
-    };
-    let newest = runs().next()?;
-    let in_force = runs().find(|(_, _, known)| known.validity == Validity::Current);
-    let gives_way = newest.0.outcome == Some(Came::Passed) || newest.2.validity == Validity::OtherBuild;
-    let (claimed, probed, found) = if gives_way { in_force.unwrap_or(newest) } else { newest };
+        .collect();
+    let newest = *runs.first()?;
+    let in_force = runs.iter().find(|(_, _, known)| known.validity == Validity::Current);
+    let gives_way = has_passed(newest) || newest.2.validity == Validity::OtherBuild;
+    let found = if gives_way { in_force.copied().unwrap_or(newest) } else { newest };
+    let (claimed, probed, found) = overruling(found, &runs).unwrap_or(found);
     Some((claimed, Behind { probed, known: found, sabotage_caught: sabotage_caught(probed, found, known) }))
+}
+
+fn has_passed((claimed, ..): Told<'_>) -> bool {
+    claimed.outcome == Some(Came::Passed)
+}
+
+/// The newest whole run of the same program, where that said *no* to what a part says *yes* to.
+fn overruling<'s>(found: Told<'s>, runs: &[Told<'s>]) -> Option<Told<'s>> {
+    let (program, is_part) = (&found.2.statement.build.binary_sha256, found.2.statement.scope == Scope::ProductionSafe);
+    let is_whole =
+        |known: &Known| known.statement.scope == Scope::Whole && known.statement.build.binary_sha256 == *program;
+    let whole = runs.iter().find(|(_, _, known)| is_whole(known)).copied()?;
+    (is_part && has_passed(found) && !has_passed(whole)).then_some(whole)
 }
 
 /// Whether a probe noticed its sabotage. A run beside customers cannot try that: a statement of the same program speaks for it, since what

@@ -66,6 +66,7 @@ pub struct Caller {
     key: Option<String>,
     cookies: Arc<Mutex<Vec<(String, String)>>>,
     witness: Option<Witness>,
+    authority: Option<CertificateDer<'static>>,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
@@ -82,12 +83,23 @@ impl Caller {
         let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self { base: base.clone(), key: None, cookies: Arc::default(), witness, client }
+        Self { base: base.clone(), key: None, cookies: Arc::default(), witness, authority: authority.cloned(), client }
     }
 
     /// The server that it calls.
     pub fn base(&self) -> &Url {
         &self.base
+    }
+
+    /// The certificate authority that it trusts beside the public ones.
+    pub fn authority(&self) -> Option<&CertificateDer<'static>> {
+        self.authority.as_ref()
+    }
+
+    /// The same caller, with somebody who hears everything that it is answered.
+    #[must_use]
+    pub fn watched_by(&self, witness: &Witness) -> Self {
+        Self { witness: Some(Arc::clone(witness)), ..self.clone() }
     }
 
     /// The same caller with an API key.

@@ -60,6 +60,20 @@ impl Evidence {
         *self.tried.entry(subject.to_owned()).or_default() += 1;
         self.saw(tried, sent, answer);
     }
+
+    /// This, and what was tried after it. A part that has a lot to show leaves room for the other.
+    #[must_use]
+    pub fn join(mut self, later: Self) -> Self {
+        self.sha256 = sha256(format!("{}{}", self.sha256, later.sha256).as_bytes());
+        self.observations += later.observations;
+        for (subject, tries) in later.tried {
+            *self.tried.entry(subject).or_default() += tries;
+        }
+        self.shown.truncate(SHOWN.saturating_sub(later.shown.len()).max(SHOWN / 2));
+        let room = SHOWN.saturating_sub(self.shown.len());
+        self.shown.extend(later.shown.into_iter().take(room));
+        self
+    }
 }
 
 /// Why a probe returns no evidence.
@@ -123,4 +137,24 @@ fn shortened(text: &str) -> String {
         short.push('…');
     }
     short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_joined_counts_and_shows_both() {
+        let part = |subject: &str, times: usize| {
+            let mut evidence = Evidence::new();
+            (0..times).for_each(|time| evidence.tried(subject, format!("{subject} {time}"), "", ""));
+            evidence
+        };
+        let both = part("a", 40).join(part("b", 2));
+        assert_eq!(both.tried, BTreeMap::from([("a".to_owned(), 40), ("b".to_owned(), 2)]));
+        assert_eq!((both.observations, both.shown.len()), (42, SHOWN));
+        assert!(both.shown.iter().any(|seen| seen.tried == "b 1"));
+        assert_ne!(both.sha256, part("a", 2).join(part("b", 40)).sha256);
+        assert_eq!(part("a", 1).join(part("b", 100)).shown.len(), SHOWN);
+    }
 }

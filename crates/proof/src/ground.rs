@@ -304,6 +304,15 @@ impl Ground {
         Ok(Zeroizing::new(text(&made, "/operator_key").to_owned()))
     }
 
+    /// A key that only publishes statements: its text.
+    ///
+    /// # Errors
+    /// As [`Self::operate`].
+    pub async fn publisher(&self, name: &str) -> Result<Zeroizing<String>, Failure> {
+        let made = self.operate(&["operator", "create", name, "--only", "publish"]).await?;
+        Ok(Zeroizing::new(text(&made, "/operator_key").to_owned()))
+    }
+
     /// What production-safe probes are given: the first node, and a workspace there.
     ///
     /// # Errors
@@ -311,7 +320,12 @@ impl Ground {
     pub async fn target(&self) -> Result<&Target, Failure> {
         let made = self.target.get_or_try_init(async || -> Result<Target, Failure> {
             let workspace = self.workspace("Probe").await?;
-            Ok(Target { admin: workspace.admin, stranger: self.stranger().await? })
+            // As an operator does it who wants caps tried beside customers. Where no account can be connected, it is not for every probe to
+            // say so: those that are about that do.
+            let _connected = self.connect(&workspace.admin, "of_the_probes", &["profile.read"]).await;
+            let blueprint = self.options.blueprint.clone();
+            let (stranger, table) = (self.stranger().await?, self.table().await?);
+            Ok(Target { admin: workspace.admin, stranger, table, blueprint })
         });
         made.await
     }

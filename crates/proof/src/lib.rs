@@ -7,7 +7,9 @@
 //! The way of a probe: do the allowed thing and see it succeed, then attack, and count by subject what was tried. [`PROBES`] is the list;
 //! [`probe::run`] runs one, so that its panic or its hanging is its own; [`verdict::judge`] makes claims of what came back.
 
+pub mod answered;
 pub mod answers;
+pub mod belongings;
 pub mod caller;
 pub mod database;
 pub mod document;
@@ -15,6 +17,7 @@ pub mod dump;
 pub mod entrusted;
 pub mod evidence;
 pub mod ground;
+pub mod held;
 pub mod impostor;
 pub mod owner;
 pub mod probe;
@@ -29,6 +32,7 @@ pub mod serving;
 pub mod source;
 pub mod stock;
 pub mod tenancy;
+pub mod undoing;
 pub mod unsealing;
 pub mod verdict;
 pub mod wire;

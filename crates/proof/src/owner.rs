@@ -42,17 +42,7 @@ impl Ground {
     /// # Errors
     /// Where a step of that way is refused.
     pub async fn ask(&self, admin: &Caller, actions: &[&str], allowed: &[&str]) -> Result<Asked, Failure> {
-        // Registered already, where this is not the workspace's first link.
-        admin.post("/v1/return-addresses", &json!({ "url": RETURN })).await?;
-        let invitation = json!({ "provider": self.provider(), "actions": actions, "return_url": RETURN });
-        let link = expect(&admin.post("/v1/connect-links", &invitation).await?, 201)?;
-        let path = Url::parse(text(&link, "/url"))?.path().to_owned();
-        let browser = admin.with_no_cookies();
-        let shown = browser.get(&path).await?;
-        let page = String::from_utf8_lossy(&shown.body).into_owned();
-        let fields: Vec<_> = allowed.iter().map(|action| ("allow", *action)).collect();
-        let authorize_url = redirected(&browser.submit(&path, &fields).await?)?;
-        Ok(Asked { browser, page, authorize_url })
+        follow_link(admin, (self.provider(), RETURN), actions, allowed).await
     }
 
     /// The whole way from a link to a connection that can be used, with an owner who allows everything that is asked for.
@@ -96,6 +86,30 @@ pub struct Agent {
     pub key: String,
     /// Its mandate's id.
     pub mandate: String,
+}
+
+/// An owner follows a link for an account at a provider, and allows these of the actions that he is asked for. At the end he would be sent
+/// back to the address.
+///
+/// # Errors
+/// Where a step of that way is refused.
+pub async fn follow_link(
+    admin: &Caller,
+    (provider, back): (&str, &str),
+    actions: &[&str],
+    allowed: &[&str],
+) -> Result<Asked, Failure> {
+    // Registered already, where this is not the workspace's first link.
+    admin.post("/v1/return-addresses", &json!({ "url": back })).await?;
+    let invitation = json!({ "provider": provider, "actions": actions, "return_url": back });
+    let link = expect(&admin.post("/v1/connect-links", &invitation).await?, 201)?;
+    let path = Url::parse(text(&link, "/url"))?.path().to_owned();
+    let browser = admin.with_no_cookies();
+    let shown = browser.get(&path).await?;
+    let page = String::from_utf8_lossy(&shown.body).into_owned();
+    let fields: Vec<_> = allowed.iter().map(|action| ("allow", *action)).collect();
+    let authorize_url = redirected(&browser.submit(&path, &fields).await?)?;
+    Ok(Asked { browser, page, authorize_url })
 }
 
 /// The body of a reply that has the wanted status. Another one leaves the claim unproven: it is for what a probe needs, not for what it

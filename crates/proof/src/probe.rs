@@ -2,6 +2,7 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
+use domain::blueprint::Blueprint;
 use futures_util::{FutureExt, future::BoxFuture};
 use serde::Serialize;
 
@@ -9,6 +10,7 @@ use crate::{
     caller::Caller,
     evidence::{Failure, Outcome},
     ground::Ground,
+    routes::Table,
     source::SourceTree,
 };
 
@@ -34,15 +36,32 @@ pub struct Target {
     pub admin: Caller,
     /// Somebody without a credential.
     pub stranger: Caller,
+    /// The route table of the program.
+    pub table: Table,
+    /// The blueprint by which it is judged.
+    pub blueprint: Blueprint,
 }
+
+/// What is done over HTTP alone, and harms nobody.
+pub type Live = for<'t> fn(&'t Target) -> BoxFuture<'t, Outcome>;
+
+/// What is done to a scratch installation.
+pub type Rehearsed = for<'g> fn(&'g Ground) -> BoxFuture<'g, Outcome>;
 
 /// What a probe does.
 #[derive(Clone, Copy)]
 pub enum Attack {
     /// Over HTTP alone.
-    Live(for<'t> fn(&'t Target) -> BoxFuture<'t, Outcome>),
+    Live(Live),
+    /// Over HTTP alone; and on a scratch installation, what cannot be tried beside customers.
+    Both {
+        /// What is tried at any server. It notices by itself where one of the probe's controls is switched off.
+        live: Live,
+        /// What is tried on a scratch installation, after that.
+        rehearsed: Rehearsed,
+    },
     /// On a scratch installation.
-    Rehearsed(for<'g> fn(&'g Ground) -> BoxFuture<'g, Outcome>),
+    Rehearsed(Rehearsed),
     /// On a scratch installation, with the source tree at hand.
     Audited(for<'g> fn(&'g Ground, &'g SourceTree) -> BoxFuture<'g, Outcome>),
     /// On the source tree.
@@ -64,12 +83,20 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Where it may be run.
+    /// Where the whole of it may be run.
     pub fn mode(&self) -> Mode {
         match self.attack {
             Attack::Live(_) => Mode::ProductionSafe,
-            Attack::Rehearsed(_) | Attack::Audited(_) => Mode::Rehearsal,
+            Attack::Both { .. } | Attack::Rehearsed(_) | Attack::Audited(_) => Mode::Rehearsal,
             Attack::Built(_) => Mode::Build,
+        }
+    }
+
+    /// What of it may be run beside customers.
+    pub fn live(&self) -> Option<Live> {
+        match self.attack {
+            Attack::Live(live) | Attack::Both { live, .. } => Some(live),
+            Attack::Rehearsed(_) | Attack::Audited(_) | Attack::Built(_) => None,
         }
     }
 }

@@ -2,14 +2,19 @@
 
 mod api_keys;
 mod at_rest;
+mod bodies;
+mod concealment;
 mod connecting;
 mod dependency;
 mod disconnection;
 mod errors;
 mod facts;
+mod faults;
 mod functions;
 mod headers;
 mod history;
+mod honest_list;
+mod house_model;
 mod input;
 mod jobs;
 mod leaks;
@@ -20,7 +25,10 @@ mod memory;
 mod organisations;
 mod origins;
 mod pages;
+mod permits;
+mod plans;
 mod queries;
+mod relation_stores;
 mod routes;
 mod seals;
 mod shredding;
@@ -43,9 +51,14 @@ pub const PROBES: &[Probe] = &[
     jobs::GUARDED_JOBS,
     logins::LEAST_PRIVILEGE_ROLES,
     logins::LOGIN_ROTATION,
+    concealment::CONCEALED_EXPLANATIONS,
+    house_model::HOUSE_MODEL,
     organisations::OBJECT_CASCADE,
     organisations::TENANT_KEYS,
+    permits::STALE_PERMITS,
+    plans::PLAN_FEATURES,
     queries::SCOPED_QUERIES,
+    relation_stores::RELATION_STORES,
     routes::AUDITED_ROUTES,
     routes::ROUTE_GUARDS,
     super_admins::SUPER_ADMINS,
@@ -54,7 +67,7 @@ pub const PROBES: &[Probe] = &[
     tenants::ROW_LEVEL_SECURITY,
     errors::OPAQUE_ERRORS,
     headers::SECURITY_HEADERS,
-    input::BODY_NOT_JSON,
+    bodies::BODY_NOT_JSON,
     input::STRICT_INPUT,
     limits::BURST_AND_QUOTA,
     limits::LIMIT_HEADERS,
@@ -76,7 +89,7 @@ pub const PROBES: &[Probe] = &[
     transport::TLS_LISTENER,
     trust::CERTIFICATES_NAMED,
     trust::DATABASE_VERSION,
-    trust::HONEST_LIST,
+    honest_list::HONEST_LIST,
     trust::REVIEW_DATE,
     trust::SECURITY_TXT,
     upstream::UPSTREAM_TLS,

@@ -65,13 +65,13 @@ impl Role {
         self != Self::SupportAgent
     }
 
-    /// How it is refused what it may not. What it may not know of is not there for it (404); what it knows of is forbidden (403).
-    pub fn refusals(self, names_its_object: bool) -> &'static [u16] {
-        match (names_its_object, self) {
-            (false, _) => &[403],
-            (true, Self::User | Self::Service) => &[404],
-            // Who has a mandate on a connection knows of the connection, and not of another's mandate there.
-            (true, Self::SupportAgent | Self::Grantee) => &[403, 404],
+    /// How it is refused what it may not do to something that is there: forbidden (403) where it knows of that, not there (404) where it
+    /// does not. The object is what [`crate::routes::Route::object`] calls it; whoever asks for none is asking of the workspace.
+    pub fn refusal(self, object: Option<&str>) -> u16 {
+        match (self, object) {
+            // A mandate shows its connection to its grantee, and nobody else's mandate there.
+            (_, None) | (Self::SupportAgent, Some(_)) | (Self::Grantee, Some("connection")) => 403,
+            (Self::User | Self::Service | Self::Grantee, Some(_)) => 404,
         }
     }
 }
@@ -84,9 +84,10 @@ mod tests {
     fn what_nobody_has_named_is_an_admins_alone() {
         for role in [Role::SupportAgent, Role::User, Role::Service, Role::Grantee] {
             assert!(!role.may("thing.invented") && role.may("workspace.read"), "{}", role.words());
-            assert_eq!(role.refusals(false), [403]);
+            assert_eq!(role.refusal(None), 403);
         }
         assert!(Role::SupportAgent.may("audit.read") && !Role::User.may("audit.read"));
-        assert_eq!(Role::Service.refusals(true), [404]);
+        assert_eq!([Role::SupportAgent, Role::Service].map(|role| role.refusal(Some("connection"))), [403, 404]);
+        assert_eq!(["connection", "mandate"].map(|object| Role::Grantee.refusal(Some(object))), [403, 404]);
     }
 }

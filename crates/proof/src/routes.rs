@@ -76,6 +76,8 @@ pub struct Route {
 struct AskedOn {
     /// Whence its id comes: `callers-workspace`, `path`, `body`, `installation`.
     from: String,
+    /// Where it stands there: a capture's name, or a JSON pointer.
+    name: Option<String>,
 }
 
 /// What a request leaves.
@@ -112,9 +114,21 @@ impl Route {
         format!("{} {}", self.method, self.path)
     }
 
-    /// Whether its permission is asked on something that the request names, of which one may know or not.
-    pub fn names_its_object(&self) -> bool {
-        self.object.as_ref().is_some_and(|object| matches!(object.from.as_str(), "path" | "body"))
+    /// What its permission is asked on, by the placeholder that stands for it in the sample; none where that is the workspace or the
+    /// installation, of which everybody knows who comes in there.
+    pub fn object(&self) -> Option<String> {
+        let asked = self.object.as_ref()?;
+        let name = asked.name.as_deref().unwrap_or_default();
+        let text = match (asked.from.as_str(), &self.sample.body) {
+            ("path", _) => {
+                self.sample.path.iter().find(|(capture, _)| capture == name).map(|(_, value)| value.as_str())
+            }
+            ("body", Some(SampleBody::Json(body))) => body.pointer(name).and_then(Value::as_str),
+            ("body", _) => None,
+            _ => return None,
+        };
+        let text = text.unwrap_or_default();
+        Some(names_in(text).into_iter().next().unwrap_or_else(|| text.to_owned()))
     }
 
     /// The placeholders of its sample.
@@ -141,6 +155,31 @@ impl Route {
     /// # Errors
     /// Where there is no answer.
     pub async fn send(&self, caller: &Caller, values: &Values, more: &[(&str, &str)]) -> Result<Reply, Failure> {
+        self.send_as(caller, values, more, true).await
+    }
+
+    /// The same with a body that nobody can read, but where it is the body that names the object: who is let in who should not be learns so
+    /// by another answer, and nothing has come of it.
+    ///
+    /// # Errors
+    /// Where there is no answer.
+    pub async fn send_unreadable(
+        &self,
+        caller: &Caller,
+        values: &Values,
+        more: &[(&str, &str)],
+    ) -> Result<Reply, Failure> {
+        let names_object = self.object.as_ref().is_some_and(|object| object.from == "body");
+        self.send_as(caller, values, more, names_object).await
+    }
+
+    async fn send_as(
+        &self,
+        caller: &Caller,
+        values: &Values,
+        more: &[(&str, &str)],
+        is_readable: bool,
+    ) -> Result<Reply, Failure> {
         let mut target = self.path.clone();
         for (name, value) in &self.sample.path {
             let value = filled(value, values);
@@ -155,6 +194,10 @@ impl Route {
             self.sample.headers.iter().map(|(name, value)| (name.as_str(), filled(value, values))).collect();
         let body = match &self.sample.body {
             None => String::new(),
+            Some(_) if !is_readable => {
+                headers.push(("content-type", "application/json".to_owned()));
+                "{".to_owned()
+            }
             Some(SampleBody::Json(body)) => {
                 headers.push(("content-type", "application/json".to_owned()));
                 filled_in(body, values).to_string()
@@ -233,6 +276,6 @@ mod tests {
         let names: Vec<_> = row.placeholders().into_iter().collect();
         assert_eq!(names, ["fresh", "one", "thing", "two", "when"]);
         assert!(row.names_in_path(&["thing"]) && !row.names_in_path(&["one"]));
-        assert!(row.names_its_object());
+        assert_eq!(row.object().as_deref(), Some("thing"));
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::{
+    belongings::model,
     caller::Caller,
     evidence::Failure,
     ground::{Ground, Workspace},
@@ -150,14 +151,7 @@ impl<'g> Stock<'g> {
                 let wanted = json!({ "label": "of a walk", "role": "service" });
                 text(&expect(&admin.post("/v1/api-keys", &wanted).await?, 201)?, "/id").to_owned()
             }
-            "budget" => {
-                let wanted = json!({ "scope": "workspace", "unit": "acts", "per": "month", "cap": 1_000_000 });
-                expect(&admin.post("/v1/budgets", &wanted).await?, 200)?;
-                let budgets = expect(&admin.get("/v1/budgets").await?, 200)?;
-                let all = budgets.get("data").and_then(Value::as_array).cloned().unwrap_or_default();
-                let found = all.iter().find(|known| text(known, "/scope") == "workspace");
-                found.map(|budget| text(budget, "/id").to_owned()).unwrap_or_default()
-            }
+            "budget" => self.budget().await?,
             "code" => {
                 let asked = self.ground.ask(admin, &[ACTION], &[ACTION]).await?;
                 let back = self.ground.platform().approve(&asked.authorize_url, &self.account)?;
@@ -165,13 +159,7 @@ impl<'g> Stock<'g> {
                 query(&Url::parse(home.header("location"))?, "keyholder_code")?
             }
             "token" => last_part(&self.invite().await?),
-            "kill_drill" => {
-                let wanted = json!({ "reason": "a walk through the routes", "provider": self.idle_provider().await? });
-                // Another person than the one who walks: nobody approves what he has proposed himself.
-                let name = format!("second.{}", self.person);
-                let second = self.operator.with_key(&self.ground.operator(&name).await?);
-                text(&expect(&second.post("/v1/installation/kill-drills", &wanted).await?, 201)?, "/id").to_owned()
-            }
+            "kill_drill" => self.kill_drill().await?,
             "object" => folder(admin, "/v1/objects").await?,
             "system_object" => {
                 let path = format!("/v1/installation/workspaces/{}/objects", self.workspace.id);
@@ -198,6 +186,26 @@ impl<'g> Stock<'g> {
                 return Err(Failure::unproven(format!("a sample needs {{{other}}}, and nothing here provides it")));
             }
         })
+    }
+
+    /// A budget of the workspace that nothing meets.
+    async fn budget(&self) -> Result<String, Failure> {
+        let admin = &self.workspace.admin;
+        let wanted = json!({ "scope": "workspace", "unit": "acts", "per": "month", "cap": 1_000_000 });
+        expect(&admin.post("/v1/budgets", &wanted).await?, 200)?;
+        let budgets = expect(&admin.get("/v1/budgets").await?, 200)?;
+        let all = budgets.get("data").and_then(Value::as_array).cloned().unwrap_or_default();
+        let found = all.iter().find(|known| text(known, "/scope") == "workspace");
+        Ok(found.map(|budget| text(budget, "/id").to_owned()).unwrap_or_default())
+    }
+
+    /// A kill drill that somebody else than the one who walks has proposed: nobody approves what he has proposed himself.
+    async fn kill_drill(&self) -> Result<String, Failure> {
+        let wanted = json!({ "reason": "a walk through the routes", "provider": self.idle_provider().await? });
+        let name = format!("second.{}", self.person);
+        let second = self.operator.with_key(&self.ground.operator(&name).await?);
+        let proposed = expect(&second.post("/v1/installation/kill-drills", &wanted).await?, 201)?;
+        Ok(text(&proposed, "/id").to_owned())
     }
 
     /// A plan that is sold here, or a feature that the workspace's plan opens.
@@ -318,10 +326,7 @@ pub async fn role_template(admin: &Caller) -> Result<String, Failure> {
 pub async fn relation_store(admin: &Caller) -> Result<(String, String), Failure> {
     let store = expect(&admin.post("/fga/stores", &json!({ "name": "of a walk" })).await?, 201)?;
     let store = text(&store, "/id").to_owned();
-    let direct = json!({ "relations": { "viewer": { "directly_related_user_types": [{ "type": "user" }] } } });
-    let document = json!({ "type": "document", "relations": { "viewer": { "this": {} } }, "metadata": direct });
-    let model = json!({ "schema_version": "1.1", "type_definitions": [{ "type": "user" }, document] });
-    let model = admin.post(&format!("/fga/stores/{store}/authorization-models"), &model).await?;
+    let model = admin.post(&format!("/fga/stores/{store}/authorization-models"), &model()).await?;
     Ok((store, text(&expect(&model, 201)?, "/authorization_model_id").to_owned()))
 }
 

@@ -1,6 +1,11 @@
 //! The wire below HTTP: bytes that no client would send, and TLS as an old, a careful or a deceived client speaks it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::{
@@ -9,17 +14,19 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::Url;
 
-use crate::evidence::Failure;
+use crate::{caller::Caller, evidence::Failure};
 
 /// How long is waited for an answer to bytes that may get none.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most of an answer that is read.
 const MOST_BYTES: u64 = 1024 * 1024;
+/// An address of this machine that nobody names as his proxy's.
+const ANOTHER_OF_THIS_MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 90, 80, 70));
 
 /// Where a server listens.
 ///
@@ -89,17 +96,116 @@ pub fn too_large_a_body(key: &str) -> String {
     )
 }
 
+/// The door of a server, as its address names it: where it listens, whether TLS is spoken there, and whose certificate it must show.
+pub struct Door {
+    host: String,
+    authority: String,
+    over_tls: bool,
+    at: SocketAddr,
+    roots: RootCertStore,
+}
+
+impl Door {
+    /// The door at which a caller knocks.
+    ///
+    /// # Errors
+    /// `Unproven` where its address leads nowhere.
+    pub fn of(caller: &Caller) -> Result<Self, Failure> {
+        let url = caller.base();
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        roots.add_parsable_certificates(caller.authority().cloned());
+        let (authority, over_tls) = (url.authority().to_owned(), url.scheme() == "https");
+        Ok(Self { host, authority, over_tls, at: address(url)?, roots })
+    }
+
+    /// Whether TLS is spoken there.
+    pub fn is_over_tls(&self) -> bool {
+        self.over_tls
+    }
+
+    /// Where it is.
+    pub fn at(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// The name by which a client asks for its certificate; nothing where it is known by its address alone (RFC 6066 §3).
+    pub fn name(&self) -> Option<&str> {
+        self.host.parse::<IpAddr>().is_err().then_some(self.host.as_str())
+    }
+
+    /// Whether a client can come as somebody whom the server's operator has not named as his proxy: from elsewhere, or on this machine from
+    /// an address of it that nobody uses.
+    pub fn tells_clients_apart(&self) -> bool {
+        !self.at.ip().is_loopback() || self.at.is_ipv4()
+    }
+
+    /// A connection over TLS of one of these versions, with the certificate checked.
+    ///
+    /// # Errors
+    /// Where the handshake fails.
+    pub async fn open(&self, versions: &[&'static SupportedProtocolVersion]) -> io::Result<TlsStream<TcpStream>> {
+        self.shake_hands(connect(self.at).await?, versions).await
+    }
+
+    /// Sends bytes as a client whom nobody has named as his proxy, over TLS where that is spoken, and reads as [`exchange`] does.
+    ///
+    /// # Errors
+    /// Where nobody listens, or the handshake fails.
+    pub async fn ask(&self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let is_here = self.at.ip().is_loopback() && self.at.is_ipv4();
+        let mut stream =
+            if is_here { connect_from(ANOTHER_OF_THIS_MACHINE, self.at).await? } else { connect(self.at).await? };
+        if !self.over_tls {
+            return Ok(exchange(&mut stream, bytes).await);
+        }
+        let mut stream = self.shake_hands(stream, rustls::DEFAULT_VERSIONS).await?;
+        Ok(exchange(&mut stream, bytes).await)
+    }
+
+    /// A request to it as it stands on the wire, after whose answer the connection ends.
+    pub fn get(&self, path: &str, headers: &str) -> Vec<u8> {
+        let host = &self.authority;
+        format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n").into_bytes()
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let config = ClientConfig::builder_with_protocol_versions(versions);
+        let config = config.with_root_certificates(self.roots.clone()).with_no_client_auth();
+        let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+}
+
+/// A connection in the clear from an address of one's own: an attacker's socket, which is none of the server's.
+async fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(to).await
+}
+
 /// A `ClientHello` of a client that knows nothing newer than TLS 1.`minor - 1` (RFC 2246 and RFC 4346, §7.4.1.2), with suites that were
-/// usual then.
-pub fn old_hello(minor: u8) -> Vec<u8> {
+/// usual then. It says whom it wants, where it is told (RFC 6066 §3), since many servers speak to nobody who does not.
+pub fn old_hello(minor: u8, name: Option<&str>) -> Vec<u8> {
     const SUITES: [u16; 6] = [0xc013, 0xc014, 0xc009, 0xc00a, 0x002f, 0x0035];
+    let length = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes();
     let mut body = vec![3, minor];
     body.extend([0x5a; 32]);
     // No session, the suites, and no compression.
     body.extend([0, 0, 12]);
     body.extend(SUITES.iter().flat_map(|suite| suite.to_be_bytes()));
     body.extend([1, 0]);
-    let length = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes();
+    if let Some(name) = name.filter(|_| minor > 0) {
+        // All extensions, the one for the name, the list in it, and in that a host's name.
+        body.extend([length(name.len() + 9), [0, 0], length(name.len() + 5), length(name.len() + 3)].concat());
+        body.push(0);
+        body.extend(length(name.len()));
+        body.extend(name.as_bytes());
+    }
     let mut hello = vec![22, 3, 1];
     hello.extend(length(body.len() + 4));
     hello.extend([1, 0]);
@@ -141,11 +247,22 @@ mod tests {
 
     #[test]
     fn an_old_hello_says_how_long_it_is() {
-        for minor in [1, 2] {
-            let hello = old_hello(minor);
+        for (minor, name) in [(1, None), (2, Some("keys.acme.dev"))] {
+            let hello = old_hello(minor, name);
             assert_eq!(usize::from(u16::from_be_bytes([hello[3], hello[4]])), hello.len() - 5);
             assert_eq!(usize::from(u16::from_be_bytes([hello[7], hello[8]])), hello.len() - 9);
             assert_eq!(hello[9..11], [3, minor]);
+            let Some(name) = name else { continue };
+            // After two versions, 32 random bytes, six suites and no compression (RFC 5246 §7.4.1.2): the extensions (RFC 6066 §3).
+            let extensions = &hello[9 + 2 + 32 + 1 + 2 + 12 + 2..];
+            let lengths = [name.len() + 9, 0, name.len() + 5, name.len() + 3];
+            let told = extensions.chunks(2).take(4).map(|pair| usize::from(u16::from_be_bytes([pair[0], pair[1]])));
+            assert_eq!(told.collect::<Vec<_>>(), lengths);
+            assert_eq!(
+                (extensions[8], usize::from(extensions[10]), &extensions[11..]),
+                (0, name.len(), name.as_bytes())
+            );
+            assert_eq!(lengths[0] + 2, extensions.len());
         }
     }
 }

@@ -13,15 +13,17 @@ use std::{collections::VecDeque, hash::Hash};
 use foldhash::{HashSet, HashSetExt as _};
 
 use crate::{
-    condition::Context,
-    query::{CheckRequest, Limits, QueryError, checked_node, checked_user, lay},
+    budget::Budget,
+    query::{Brought, CheckRequest, Limits, QueryError, checked_node, checked_user, lay},
     relationship::{BoundCondition, UserRef, is_of_type},
-    schema::{AllowedShape, RelationId, RelationRules, Rule, Schema},
+    schema::{AT_ONCE, AllowedShape, RelationId, RelationRules, Rule, Schema},
     tuples::{Name, Overlay, ReadError, Row, Tuples, User},
 };
 
 /// How many operators may be open at once: the depth of one model's operators, many times over, and far from the end of a stack.
 const OPEN: usize = 200;
+/// How many parts of a union are looked at as one step: each may be a look at tuples of its own.
+pub(crate) const FEW_CHILDREN: usize = 4;
 
 /// Whether a user stands in a relation to an object.
 ///
@@ -35,9 +37,10 @@ pub fn check<T: Tuples>(
 ) -> Result<bool, QueryError> {
     let (object, relation) = checked_node(schema, request.object, request.relation)?;
     let user = checked_user(schema, request.user)?;
-    let mut overlay = lay(schema, tuples, request.brought, limits)?;
+    let mut budget = Budget::new(limits, request.brought);
+    let mut overlay = lay(schema, tuples, request.brought, limits, &mut budget)?;
     let (object, user) = (overlay.place(object)?, Asker::new(schema, &mut overlay, user)?);
-    Search::new(schema, &overlay, user, request.brought.context, limits).answer(object, relation)
+    Search::new(schema, &overlay, user, request.brought, (limits.depth, budget)).answer(object, relation)
 }
 
 /// Several checks, each with its own answer.
@@ -161,9 +164,9 @@ pub(crate) struct Search<'a, T: Tuples, W = ()> {
     schema: &'a Schema,
     tuples: &'a Overlay<'a, T>,
     user: Asker<'a, T::Object>,
-    context: Option<&'a Context>,
+    brought: Brought<'a>,
     depth: usize,
-    steps: usize,
+    budget: Budget<'a>,
     /// Where the user is known to stand, and where not.
     yes: HashSet<Place<T::Object>>,
     no: HashSet<Place<T::Object>>,
@@ -201,10 +204,10 @@ impl<'a, T: Tuples> Search<'a, T> {
         schema: &'a Schema,
         tuples: &'a Overlay<'a, T>,
         user: Asker<'a, T::Object>,
-        context: Option<&'a Context>,
-        limits: &Limits,
+        brought: Brought<'a>,
+        bounds: (usize, Budget<'a>),
     ) -> Self {
-        Self::watched(schema, tuples, user, (context, limits), ())
+        Self::watched(schema, tuples, user, (brought, bounds), ())
     }
 }
 
@@ -214,12 +217,11 @@ impl<'a, T: Tuples, W: Watch<'a, T::Object>> Search<'a, T, W> {
         schema: &'a Schema,
         tuples: &'a Overlay<'a, T>,
         user: Asker<'a, T::Object>,
-        (context, limits): (Option<&'a Context>, &Limits),
+        (brought, (depth, budget)): (Brought<'a>, (usize, Budget<'a>)),
         watch: W,
     ) -> Self {
-        let (depth, steps) = (limits.depth, limits.steps);
         let (yes, no, open) = (HashSet::new(), HashSet::new(), Vec::new());
-        Self { schema, tuples, user, context, depth, steps, yes, no, open, watch }
+        Self { schema, tuples, user, brought, depth, budget, yes, no, open, watch }
     }
 
     /// Whoever watched.
@@ -237,17 +239,12 @@ impl<'a, T: Tuples, W: Watch<'a, T::Object>> Search<'a, T, W> {
     }
 
     /// How many steps are left.
-    pub(crate) fn steps(&self) -> usize {
-        self.steps
+    pub(crate) fn left(&self) -> usize {
+        self.budget.left()
     }
 
     fn user_ref(&self, user: User<'a, Name<T::Object>>) -> UserRef<'a> {
         UserRef { object: self.tuples.name(user.object), relation: user.relation }
-    }
-
-    fn spend(&mut self) -> Result<(), QueryError> {
-        self.steps = self.steps.checked_sub(1).ok_or(QueryError::TooComplex)?;
-        Ok(())
     }
 
     /// Searches from a place, or from one operand of its rule.
@@ -267,7 +264,10 @@ impl<'a, T: Tuples, W: Watch<'a, T::Object>> Search<'a, T, W> {
         let mut yes = false;
         self.watch.begins(place, operand);
         match operand {
-            Some(rule) => yes = self.follow(&mut region, place, rule, depth)?,
+            Some(rule) => {
+                self.budget.spend(1)?;
+                yes = self.follow(&mut region, place, rule, depth)?;
+            }
             None => _ = region.enqueue(place, depth),
         }
         while !yes && let Some((next, depth)) = region.queue.pop_front() {
@@ -300,7 +300,7 @@ impl<'a, T: Tuples, W: Watch<'a, T::Object>> Search<'a, T, W> {
         place: Place<T::Object>,
         depth: usize,
     ) -> Result<bool, QueryError> {
-        self.spend()?;
+        self.budget.spend(1)?;
         if self.user.relation == Some(place.1) && self.user.object == place.0 {
             self.watch.finds(place, Find::Itself);
             return Ok(true);
@@ -338,6 +338,8 @@ impl<'a, T: Tuples, W: Watch<'a, T::Object>> Search<'a, T, W> {
             }
             Rule::From { tupleset, computed } => self.from(region, place, (*tupleset, computed), depth),
             Rule::Union(children) => {
+                // The first ones are paid for by the place.
+                self.budget.spend(rule.children() / FEW_CHILDREN)?;
                 for child in children {
                     if self.follow(region, place, child, depth)? {
                         return Ok(true);
@@ -384,6 +386,7 @@ impl<'a, T: Tuples, W: Watch<'a, T::Object>> Search<'a, T, W> {
     ) -> Result<bool, QueryError> {
         let (schema, tuples, user) = (self.schema, self.tuples, self.user);
         let rules = schema.rules(place.1);
+        self.budget.spend(rules.cost() - 1)?;
         let lets_in = |shape: AllowedShape| {
             rules.allowed.iter().any(|allowed| allowed.shape == shape && allowed.type_name == user.type_name)
         };
@@ -399,7 +402,7 @@ impl<'a, T: Tuples, W: Watch<'a, T::Object>> Search<'a, T, W> {
         }
         if rules.allowed.iter().any(|allowed| matches!(allowed.shape, AllowedShape::Userset(_))) {
             for row in tuples.usersets(place.0, &rules.name)? {
-                self.spend()?;
+                self.budget.spend(rules.cost())?;
                 if let Some(relation) = rules.userset(schema, self.user_ref(row.user), row.condition)
                     && self.holds(region, row.condition)?
                 {
@@ -419,7 +422,7 @@ impl<'a, T: Tuples, W: Watch<'a, T::Object>> Search<'a, T, W> {
         rows: impl Iterator<Item = Row<'a, Name<T::Object>>>,
     ) -> Result<bool, QueryError> {
         for row in rows {
-            self.spend()?;
+            self.budget.spend(rules.cost())?;
             if rules.allows(self.schema, self.user_ref(row.user), row.condition) && self.holds(region, row.condition)? {
                 self.watch.finds(place, Find::Tuple(row));
                 return Ok(true);
@@ -437,8 +440,9 @@ impl<'a, T: Tuples, W: Watch<'a, T::Object>> Search<'a, T, W> {
     ) -> Result<bool, QueryError> {
         let (schema, tuples) = (self.schema, self.tuples);
         let rules = schema.rules(tupleset);
+        let cost = rules.cost() + computed.len() / AT_ONCE;
         for row in tuples.users(place.0, &rules.name)? {
-            self.spend()?;
+            self.budget.spend(cost)?;
             if !rules.allows(schema, self.user_ref(row.user), row.condition) {
                 continue;
             }
@@ -460,8 +464,7 @@ impl<'a, T: Tuples, W: Watch<'a, T::Object>> Search<'a, T, W> {
         region: &mut Region<T::Object>,
         condition: Option<&BoundCondition>,
     ) -> Result<bool, QueryError> {
-        let (held, cost) = holds(self.schema, condition, self.context);
-        self.steps = self.steps.checked_sub(cost).ok_or(QueryError::TooComplex)?;
+        let held = self.budget.holds(self.schema, condition, self.brought.context)?;
         Ok(held.unwrap_or_else(|error| {
             region.withhold(error);
             false
@@ -518,20 +521,4 @@ impl<'a, T: Tuples, W: Watch<'a, T::Object>> Search<'a, T, W> {
             Verdict::Unknown(_) => Ok(Found { on: subtract.on.min(base.on), ..subtract }),
         }
     }
-}
-
-/// How many steps of a condition count as one of a search.
-const FREE_STEPS: usize = 4;
-
-/// Whether a condition is met, and how many steps of the search that counts as: a question ends at its bound also where it is conditions
-/// that take long.
-pub(crate) fn holds(
-    schema: &Schema,
-    condition: Option<&BoundCondition>,
-    context: Option<&Context>,
-) -> (Result<bool, QueryError>, usize) {
-    let Some(bound) = condition else { return (Ok(true), 0) };
-    let Some(compiled) = schema.condition(&bound.name) else { return (Ok(false), 0) };
-    let (met, cost) = compiled.weighed(Some(&bound.context), context);
-    (met.map_err(|source| QueryError::Condition { name: bound.name.clone(), source }), cost / FREE_STEPS)
 }

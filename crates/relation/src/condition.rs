@@ -11,12 +11,14 @@ mod infer;
 mod lex;
 mod moment;
 mod parse;
+mod pattern;
 mod value;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json};
 
+pub(crate) use pattern::MOST_OF_MODEL as MOST_OF_PATTERNS;
 pub use value::Value;
 
 use crate::model::{Condition, ParameterType};
@@ -61,6 +63,8 @@ pub enum ConditionError {
 pub struct Compiled {
     parameters: BTreeMap<String, ParameterType>,
     expression: parse::Expression,
+    /// What its patterns cost to be compiled, and about how many bytes they take.
+    patterns: parse::Patterns,
 }
 
 impl Compiled {
@@ -69,9 +73,19 @@ impl Compiled {
     /// # Errors
     /// The first thing that is wrong with its expression: its form, a name that is no parameter, a type.
     pub fn new(condition: &Condition) -> Result<Self, ConditionFault> {
-        let expression = parse::parse(&condition.expression)?;
+        let (expression, patterns) = parse::parse(&condition.expression)?;
         infer::check(&expression, &condition.parameters)?;
-        Ok(Self { parameters: condition.parameters.clone(), expression })
+        Ok(Self { parameters: condition.parameters.clone(), expression, patterns })
+    }
+
+    /// What its patterns cost to be compiled, in steps of a condition.
+    pub(crate) fn effort(&self) -> usize {
+        self.patterns.effort
+    }
+
+    /// About how many bytes its patterns take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.patterns.bytes
     }
 
     /// Whether the condition is met. What the tuple says goes before what the request says.

@@ -3,9 +3,10 @@
 use serde_json::{Value as Json, json};
 
 use crate::{
+    budget::Budget,
     query::{ExpandRequest, Limits, QueryError, checked_node, lay},
     relationship::{UserRef, is_of_type},
-    schema::{RelationId, Rule, Schema},
+    schema::{AT_ONCE, RelationId, Rule, Schema},
     tuples::{Name, Overlay, Tuples},
 };
 
@@ -51,9 +52,10 @@ pub fn expand<T: Tuples>(
     limits: &Limits,
 ) -> Result<Node, QueryError> {
     let (object, relation) = checked_node(schema, request.object, request.relation)?;
-    let mut overlay = lay(schema, tuples, request.brought, limits)?;
+    let mut budget = Budget::new(limits, request.brought);
+    let mut overlay = lay(schema, tuples, request.brought, limits, &mut budget)?;
     let object = overlay.place(object)?;
-    let mut expansion = Expansion { schema, tuples: &overlay, object, relation, steps: limits.steps };
+    let mut expansion = Expansion { schema, tuples: &overlay, object, relation, budget };
     expansion.node(&schema.rules(relation).rule)
 }
 
@@ -62,7 +64,7 @@ struct Expansion<'a, T: Tuples> {
     tuples: &'a Overlay<'a, T>,
     object: Name<T::Object>,
     relation: RelationId,
-    steps: usize,
+    budget: Budget<'a>,
 }
 
 impl<T: Tuples> Expansion<'_, T> {
@@ -72,11 +74,13 @@ impl<T: Tuples> Expansion<'_, T> {
 
     /// Calls itself for operators inside each other, which a model bounds.
     fn node(&mut self, rule: &Rule) -> Result<Node, QueryError> {
+        self.budget.spend(1)?;
         let branch = match rule {
             Rule::Direct => Branch::Users(self.users(self.relation)?),
             Rule::Computed(relation) => Branch::Computed(self.name(*relation)),
             Rule::From { tupleset, computed } => {
                 let parents = self.users(*tupleset)?;
+                self.budget.spend(parents.len() * (computed.len() / AT_ONCE))?;
                 let of = |parent: &String| {
                     let has = |relation: &&RelationId| is_of_type(parent, &self.schema.rules(**relation).type_name);
                     computed.iter().find(has).map(|relation| format!("{parent}#{}", self.schema.rules(*relation).name))
@@ -99,7 +103,7 @@ impl<T: Tuples> Expansion<'_, T> {
         let rules = self.schema.rules(relation);
         let mut users = Vec::new();
         for row in self.tuples.users(self.object, &rules.name)? {
-            self.steps = self.steps.checked_sub(1).ok_or(QueryError::TooComplex)?;
+            self.budget.spend(rules.cost())?;
             let user = UserRef { object: self.tuples.name(row.user.object), relation: row.user.relation };
             if rules.allows(self.schema, user, row.condition) {
                 users.push(user.to_string());

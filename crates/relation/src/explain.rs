@@ -12,9 +12,10 @@ use std::fmt::{self, Write as _};
 use serde_json::{Value as Json, json};
 
 use crate::{
+    budget::Budget,
     check::{Asker, Search, Verdict},
     condition::ConditionError,
-    query::{CheckRequest, Limits, QueryError, checked_node, checked_user, lay},
+    query::{Brought, CheckRequest, Limits, QueryError, checked_node, checked_user, lay},
     relationship::Relationship,
     schema::{RelationId, Rule, Schema},
     tuples::{Name, Overlay, Tuples},
@@ -121,9 +122,10 @@ pub fn explain<T: Tuples>(
 ) -> Result<Explanation, QueryError> {
     let (object, relation) = checked_node(schema, request.object, request.relation)?;
     let user = checked_user(schema, request.user)?;
-    let mut overlay = lay(schema, tuples, request.brought, limits)?;
+    let mut budget = Budget::new(limits, request.brought);
+    let mut overlay = lay(schema, tuples, request.brought, limits, &mut budget)?;
     let (place, asker) = (overlay.place(object)?, Asker::new(schema, &mut overlay, user)?);
-    let brought = (request.brought.context, limits);
+    let brought = (request.brought, (limits.depth, budget));
     match prove(schema, &overlay, asker, brought, ((place, relation), None)) {
         Ok(Proof::Stands(step)) => Ok(Explanation::Stands(step)),
         Ok(Proof::DoesNot) => {
@@ -150,7 +152,7 @@ pub(super) fn prove<'a, T: Tuples>(
     schema: &'a Schema,
     overlay: &'a Overlay<'a, T>,
     asker: Asker<'a, T::Object>,
-    brought: (Option<&'a crate::condition::Context>, &Limits),
+    brought: (Brought<'a>, (usize, Budget<'a>)),
     (place, operand): ((Name<T::Object>, RelationId), Option<&'a Rule>),
 ) -> Result<Proof, QueryError> {
     let mut search = Search::watched(schema, overlay, asker, brought, Recorder::default());

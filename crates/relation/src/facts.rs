@@ -158,13 +158,14 @@ fn mandate_of_connection(tuple: &Relationship) -> Option<Relationship> {
     turns.then(|| Relationship::new(tuple.user.clone(), "mandate", tuple.object.clone()))
 }
 
-/// What holds of every workspace: that it is in the installation, and that whoever has shown to be at the machine, or to be a person of
-/// the operator's, is that.
-fn standing(workspace: WorkspaceId) -> [Relationship; 3] {
+/// What holds of every workspace: that it is in the installation, and that whoever has shown to be at the machine, to be a person of the
+/// operator's, or to publish statements for him, is that.
+fn standing(workspace: WorkspaceId) -> [Relationship; 4] {
     let installation = format!("installation:{}", InstallationId::ONE);
     [
         Relationship::new(format!("workspace:{workspace}"), "installation", installation.clone()),
         Relationship::new(installation.clone(), "host", "host:*"),
-        Relationship::new(installation, "operator", "operator:*"),
+        Relationship::new(installation.clone(), "operator", "operator:*"),
+        Relationship::new(installation, "statement_publisher", "statement_publisher:*"),
     ]
 }

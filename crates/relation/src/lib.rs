@@ -16,6 +16,7 @@
 //! ```
 
 pub mod action;
+mod budget;
 mod check;
 pub mod condition;
 pub mod expand;
@@ -34,6 +35,7 @@ mod schema;
 pub mod tuples;
 
 pub use action::Action;
+pub use budget::StopSign;
 pub use check::{batch_check, check};
 pub use expand::expand;
 pub use explain::explain;

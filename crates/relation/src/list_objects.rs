@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use crate::{
-    check::{Asker, Search, holds},
+    budget::Budget,
+    check::{Asker, FEW_CHILDREN, Place, Search},
     query::{Limits, ListObjectsRequest, QueryError, checked_user, lay, listed},
     relationship::{BoundCondition, UserRef, is_of_type},
-    schema::{AllowedShape, By, RelationId, Rule, Schema},
+    schema::{AT_ONCE, AllowedShape, By, RelationId, Rule, Schema},
     tuples::{Name, Overlay, Tuples, User},
 };
 
@@ -28,8 +29,10 @@ pub fn list_objects<T: Tuples>(
 ) -> Result<Vec<String>, QueryError> {
     let target = listed(schema, request.object_type, request.relation)?;
     let user = checked_user(schema, request.user)?;
-    let mut overlay = lay(schema, tuples, request.brought, limits)?;
+    let mut budget = Budget::new(limits, request.brought);
+    let mut overlay = lay(schema, tuples, request.brought, limits, &mut budget)?;
     let asker = Asker::new(schema, &mut overlay, user)?;
+    budget.spend(schema.ways() / AT_ONCE)?;
     let relevant = relevant(schema, target);
     let mut walk = Walk {
         schema,
@@ -39,12 +42,12 @@ pub fn list_objects<T: Tuples>(
         relevant,
         seen: HashMap::new(),
         queue: VecDeque::new(),
-        steps: limits.steps,
+        budget,
     };
     walk.begin(user)?;
     walk.run()?;
-    let Walk { seen, steps, .. } = walk;
-    let mut search = Search::new(schema, &overlay, asker, request.brought.context, &Limits { steps, ..*limits });
+    let Walk { seen, budget, .. } = walk;
+    let mut search = Search::new(schema, &overlay, asker, request.brought, (limits.depth, budget));
     let reached = seen.into_iter().filter(|((_, relation), _)| *relation == target);
     let mut reached: Vec<_> = reached.map(|((object, _), sure)| (overlay.name(object), object, sure)).collect();
     reached.sort_unstable_by_key(|(name, ..)| *name);
@@ -85,9 +88,9 @@ struct Walk<'a, T: Tuples> {
     limits: &'a Limits,
     relevant: HashSet<RelationId>,
     /// Where the user may stand, and whether he surely does.
-    seen: HashMap<(Name<T::Object>, RelationId), bool>,
+    seen: HashMap<Place<T::Object>, bool>,
     queue: VecDeque<(Name<T::Object>, RelationId, usize)>,
-    steps: usize,
+    budget: Budget<'a>,
 }
 
 impl<'a, T: Tuples> Walk<'a, T> {
@@ -106,6 +109,7 @@ impl<'a, T: Tuples> Walk<'a, T> {
             if !self.relevant.contains(&relation) {
                 continue;
             }
+            self.budget.spend(rules.cost())?;
             let of_type = || rules.allowed.iter().filter(|allowed| allowed.type_name == type_name);
             let enough = Self::is_enough(&rules.rule);
             for (shape, user) in [(AllowedShape::Object, one), (AllowedShape::Wildcard, everybody)] {
@@ -131,12 +135,12 @@ impl<'a, T: Tuples> Walk<'a, T> {
     fn run(&mut self) -> Result<(), QueryError> {
         let schema = self.schema;
         while let Some((object, relation, depth)) = self.queue.pop_front() {
-            self.spend()?;
+            let rules = schema.rules(relation);
+            self.budget.spend(1 + rules.dependents.len() / FEW_CHILDREN)?;
             if depth >= self.limits.depth {
                 return Err(QueryError::TooComplex);
             }
             let sure = self.seen.get(&(object, relation)).copied().unwrap_or(false);
-            let rules = schema.rules(relation);
             for dependent in &rules.dependents {
                 if !self.relevant.contains(&dependent.relation) {
                     continue;
@@ -170,7 +174,7 @@ impl<'a, T: Tuples> Walk<'a, T> {
         let (schema, tuples) = (self.schema, self.tuples);
         let rules = schema.rules(written);
         for row in tuples.objects(user, &rules.name)? {
-            self.spend()?;
+            self.budget.spend(rules.cost())?;
             let user = UserRef { object: tuples.name(row.user.object), relation: row.user.relation };
             if is_of_type(tuples.name(row.object), &rules.type_name)
                 && rules.allows(schema, user, row.condition)
@@ -184,9 +188,7 @@ impl<'a, T: Tuples> Walk<'a, T> {
 
     /// Whether a tuple leads on, and then whether surely: what a condition withholds is for the check to tell.
     fn met(&mut self, condition: Option<&BoundCondition>, sure: bool) -> Result<Option<bool>, QueryError> {
-        let (held, cost) = holds(self.schema, condition, self.request.brought.context);
-        self.steps = self.steps.checked_sub(cost).ok_or(QueryError::TooComplex)?;
-        Ok(match held {
+        Ok(match self.budget.holds(self.schema, condition, self.request.brought.context)? {
             Ok(true) => Some(sure),
             Ok(false) => None,
             Err(_) => Some(false),
@@ -202,10 +204,5 @@ impl<'a, T: Tuples> Walk<'a, T> {
             self.seen.insert((object, relation), sure);
             self.queue.push_back((object, relation, depth));
         }
-    }
-
-    fn spend(&mut self) -> Result<(), QueryError> {
-        self.steps = self.steps.checked_sub(1).ok_or(QueryError::TooComplex)?;
-        Ok(())
     }
 }

@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use foldhash::{HashMap, HashMapExt as _};
 
 use crate::{
-    check::{Asker, Search, holds},
+    budget::Budget,
+    check::{Asker, FEW_CHILDREN, Place, Search},
     query::{Limits, ListUsersRequest, QueryError, checked_object, lay, listed, listed_type},
     relationship::{BoundCondition, UserRef, is_of_type},
-    schema::{RelationId, Rule, Schema},
+    schema::{AT_ONCE, RelationId, Rule, Schema},
     tuples::{Name, Overlay, Tuples},
 };
 
@@ -32,7 +33,8 @@ pub fn list_users<T: Tuples>(
         Some(relation) => Some(listed(schema, request.user_type, relation)?),
         None => listed_type(schema, request.user_type).map(|_| None)?,
     };
-    let mut overlay = lay(schema, tuples, request.brought, limits)?;
+    let mut budget = Budget::new(limits, request.brought);
+    let mut overlay = lay(schema, tuples, request.brought, limits, &mut budget)?;
     let object = overlay.place(object.text)?;
     let mut walk = Walk {
         schema,
@@ -43,11 +45,12 @@ pub fn list_users<T: Tuples>(
         seen: HashMap::new(),
         queue: VecDeque::new(),
         users: HashMap::new(),
-        steps: limits.steps,
+        budget,
     };
     walk.reach((object, relation), true, 0);
     walk.run()?;
-    let Walk { users, mut steps, .. } = walk;
+    budget.leave(walk.budget.left());
+    let users = walk.users;
     let mut users: Vec<(String, bool)> =
         users.into_iter().map(|(user, sure)| (overlay.name(user).to_owned(), sure)).collect();
     users.sort();
@@ -58,11 +61,10 @@ pub fn list_users<T: Tuples>(
         }
         let user = UserRef { object: &user, relation: request.user_relation };
         let stands = sure || {
-            let left = Limits { steps, ..*limits };
             let asker = Asker::new(schema, &mut overlay, user)?;
-            let mut search = Search::new(schema, &overlay, asker, request.brought.context, &left);
+            let mut search = Search::new(schema, &overlay, asker, request.brought, (limits.depth, budget));
             let stands = search.answer(object, relation)?;
-            steps = search.steps();
+            budget.leave(search.left());
             stands
         };
         if stands {
@@ -71,9 +73,6 @@ pub fn list_users<T: Tuples>(
     }
     Ok(found)
 }
-
-/// A relation of an object.
-type Place<O> = (Name<O>, RelationId);
 
 struct Walk<'a, T: Tuples> {
     schema: &'a Schema,
@@ -87,14 +86,14 @@ struct Walk<'a, T: Tuples> {
     queue: VecDeque<(Place<T::Object>, usize)>,
     /// By object; whether surely.
     users: HashMap<Name<T::Object>, bool>,
-    steps: usize,
+    budget: Budget<'a>,
 }
 
 impl<T: Tuples> Walk<'_, T> {
     fn run(&mut self) -> Result<(), QueryError> {
         let schema = self.schema;
         while let Some((place, depth)) = self.queue.pop_front() {
-            self.spend()?;
+            self.budget.spend(1)?;
             if depth >= self.limits.depth {
                 return Err(QueryError::TooComplex);
             }
@@ -104,6 +103,7 @@ impl<T: Tuples> Walk<'_, T> {
             }
             let mut open = vec![(&schema.rules(place.1).rule, sure)];
             while let Some((rule, sure)) = open.pop() {
+                self.budget.spend(rule.children() / FEW_CHILDREN)?;
                 match rule {
                     Rule::Direct => self.direct(place, sure, depth)?,
                     Rule::Computed(relation) => self.reach((place.0, *relation), sure, depth + 1),
@@ -122,7 +122,7 @@ impl<T: Tuples> Walk<'_, T> {
         let (schema, tuples) = (self.schema, self.tuples);
         let rules = schema.rules(place.1);
         for row in tuples.users(place.0, &rules.name)? {
-            self.spend()?;
+            self.budget.spend(rules.cost())?;
             let user = UserRef { object: tuples.name(row.user.object), relation: row.user.relation };
             if !rules.allows(schema, user, row.condition) || !self.holds(row.condition)? {
                 continue;
@@ -148,8 +148,9 @@ impl<T: Tuples> Walk<'_, T> {
     ) -> Result<(), QueryError> {
         let (schema, tuples) = (self.schema, self.tuples);
         let rules = schema.rules(tupleset);
+        let cost = rules.cost() + computed.len() / AT_ONCE;
         for row in tuples.users(object, &rules.name)? {
-            self.spend()?;
+            self.budget.spend(cost)?;
             let parent = row.user.object;
             let user = UserRef { object: tuples.name(parent), relation: row.user.relation };
             let relation =
@@ -165,9 +166,7 @@ impl<T: Tuples> Walk<'_, T> {
     }
 
     fn holds(&mut self, condition: Option<&BoundCondition>) -> Result<bool, QueryError> {
-        let (held, cost) = holds(self.schema, condition, self.request.brought.context);
-        self.steps = self.steps.checked_sub(cost).ok_or(QueryError::TooComplex)?;
-        held
+        self.budget.holds(self.schema, condition, self.request.brought.context)?
     }
 
     fn found(&mut self, object: Name<T::Object>, sure: bool) {
@@ -184,10 +183,5 @@ impl<T: Tuples> Walk<'_, T> {
             self.seen.insert(place, sure);
             self.queue.push_back((place, depth));
         }
-    }
-
-    fn spend(&mut self) -> Result<(), QueryError> {
-        self.steps = self.steps.checked_sub(1).ok_or(QueryError::TooComplex)?;
-        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! What is asked of a model and its tuples, and why there may be no answer.
 
 use crate::{
+    budget::{Budget, StopSign},
     condition::{ConditionError, Context},
     relationship::{ObjectRef, Relationship, UserRef},
     schema::{RelationId, Schema, TupleFault, TypeId},
@@ -12,7 +13,7 @@ use crate::{
 pub struct Limits {
     /// How many steps from object to object or from relation to relation lie between question and answer.
     pub depth: usize,
-    /// How many tuples and relations are looked at.
+    /// How many tuples and relations are looked at. What there is more to look at of one counts as several.
     pub steps: usize,
     /// How many objects or users a list has; what would be more is cut off.
     pub results: usize,
@@ -52,6 +53,9 @@ pub enum QueryError {
     /// The bound was reached before the answer.
     #[error("the answer lies deeper or wider than the bound")]
     TooComplex,
+    /// Whoever asked waits no longer.
+    #[error("nobody waits for the answer any more")]
+    Stopped,
     /// A condition gave no answer, and without it there is none.
     #[error("the condition '{name}' could not be evaluated")]
     Condition {
@@ -75,8 +79,13 @@ impl QueryError {
             Self::TypeNotFound(_) => Some(2021),
             Self::RelationNotFound { .. } => Some(2022),
             Self::InvalidTuple(_) => Some(2027),
-            Self::Read(_) => None,
+            Self::Stopped | Self::Read(_) => None,
         }
+    }
+
+    /// Whether it ends everything that is asked in the same go, and not this question alone.
+    pub fn ends_all(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Read(_))
     }
 }
 
@@ -87,6 +96,8 @@ pub struct Brought<'a> {
     pub context: Option<&'a Context>,
     /// Tuples that count for this question only, each in the place of the kept one of its object, relation and user.
     pub tuples: &'a [Relationship],
+    /// What is set when nobody waits for the answer any more.
+    pub stop: Option<&'a StopSign>,
 }
 
 /// Whether a user stands in a relation to an object.
@@ -147,12 +158,14 @@ pub(crate) fn lay<'t, T: Tuples>(
     kept: &'t T,
     brought: Brought<'_>,
     limits: &Limits,
+    budget: &mut Budget<'_>,
 ) -> Result<Overlay<'t, T>, QueryError> {
     if brought.tuples.len() > limits.contextual {
         return Err(QueryError::Invalid(format!("more than {} contextual tuples", limits.contextual)));
     }
     let mut overlay = Overlay::new(kept);
     for tuple in brought.tuples {
+        budget.spend(schema.cost_of(tuple))?;
         schema.admit(tuple).map_err(QueryError::InvalidTuple)?;
         overlay.bring(tuple)?;
     }

@@ -32,6 +32,8 @@ pub struct Schema {
     by_name: HashMap<String, TypeId>,
     relations: Vec<RelationRules>,
     conditions: BTreeMap<String, Compiled>,
+    /// How many ways there are from relation to relation.
+    ways: usize,
 }
 
 struct Kind {
@@ -64,6 +66,23 @@ pub(crate) enum Rule {
     Intersection(Vec<Rule>),
     Difference(Box<(Rule, Rule)>),
 }
+
+impl Rule {
+    /// How many parts it has.
+    pub(crate) fn children(&self) -> usize {
+        match self {
+            Self::Direct | Self::Computed(_) | Self::From { .. } => 0,
+            Self::Union(children) | Self::Intersection(children) => children.len(),
+            Self::Difference(_) => 2,
+        }
+    }
+}
+
+/// About how many bytes a way from relation to relation takes, at both of its ends.
+const WAY_BYTES: usize = 32;
+
+/// How many of those who may be written into a relation, or of those on which it hangs, are looked through as one step.
+pub(crate) const AT_ONCE: usize = 16;
 
 /// Who may be written into a relation.
 #[derive(Debug)]
@@ -205,6 +224,12 @@ impl Schema {
         }
     }
 
+    /// How many steps it takes to say whether a tuple is one of the model.
+    pub(crate) fn cost_of(&self, tuple: &Relationship) -> usize {
+        let of = ObjectRef::parse(&tuple.object).map_or("", |object| object.type_name);
+        self.relation_of(of, &tuple.relation).map_or(1, |relation| self.rules(relation).cost())
+    }
+
     /// Whether the model knows such a user.
     pub(crate) fn known_user(&self, user: UserRef<'_>) -> Result<(), TupleFault> {
         let type_name = user.type_name();
@@ -247,6 +272,20 @@ impl Schema {
         self.conditions.get(name)
     }
 
+    /// How many ways there are from relation to relation.
+    pub(crate) fn ways(&self) -> usize {
+        self.ways
+    }
+
+    /// About how many bytes it takes, its model not counted.
+    pub fn bytes(&self) -> usize {
+        let allowed = |rules: &RelationRules| rules.allowed.iter().map(|one| 64 + one.type_name.len()).sum::<usize>();
+        let relations =
+            self.relations.iter().map(|rules| 256 + rules.name.len() + rules.type_name.len() + allowed(rules));
+        let conditions = self.conditions.values().map(Compiled::bytes);
+        relations.chain(conditions).sum::<usize>() + self.ways * WAY_BYTES
+    }
+
     fn parameters(&self, condition: &str) -> Option<&BTreeMap<String, ParameterType>> {
         self.model.conditions.get(condition).map(|condition| &condition.parameters)
     }
@@ -257,6 +296,11 @@ impl Schema {
 }
 
 impl RelationRules {
+    /// How many steps it takes to look at one tuple of the relation: whether it is the model's is looked up among all who may be written.
+    pub(crate) fn cost(&self) -> usize {
+        1 + self.allowed.len() / AT_ONCE
+    }
+
     /// Whether such a user may be in a tuple of the relation: what an older model let in is no tuple of this one.
     pub(crate) fn allows(&self, schema: &Schema, user: UserRef<'_>, condition: Option<&BoundCondition>) -> bool {
         self.allowed.iter().any(|allowed| {

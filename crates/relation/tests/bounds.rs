@@ -1,12 +1,15 @@
 //! What strangers may send: any text, any model, tuples in any tangle. Nothing panics, nothing stays busy, nothing says yes by mistake.
 #![expect(clippy::unwrap_used, reason = "what a test builds on fails by panicking, as the test does")]
 
+use std::cell::Cell;
+
 use keyholder_relation::{
-    Relationship, Schema, Snapshot, TupleFault, batch_check, check, expand, language,
+    Relationship, Schema, Snapshot, StopSign, TupleFault, batch_check, check, expand, language,
     language::{WriteOptions, parse, read_model, write},
     list_objects, list_users,
     model::{FaultKind, Model, validate},
     query::{Brought, CheckRequest, ExpandRequest, Limits, ListObjectsRequest, ListUsersRequest, QueryError},
+    tuples::{ReadError, Tuples, User},
 };
 use proptest::{prelude::*, sample::select};
 use serde_json::json;
@@ -91,12 +94,185 @@ fn an_explosion_ends_at_the_bound() {
     assert!(!ask(&schema, &tuples, "group:0", "member", "user:anne").unwrap(), "a union is searched like a graph");
 }
 
+/// Tuples of which so many are read before whoever asked is gone.
+struct Left<'a> {
+    kept: &'a Snapshot,
+    stop: &'a StopSign,
+    before: usize,
+    reads: Cell<usize>,
+}
+
+impl Left<'_> {
+    fn read(&self) {
+        self.reads.set(self.reads.get() + 1);
+        if self.reads.get() == self.before {
+            self.stop.set();
+        }
+    }
+}
+
+impl Tuples for Left<'_> {
+    type Object = u32;
+    type Rows<'a>
+        = <Snapshot as Tuples>::Rows<'a>
+    where
+        Self: 'a;
+
+    fn object(&self, name: &str) -> Result<Option<u32>, ReadError> {
+        self.kept.object(name)
+    }
+
+    fn name(&self, object: u32) -> &str {
+        self.kept.name(object)
+    }
+
+    fn tuple<'a>(&'a self, object: u32, relation: &str, user: User<'_, u32>) -> Result<Self::Rows<'a>, ReadError> {
+        self.read();
+        self.kept.tuple(object, relation, user)
+    }
+
+    fn users<'a>(&'a self, object: u32, relation: &str) -> Result<Self::Rows<'a>, ReadError> {
+        self.read();
+        self.kept.users(object, relation)
+    }
+
+    fn usersets<'a>(&'a self, object: u32, relation: &str) -> Result<Self::Rows<'a>, ReadError> {
+        self.read();
+        self.kept.usersets(object, relation)
+    }
+
+    fn objects<'a>(&'a self, user: User<'_, u32>, relation: &str) -> Result<Self::Rows<'a>, ReadError> {
+        self.read();
+        self.kept.objects(user, relation)
+    }
+}
+
+#[test]
+fn a_question_ends_when_nobody_waits_for_it() {
+    let (schema, mut tuples) = tangle("[user, group#member] and cleared", 20);
+    tuples.push(Relationship::new("group:0", "member", "user:anne"));
+    let kept = Snapshot::new(&tuples).unwrap();
+    let ended = |before: usize, ask: &dyn Fn(&Left<'_>, Brought<'_>) -> Result<(), QueryError>| {
+        let stop = StopSign::default();
+        let left = Left { kept: &kept, stop: &stop, before, reads: Cell::new(0) };
+        let asked = ask(&left, Brought { stop: Some(&stop), ..Brought::default() });
+        assert!(matches!(asked, Err(QueryError::Stopped)), "{asked:?}");
+        assert!(left.reads.get() <= before + 2, "{} reads after {before}", left.reads.get());
+    };
+    let limits = Limits::default();
+    for before in [1, 30, 100] {
+        ended(before, &|left, brought| {
+            let request = CheckRequest { object: "group:0", relation: "member", user: "user:bob", brought };
+            check(&schema, left, request, &limits).map(|_| ())
+        });
+    }
+    for before in [1, 10] {
+        ended(before, &|left, brought| {
+            let (object, relation, user_type) = ("group:0", "member", "user");
+            let request = ListUsersRequest { object, relation, user_type, user_relation: None, brought };
+            list_users(&schema, left, request, &limits).map(|_| ())
+        });
+        ended(before, &|left, brought| {
+            let (object_type, relation, user) = ("group", "member", "user:anne");
+            list_objects(&schema, left, ListObjectsRequest { object_type, relation, user, brought }, &limits)
+                .map(|_| ())
+        });
+    }
+    ended(1, &|left, brought| {
+        expand(&schema, left, ExpandRequest { object: "group:0", relation: "member", brought }, &limits).map(|_| ())
+    });
+}
+
+#[test]
+fn a_tuple_costs_as_much_as_there_is_to_look_at() {
+    let model = |width: usize| {
+        let types: String = (0..width).map(|at| format!("type t{at}\n")).collect::<Vec<String>>().concat();
+        let names: String = (0..width).map(|at| format!("t{at}, ")).collect::<Vec<String>>().concat();
+        let group = format!(
+            "type group\n  relations\n    define parent: [group]\n    define member: [{names}user, group#member]\n"
+        );
+        schema(&format!("model\n  schema 1.1\ntype user\n{types}{group}"))
+    };
+    let (narrow, wide) = (model(1), model(900));
+    let tuples: Vec<Relationship> =
+        (1..1_000).map(|at| Relationship::new("group:0", "member", format!("group:{at}#member"))).collect();
+    let kept = Snapshot::new(&tuples).unwrap();
+    let quick = Limits { steps: 20_000, ..Limits::default() };
+    let brought = Brought::default();
+    let request = CheckRequest { object: "group:0", relation: "member", user: "user:anne", brought };
+    assert!(!check(&narrow, &kept, request, &quick).unwrap());
+    assert!(matches!(check(&wide, &kept, request, &quick), Err(QueryError::TooComplex)));
+    let (object, relation, user_type) = ("group:0", "member", "user");
+    let request = ListUsersRequest { object, relation, user_type, user_relation: None, brought };
+    assert!(list_users(&narrow, &kept, request, &quick).unwrap().is_empty());
+    assert!(matches!(list_users(&wide, &kept, request, &quick), Err(QueryError::TooComplex)));
+    let (object_type, user) = ("group", "group:1#member");
+    let request = ListObjectsRequest { object_type, relation, user, brought };
+    let few = Limits { steps: 90, ..quick };
+    assert_eq!(list_objects(&narrow, &kept, request, &few).unwrap(), ["group:0", "group:1"]);
+    assert!(matches!(list_objects(&wide, &kept, request, &few), Err(QueryError::TooComplex)));
+    let request = ExpandRequest { object: "group:0", relation, brought };
+    assert!(expand(&narrow, &kept, request, &quick).is_ok());
+    assert!(matches!(expand(&wide, &kept, request, &quick), Err(QueryError::TooComplex)));
+    // What a question brings along is looked at too.
+    let brought: Vec<Relationship> = (0..100).map(|_| Relationship::new("group:x", "member", "user:bob")).collect();
+    let request = CheckRequest {
+        object: "group:x",
+        relation,
+        user: "user:anne",
+        brought: Brought { tuples: &brought, ..Brought::default() },
+    };
+    let few = Limits { steps: 2_000, ..quick };
+    assert!(!check(&narrow, &kept, request, &few).unwrap());
+    assert!(matches!(check(&wide, &kept, request, &few), Err(QueryError::TooComplex)));
+}
+
+#[test]
+fn few_words_make_no_model_of_very_many_ways() {
+    let model = |types: usize, relations: usize| {
+        let parents: Vec<String> = (0..types).map(|at| format!("t{at}")).collect();
+        let kinds: String = parents
+            .iter()
+            .map(|name| format!("type {name}\n  relations\n    define x: [user]\n"))
+            .collect::<Vec<String>>()
+            .concat();
+        let rules: String =
+            (0..relations).map(|at| format!("    define r{at}: x from parent\n")).collect::<Vec<String>>().concat();
+        let parents = parents.join(", ");
+        format!("model\n  schema 1.1\ntype user\n{kinds}type d\n  relations\n    define parent: [{parents}]\n{rules}")
+    };
+    assert!(Schema::new(read_model(&model(300, 300)).unwrap()).is_ok());
+    let faults = Schema::new(read_model(&model(500, 500)).unwrap()).unwrap_err();
+    assert_eq!(faults[0].kind, FaultKind::TooLarge);
+}
+
+#[test]
+fn the_patterns_of_a_model_are_bounded_together() {
+    let model = |conditions: usize, pattern: &str| {
+        let names: Vec<String> = (0..conditions).map(|at| format!("user with c{at}")).collect();
+        let texts: String = (0..conditions)
+            .map(|at| format!("condition c{at}(s: string) {{\n  s.matches('{pattern}')\n}}\n"))
+            .collect::<Vec<String>>()
+            .concat();
+        let names = names.join(", ");
+        let text = format!("model\n  schema 1.1\ntype user\ntype d\n  relations\n    define r: [{names}]\n{texts}");
+        read_model(&text)
+            .map_err(|faults| faults[0].kind)
+            .and_then(|model| Schema::new(model).map_err(|faults| faults[0].kind))
+    };
+    assert!(model(50, "^[a-z]+@example$").is_ok());
+    assert_eq!(model(200, "^[a-z]+@example$").err(), Some(FaultKind::TooLarge));
+    // What each letter of must be looked up counts for more.
+    assert!(model(10, "(?i)[^a]").is_ok());
+    assert!(model(50, "(?i)[^a]").is_err());
+}
+
 #[test]
 fn a_question_brings_along_what_fits_and_not_too_much() {
     let schema = schema(FOLDERS.trim_start());
     let stored = Snapshot::default();
     let ask = |tuples: &[Relationship]| {
-        let brought = Brought { context: None, tuples };
+        let brought = Brought { tuples, ..Brought::default() };
         let request = CheckRequest { object: "folder:1", relation: "viewer", user: "user:anne", brought };
         check(&schema, &stored, request, &Limits::default())
     };

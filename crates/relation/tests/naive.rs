@@ -263,7 +263,7 @@ struct House {
 
 impl House {
     fn brought(&self) -> Brought<'_> {
-        Brought { context: self.context.as_object(), tuples: &self.brought }
+        Brought { context: self.context.as_object(), tuples: &self.brought, ..Brought::default() }
     }
 
     fn check(&self, object: &str, relation: &str, user: &str) -> Result<bool, QueryError> {
@@ -359,7 +359,7 @@ impl House {
     /// Whether the check says yes with more tuples, or with others alone.
     fn check_with(&self, question: (&str, &str, &str), stored: &Snapshot, more: &[Relationship]) -> bool {
         let (object, relation, user) = question;
-        let brought = Brought { context: self.context.as_object(), tuples: more };
+        let brought = Brought { context: self.context.as_object(), tuples: more, ..Brought::default() };
         let request = CheckRequest { object, relation, user, brought };
         check(&self.schema, stored, request, &Limits { contextual: 1_000, ..Limits::default() }).unwrap_or(false)
     }

@@ -2,6 +2,8 @@
 //!
 //! Nothing here has an effect, and nothing here asks who the caller is: that was asked before.
 
+pub(crate) mod members;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     str::FromStr,
@@ -16,7 +18,7 @@ use domain::{
 use http::{HeaderMap, Uri};
 use serde_json::{Map, Value};
 use service::Role;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, Time, format_description::well_known::Rfc3339, macros::format_description};
 use utoipa::openapi::{RefOr, Schema};
 
 use crate::problem::{MOST_FAULTS, Problem};
@@ -154,7 +156,7 @@ impl<'a> Reader<'a> {
         self.repeated.contains(name)
     }
 
-    fn refuse_unknown_query(&mut self, known: &[(&str, &str)]) {
+    fn refuse_odd_query(&mut self, known: &[(&str, &str)]) {
         let unknown: Vec<_> = self
             .query
             .keys()
@@ -167,12 +169,27 @@ impl<'a> Reader<'a> {
         for name in self.repeated.clone() {
             self.fault(format!("?{}", shown(&name)), "is given more than once");
         }
+        // No text of the database can hold it.
+        let holds_nul = self.query.iter().filter(|(_, value)| value.contains('\0'));
+        let holds_nul: Vec<_> = holds_nul.map(|(name, _)| shown(name)).collect();
+        for name in holds_nul {
+            self.fault(format!("?{name}"), "holds U+0000");
+        }
     }
 
     /// The members of the JSON body.
     pub(crate) fn body(&mut self) -> Option<Fields<'a>> {
         if let Body::Json(Value::Object(members)) = &self.arrived.body {
             return Some(Fields::new(members, String::new()));
+        }
+        self.fault("", "is an object");
+        None
+    }
+
+    /// The JSON body, all of it.
+    pub(crate) fn whole<T: FromJson>(&mut self) -> Option<T> {
+        if let Body::Json(body) = &self.arrived.body {
+            return T::from_json(body, "", self);
         }
         self.fault("", "is an object");
         None
@@ -189,7 +206,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn read<I: Input>(arrived: &'a Arrived) -> Result<I, Problem> {
         let mut reader = Self::new(arrived);
         if let Query::Known(known) = I::QUERY {
-            reader.refuse_unknown_query(known);
+            reader.refuse_odd_query(known);
         }
         let input = I::read(&mut reader);
         if reader.nowhere {
@@ -212,6 +229,12 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     pub(crate) fn new(members: &'a Map<String, Value>, pointer: String) -> Self {
         Self { members, pointer, asked: BTreeSet::new() }
+    }
+
+    /// The members of what must be an object.
+    pub(crate) fn of(value: &'a Value, at: &str, from: &mut Reader<'_>) -> Option<Self> {
+        let members = or_fault(value.as_object(), at, from, "is an object")?;
+        Some(Self::new(members, at.to_owned()))
     }
 
     /// Where a member stands.
@@ -287,6 +310,13 @@ impl FromJson for u64 {
     }
 }
 
+impl FromJson for u32 {
+    fn from_json(value: &Value, at: &str, from: &mut Reader<'_>) -> Option<Self> {
+        let number = value.as_u64().and_then(|number| Self::try_from(number).ok());
+        or_fault(number, at, from, "is a whole number, 0 to 4294967295")
+    }
+}
+
 impl FromJson for Value {
     fn from_json(value: &Value, _at: &str, _from: &mut Reader<'_>) -> Option<Self> {
         Some(value.clone())
@@ -297,6 +327,27 @@ impl FromJson for OffsetDateTime {
     fn from_json(value: &Value, at: &str, from: &mut Reader<'_>) -> Option<Self> {
         let time = value.as_str().and_then(|text| Self::parse(text, &Rfc3339).ok());
         or_fault(time, at, from, "is a time as RFC 3339 writes it, such as 2030-01-31T12:00:00Z")
+    }
+}
+
+/// A minute of the day.
+impl FromJson for Time {
+    fn from_json(value: &Value, at: &str, from: &mut Reader<'_>) -> Option<Self> {
+        let form = format_description!("[hour]:[minute]");
+        let time = value.as_str().and_then(|text| Self::parse(text, form).ok());
+        or_fault(time, at, from, "is a minute of the day as HH:MM")
+    }
+}
+
+/// An object whose members are named by the caller.
+impl<T: FromJson> FromJson for BTreeMap<String, T> {
+    fn from_json(value: &Value, at: &str, from: &mut Reader<'_>) -> Option<Self> {
+        let members = or_fault(value.as_object(), at, from, "is an object")?;
+        let read = members
+            .iter()
+            .map(|(name, value)| Some((name.clone(), T::from_json(value, &format!("{at}/{}", escaped(name)), from)?)));
+        // All are read before any counts, so that each fault is told.
+        read.collect::<Vec<_>>().into_iter().collect()
     }
 }
 
@@ -355,17 +406,22 @@ impl<I: Id + FromStr> Input for Page<I> {
     ]);
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let limit = match from.query("limit").map(str::parse) {
-            None => ITEMS,
-            Some(Ok(limit)) if (1..=MOST_ITEMS).contains(&limit) => limit,
-            Some(_) => or_fault(None, "?limit", from, "is a whole number from 1 to 100")?,
-        };
+        let limit = limit(from)?;
         let before = match from.query("before").map(str::parse) {
             None => None,
             Some(Ok(id)) => Some(id),
             Some(Err(_)) => or_fault(None, "?before", from, &format!("is an id, {}_ and 26 characters", I::PREFIX))?,
         };
         Some(Self { before, limit })
+    }
+}
+
+/// How many items a page has at most, as the query says.
+pub(crate) fn limit(from: &mut Reader<'_>) -> Option<usize> {
+    match from.query("limit").map(str::parse) {
+        None => Some(ITEMS),
+        Some(Ok(limit)) if (1..=MOST_ITEMS).contains(&limit) => Some(limit),
+        Some(_) => or_fault(None, "?limit", from, "is a whole number from 1 to 100"),
     }
 }
 

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::routes;
+use crate::{route::Verb, routes};
 
 fn posted(path: &str, body: Value) -> Result<(), Vec<(String, String)>> {
     read(path, &Arrived { body: Body::Json(body), ..Arrived::default() })
@@ -25,7 +25,7 @@ fn all_faults_are_told_at_once_each_with_its_place() {
     let body = json!({
         "connection": "con_x", "grantee": 7, "actions": ["a", 1], "extra": true, "a/b~c": 1, "expires_at": "tomorrow",
         "limits": [{ "unit": "acts", "per": "day", "cap": 1 }, { "unit": "stars", "per": "day", "cap": -1, "odd": 1 }, 5],
-        "conditions": { "hours": { "from": "25:00", "to": "01:00" }, "fields": { "text": { "max": 1 } }, "odd": 1 },
+        "conditions": { "hours": { "from": "25:00", "to": "01:00" }, "fields": { "text": { "max": 1 }, "a/b": { "max_length": -1 } }, "odd": 1 },
     });
     let expected: BTreeSet<String> = [
         "/connection",
@@ -38,8 +38,9 @@ fn all_faults_are_told_at_once_each_with_its_place() {
         "/limits/1/cap",
         "/limits/1/odd",
         "/limits/2",
-        "/conditions/hours",
-        "/conditions/fields/text",
+        "/conditions/hours/from",
+        "/conditions/fields/text/max",
+        "/conditions/fields/a~1b/max_length",
         "/conditions/odd",
     ]
     .map(str::to_owned)
@@ -111,4 +112,30 @@ fn an_id_that_cannot_exist_is_not_found() {
         let problem = (route.reads)(&Arrived { path, ..Arrived::default() }).unwrap_err();
         assert_eq!(problem.kind(), domain::problem::Kind::NotFound, "{bad}");
     }
+}
+
+#[test]
+fn a_relation_in_the_query_is_a_name() {
+    let route =
+        routes::table().iter().find(|route| route.path.ends_with("/relationships") && route.method == Verb::Delete);
+    let route = route.unwrap();
+    let of = |relation: &str| {
+        let target = format!("/v1/objects/x/relationships?relation={relation}&subject=key_01k5w8v9s6f7q8r9t0v1w2x3y4");
+        let path = BTreeMap::from([("id".to_owned(), "obj_01k5w8v9s6f7q8r9t0v1w2x3y4".to_owned())]);
+        let arrived = Arrived { uri: target.parse().unwrap(), path, ..Arrived::default() };
+        (route.reads)(&arrived).map_err(|problem| faults(&problem))
+    };
+    assert!(of("viewer").is_ok());
+    for bad in ["", "Viewer", "a%00", &"a".repeat(51)] {
+        let found = pointers(of(bad));
+        assert!(!found.is_empty() && found.iter().all(|pointer| pointer == "?relation"), "{bad}: {found:?}");
+    }
+}
+
+#[test]
+fn no_parameter_holds_what_no_text_of_the_database_can() {
+    let route = routes::table().iter().find(|route| route.path == "/v1/objects" && route.method == Verb::Get).unwrap();
+    let arrived = Arrived { uri: "/v1/objects?type=folder%00".parse().unwrap(), ..Arrived::default() };
+    let problem = (route.reads)(&arrived).unwrap_err();
+    assert!(faults(&problem).contains(&("?type".to_owned(), "holds U+0000".to_owned())));
 }

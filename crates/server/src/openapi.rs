@@ -60,7 +60,10 @@ pub fn document(table: &[Route]) -> OpenApi {
     let mut bearer = Http::new(HttpAuthScheme::Bearer);
     bearer.description = Some("An API key, `kh_…`.".to_owned());
     let mut operator = Http::new(HttpAuthScheme::Bearer);
-    operator.description = Some("The key of one of the operator's persons, `kho_…`.".to_owned());
+    operator.description = Some(
+        "The key of one of the operator's persons, `kho_…`; one that publishes statements is taken where that is done, and nowhere else."
+            .to_owned(),
+    );
     let components = ComponentsBuilder::new()
         .schemas_from_iter(schemas)
         .security_scheme(SECURITY, SecurityScheme::Http(bearer))

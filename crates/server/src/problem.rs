@@ -274,13 +274,7 @@ impl Problem {
             r#type: self.0.kind.urn(),
             title,
             status,
-            detail: self
-                .0
-                .cause
-                .as_deref()
-                .filter(|_| domain::sabotaged!(OpaqueErrors))
-                .map(chain)
-                .or(self.0.detail.clone()),
+            detail: self.of_the_inside().or_else(|| self.0.detail.clone()),
             instance: format!("urn:keyholder:request:{request}"),
             request_id: request.to_string(),
             errors: self
@@ -302,6 +296,14 @@ impl Problem {
             act: self.0.act.map(|act| act.to_string()),
             plans: self.0.plans.clone(),
         }
+    }
+
+    /// What is told of the inside: nothing, neither why it came to this nor where in the source.
+    fn of_the_inside(&self) -> Option<String> {
+        if domain::sabotaged!(OpaqueRefusals) {
+            return Some(format!("{:?}, made at {}:{}", self.0.kind, file!(), line!()));
+        }
+        self.0.cause.as_deref().filter(|_| domain::sabotaged!(OpaqueErrors)).map(chain)
     }
 
     fn render(&self, request: RequestId, now: OffsetDateTime) -> String {

@@ -210,7 +210,7 @@ impl App {
         let snapshot = match (principal.workspace(), principal.means) {
             (Some(_), _) => self.workspace_of(principal).await?,
             // The operator's persons are few, and what one of them is no longer, he is no longer from the commit on.
-            (None, Means::OperatorKey) => {
+            (None, Means::OperatorKey) if !domain::sabotaged!(DismissedPersons) => {
                 let held = self.store.snapshots.get(workspace).await?;
                 self.store.snapshots.newer(&held).await?.unwrap_or(held)
             }
@@ -262,8 +262,9 @@ impl App {
                     let mut tenant = entered?;
                     // To enter is to wait, for a connection and for the workspace's head; that head orders nothing of the installation's.
                     // So what makes one of the operator's persons what he is, is asked once more when the waiting is over.
-                    let is_person = principal.means == Means::OperatorKey;
-                    if is_person && self.store.snapshots.newer(&snapshot).await?.is_some() {
+                    let is_person = principal.means == Means::OperatorKey && !domain::sabotaged!(DismissedPersons);
+                    let waited = is_person && !domain::sabotaged!(DismissedMeanwhile);
+                    if waited && self.store.snapshots.newer(&snapshot).await?.is_some() {
                         continue;
                     }
                     if let Some(turn) = turn.take() {

@@ -22,7 +22,7 @@ pub use relation::{BoundCondition, Relationship, condition::Context, expand::Nod
 pub(crate) use store::{PURGE, purge};
 pub use store::{RelationStore, create, delete, find, list};
 pub use tuple::{
-    Change, ChangePlace, Changes, ChangesWanted, Filter, Page, Stored, WrittenTuples, read as read_tuples,
+    Change, ChangePlace, Changes, ChangesPage, ChangesWanted, Filter, Page, Stored, WrittenTuples, read as read_tuples,
     read_changes, write as write_tuples,
 };
 

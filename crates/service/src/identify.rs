@@ -2,7 +2,12 @@
 
 use std::net::IpAddr;
 
-use domain::{api_key, id::RequestId, operator, principal::Principal};
+use domain::{
+    api_key,
+    id::RequestId,
+    operator::{self, Purpose},
+    principal::Principal,
+};
 
 use crate::{App, Headroom, Refusal, step::Step};
 
@@ -58,7 +63,7 @@ pub async fn api_key(
     Ok((principal, headroom))
 }
 
-/// Which of the operator's persons shows this key, and what is left of his limit.
+/// Which of the operator's persons shows this key, or what publishes statements for them, and what is left of its limit.
 ///
 /// The database is asked each time: a key that was ended is refused from that moment, and such requests are few.
 ///
@@ -73,10 +78,15 @@ pub async fn operator_key(
     let Ok(hash) = operator::parse(text, app.environment) else {
         return Err(refuse(app, from));
     };
-    let Some((key, name)) = app.store.lookup.operator(hash).await? else {
+    let Some((key, name, purpose)) = app.store.lookup.operator_key(hash).await? else {
         return Err(refuse(app, from));
     };
-    let principal = Principal::named_operator(name, key, app.clock.now()).in_request(request);
+    let now = app.clock.now();
+    let principal = match purpose {
+        Purpose::Publish if !domain::sabotaged!(PublishingKeys) => Principal::statement_publisher(name, key, now),
+        Purpose::Person | Purpose::Publish => Principal::named_operator(name, key, now),
+    };
+    let principal = principal.in_request(request);
     let headroom = app.limits.principal(&principal.reference())?;
     app.step(Step::Identify);
     Ok((principal, headroom))

@@ -50,13 +50,6 @@ pub(crate) async fn enter<A: OfInstallation>(
     Err(Refusal::Stale)
 }
 
-/// Keeps a copy in the installation's trail of what one of the operator's persons did in a workspace: that workspace's own trail has it
-/// already, from the same transaction.
-pub(crate) async fn note(app: &App, caller: &Principal, event: Event) -> Result<(), Refusal> {
-    enter::<ReadInstallation>(app, caller, InstallationId::ONE).await?.commit(event).await?;
-    Ok(())
-}
-
 /// The installation, as its trail names it.
 pub(crate) fn reference() -> String {
     format!("installation:{}", InstallationId::ONE)

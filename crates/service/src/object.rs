@@ -23,7 +23,7 @@ use store::{
     snapshot::Snapshot,
 };
 
-use crate::{App, Refusal, gateway::workspace_of, installation, workspace::checked_name};
+use crate::{App, Refusal, gateway::workspace_of, workspace::checked_name};
 
 /// How many objects are looked at in one statement of a list.
 const PAGE: i64 = 500;
@@ -83,8 +83,7 @@ pub async fn create_system(
     let wanted = NewObject { id, type_name: &new.type_name, name };
     let object = store::object::create_system(&mut tenant, &wanted, parent).await?.map_err(refusal)?;
     let made = event("system_object.created", &object);
-    tenant.commit(made.clone()).await?;
-    installation::note(app, caller, of(workspace, made)).await?;
+    tenant.commit_in_both_trails(made.clone(), of(workspace, made)).await?;
     Ok(object)
 }
 
@@ -238,6 +237,6 @@ pub async fn remove_system(app: &App, caller: &Principal, workspace: WorkspaceId
     let (mut tenant, _) = app.enter::<ManageSystemObjects>(caller, workspace, workspace).await?;
     let gone = store::object::remove_system(&mut tenant, id).await?;
     let removed = Event::new("system_object.removed", format!("object:{id}")).with(json!({ "objects": gone }));
-    tenant.commit(removed.clone()).await?;
-    installation::note(app, caller, of(workspace, removed)).await
+    tenant.commit_in_both_trails(removed.clone(), of(workspace, removed)).await?;
+    Ok(())
 }

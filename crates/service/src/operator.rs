@@ -1,9 +1,10 @@
-//! Named operators: keys of persons, made, listed and ended at the machine. A key's text is returned once, by the call that makes it.
+//! Named operators: keys of persons, and of what publishes statements for them; made, listed and ended at the machine. A key's text is
+//! returned once, by the call that makes it.
 
 use domain::{
     audit::Event,
     id::{InstallationId, OperatorId},
-    operator,
+    operator::{self, Purpose},
     principal::{Identity, Principal},
 };
 use relation::action::{AppointSuperAdmin, ListOperators, ManageOperators};
@@ -32,7 +33,26 @@ pub async fn create(app: &App, host: &Principal, name: &str) -> Result<(Operator
     Ok((id, text))
 }
 
-/// The keys of all persons, ended ones included: whose they are, never what they are.
+/// Makes a key that publishes signed statements and does nothing else, for a run that no person stands beside.
+///
+/// # Errors
+/// As for [`create`].
+pub async fn create_publisher(
+    app: &App,
+    host: &Principal,
+    name: &str,
+) -> Result<(OperatorId, Zeroizing<String>), Refusal> {
+    let name = operator::name(name).map_err(|error| Refusal::invalid("/name", error.to_string()))?;
+    let mut opened = installation::enter::<ManageOperators>(app, host, InstallationId::ONE).await?;
+    let id = OperatorId::new(&app.clock);
+    let (text, hash) = operator::generate(app.environment);
+    store::operator::create_publisher(&mut opened, id, name, hash).await?;
+    let detail = json!({ "name": name, "only": Purpose::Publish.as_str() });
+    opened.commit(Event::new("operator.created", format!("operator:{id}")).with(detail)).await?;
+    Ok((id, text))
+}
+
+/// All keys, ended ones included: whose they are, never what they are.
 ///
 /// # Errors
 /// As for any use case.

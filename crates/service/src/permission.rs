@@ -3,7 +3,10 @@
 //! Answers from the facts by which permits are minted, and mints none. Must never tell of an object that the caller may not know of: such a
 //! one is not there for him, neither as what he asks about nor in what he is told.
 
+use std::sync::Arc;
+
 use domain::{
+    audit::Event,
     id::{InstallationId, WorkspaceId},
     principal::Principal,
 };
@@ -19,12 +22,15 @@ pub use relation::{
     explain::{By, Explanation, Hindrance, Lack, Step},
     query::QueryError,
 };
+use serde_json::json;
 use store::snapshot::Snapshot;
 
 use crate::{App, Refusal};
 
 /// What stands for the type of an object of a customer's own, in the list of permissions.
 const OBJECT: &str = "object";
+/// How much of each word of a question a trail keeps, in characters: nobody bounds what is typed at the machine.
+const MOST_KEPT: usize = 300;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +66,7 @@ struct Asked {
 }
 
 /// Why somebody may do something in this workspace. A member asks about himself; who looks after the workspace, and the operator at the
-/// machine, about anybody in it.
+/// machine, about anybody in it. That the operator asked is in both trails before he is answered.
 ///
 /// # Errors
 /// `NotFound` for an object of which the caller may not know; `Forbidden` for a question about somebody else; `Invalid`.
@@ -73,7 +79,7 @@ pub async fn explain(
     let snapshot = if caller.workspace().is_some() {
         app.permit::<ExplainPermission>(caller, workspace, workspace).await?.1
     } else {
-        app.permit::<ExplainAllPermissions>(caller, workspace, workspace).await?.1
+        noted(app, caller, workspace, question).await?
     };
     match answer(app, &snapshot, caller, question) {
         Ok(explained) if explained.explanation.answer() == Some(true) => Ok(explained),
@@ -85,6 +91,23 @@ pub async fn explain(
     }
 }
 
+/// The facts for the operator, once it is written that he asks: whatever he is then told is an access to what is this workspace's.
+async fn noted(
+    app: &App,
+    caller: &Principal,
+    workspace: WorkspaceId,
+    question: &Question,
+) -> Result<Arc<Snapshot>, Refusal> {
+    let (tenant, snapshot) = app.enter::<ExplainAllPermissions>(caller, workspace, workspace).await?;
+    let Question { user, permission, object } = question;
+    let kept = |text: &String| text.chars().take(MOST_KEPT).collect::<String>();
+    let detail =
+        json!({ "user": user.as_ref().map(kept), "permission": kept(permission), "object": object.as_ref().map(kept) });
+    let asked = Event::new("permission.explained", format!("workspace:{workspace}")).with(detail);
+    tenant.commit_in_both_trails(asked.clone(), asked).await?;
+    Ok(snapshot)
+}
+
 fn answer(app: &App, snapshot: &Snapshot, caller: &Principal, question: &Question) -> Result<Explained, Refusal> {
     let facts = &snapshot.facts;
     let sees_all = authorize::<ExplainAllPermissions>(facts, caller, facts.workspace(), &app.clock).is_ok();
@@ -93,7 +116,7 @@ fn answer(app: &App, snapshot: &Snapshot, caller: &Principal, question: &Questio
         Some(relation) => facts.explain(&object, relation, &user).map_err(refused)?,
         None => Explanation::Lacks(Lack { is_complete: true, ..Lack::default() }),
     };
-    if !sees_all {
+    if !sees_all && !domain::sabotaged!(ConcealedExplanations) {
         conceal(&mut explanation, facts, &caller.reference());
     }
     Ok(Explained { user, relation, object, explanation, revision: facts.at().1 })

@@ -97,13 +97,18 @@ pub async fn remove(app: &App, caller: &Principal, object: ObjectId, taken: (&st
     Ok(())
 }
 
-/// Who stands in which relation to an object, by the relation.
+/// Who stands in which relation to an object, by relation and subject: the first so many after a given one.
 ///
 /// # Errors
 /// `NotFound`, `Forbidden`.
-pub async fn list(app: &App, caller: &Principal, object: ObjectId) -> Result<Vec<(String, Subject)>, Refusal> {
+pub async fn list(
+    app: &App,
+    caller: &Principal,
+    object: ObjectId,
+    (after, most): (Option<&(String, Subject)>, i64),
+) -> Result<Vec<(String, Subject)>, Refusal> {
     let (mut tenant, _) = app.enter::<ListRelationships>(caller, workspace_of(caller)?, object).await?;
-    let found = store::relationship::list(&mut tenant).await?;
+    let found = store::relationship::list(&mut tenant, after, most).await?;
     tenant.finish().await?;
     Ok(found)
 }

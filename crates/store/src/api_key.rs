@@ -123,13 +123,9 @@ pub async fn revoke(tenant: &mut Tenant<ManageKeys>, key: KeyId, now: OffsetDate
         return Err(StoreError::NotFound);
     }
     // Its row stays for the trail, so no foreign key takes these along.
-    sqlx::query!(
-        "delete from relationships where workspace_id = $1 and subject_kind = 'api_key' and subject_id = $2",
-        workspace.uuid(),
-        key.uuid()
-    )
-    .execute(tenant.sql())
-    .await?;
+    sqlx::query!("delete from relationships where workspace_id = $1 and key_id = $2", workspace.uuid(), key.uuid())
+        .execute(tenant.sql())
+        .await?;
     sqlx::query!("delete from role_assignments where workspace_id = $1 and key_id = $2", workspace.uuid(), key.uuid())
         .execute(tenant.sql())
         .await?;

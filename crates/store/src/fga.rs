@@ -21,6 +21,10 @@ use crate::{StoreError, Tenant};
 
 /// The most stores that a workspace has.
 pub const MOST_STORES: i64 = 1_000;
+/// The most tuples that all stores of a workspace hold together.
+pub const MOST_TUPLES_TOGETHER: i64 = 10_000_000;
+/// The most bytes that they take together, about: names and contexts of tuples and changes, models, assertions.
+pub const MOST_BYTES_TOGETHER: i64 = 8 * 1024 * 1024 * 1024;
 
 /// What reads a store, or more than reads it.
 pub trait UsesStores: Action {}
@@ -51,6 +55,63 @@ pub struct Standing {
     pub tuples: i64,
     /// Its newest model; none where none was written yet.
     pub newest: Option<RelationModelId>,
+}
+
+/// What all stores of a workspace hold together; those too whose rows are still being deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) tuples: i64,
+    pub(crate) bytes: i64,
+}
+
+impl Held {
+    /// Whether more bytes are held than may be.
+    pub(crate) fn is_too_large(self) -> bool {
+        self.bytes > MOST_BYTES_TOGETHER
+    }
+}
+
+/// What all stores of the workspace hold, as far as it is committed or of this transaction. Those who write to other stores at the same time
+/// do not see each other's: the bound may be passed by what is on its way, and by no more.
+async fn held<A: UsesStores>(tenant: &mut Tenant<A>) -> Result<Held, StoreError> {
+    let workspace = tenant.workspace().uuid();
+    let row = sqlx::query!(
+        "select coalesce(sum(tuples), 0)::bigint as \"tuples!\", coalesce(sum(bytes), 0)::bigint as \"bytes!\" \
+         from fga_stores where workspace_id = $1",
+        workspace,
+    )
+    .fetch_one(tenant.sql())
+    .await?;
+    Ok(Held { tuples: row.tuples, bytes: row.bytes })
+}
+
+/// Counts bytes that were written to a store, and says what all stores of the workspace hold then.
+async fn weigh<A: UsesStores>(tenant: &mut Tenant<A>, store: RelationStoreId, bytes: i64) -> Result<Held, StoreError> {
+    let workspace = tenant.workspace().uuid();
+    sqlx::query!(
+        "update fga_stores set bytes = greatest(bytes + $3, 0) where workspace_id = $1 and id = $2",
+        workspace,
+        store.uuid(),
+        bytes,
+    )
+    .execute(tenant.sql())
+    .await?;
+    held(tenant).await
+}
+
+/// Has the statements of this transaction look up each key by the index, whatever the database believes of the tables' sizes: after a large
+/// import it believes for a while what was true before, and would read a whole table for a few rows.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn by_index<A: UsesStores>(tenant: &mut Tenant<A>) -> Result<(), StoreError> {
+    sqlx::query!(
+        "select set_config('enable_seqscan', 'off', true) as one, set_config('enable_hashjoin', 'off', true) as two, \
+         set_config('enable_mergejoin', 'off', true) as three",
+    )
+    .fetch_one(tenant.sql())
+    .await?;
+    Ok(())
 }
 
 /// Makes a store, and answers it as it stands in lists.
@@ -129,6 +190,10 @@ pub async fn find<A: UsesStores>(tenant: &mut Tenant<A>, id: RelationStoreId) ->
 /// # Errors
 /// `NotFound`; `Unavailable`.
 pub async fn standing<A: UsesStores>(tenant: &mut Tenant<A>, id: RelationStoreId) -> Result<Standing, StoreError> {
+    #[cfg(feature = "sabotage")]
+    if domain::sabotaged!(RelationStores) {
+        return crate::sabotage::anybodys_standing(tenant.epoch(), tenant.sql(), id).await;
+    }
     let (workspace, epoch) = (tenant.workspace().uuid(), tenant.epoch());
     let row = sqlx::query!(
         "select s.revision, s.tuples, (select m.id from fga_models m where m.workspace_id = $1 and m.store_id = $2 \
@@ -163,34 +228,37 @@ const ROWS: i64 = 5_000;
 
 /// Deletes the next rows of a store that is marked as deleted, and the store with the last of them. `true`: nothing is left.
 ///
+/// One deletes after the other: who found that all rows are being deleted by somebody else would take them for gone, and delete the store
+/// with all that is left, at once.
+///
 /// # Errors
 /// `Unavailable`.
 pub async fn purge(tenant: &mut Tenant<PurgeStore>, id: RelationStoreId) -> Result<bool, StoreError> {
     let (workspace, id) = (tenant.workspace().uuid(), id.uuid());
-    let tuples = sqlx::query!(
-        "delete from fga_tuples where workspace_id = $1 and ctid = any (array(select t.ctid from fga_tuples t \
-         join fga_stores s on s.workspace_id = t.workspace_id and s.id = t.store_id and s.deleted_at is not null \
-         where t.workspace_id = $1 and t.store_id = $2 limit $3))",
+    let turn = sqlx::query_scalar!(
+        "select 1 as turn from fga_stores where workspace_id = $1 and id = $2 and deleted_at is not null for no key update",
         workspace,
         id,
-        ROWS,
     )
-    .execute(tenant.sql())
+    .fetch_optional(tenant.sql())
     .await?;
-    if tuples.rows_affected() > 0 {
-        return Ok(false);
+    if turn.is_none() {
+        return Ok(true);
     }
-    let changes = sqlx::query!(
+    // A statement for each table: its words are checked when this is built.
+    macro_rules! some_of {
+        ($delete:literal) => {
+            sqlx::query!($delete, workspace, id, ROWS).execute(tenant.sql()).await?.rows_affected() > 0
+        };
+    }
+    let some = some_of!(
+        "delete from fga_tuples where workspace_id = $1 and ctid = any (array(select t.ctid from fga_tuples t \
+         where t.workspace_id = $1 and t.store_id = $2 limit $3))"
+    ) || some_of!(
         "delete from fga_changes where workspace_id = $1 and ctid = any (array(select t.ctid from fga_changes t \
-         join fga_stores s on s.workspace_id = t.workspace_id and s.id = t.store_id and s.deleted_at is not null \
-         where t.workspace_id = $1 and t.store_id = $2 limit $3))",
-        workspace,
-        id,
-        ROWS,
-    )
-    .execute(tenant.sql())
-    .await?;
-    if changes.rows_affected() > 0 {
+         where t.workspace_id = $1 and t.store_id = $2 limit $3))"
+    );
+    if some {
         return Ok(false);
     }
     // Models and assertions go with it: there are few.

@@ -69,28 +69,38 @@ impl<A: OfInstallation> Installation<A> {
     /// # Errors
     /// `Unavailable`: then it is not known whether the commit took place.
     pub async fn commit(mut self, event: Event) -> Result<(), StoreError> {
-        let principal = self.permit.principal();
-        let detail = (!event.detail.is_null()).then_some(event.detail);
-        sqlx::query!(
-            "insert into installation_audit (id, principal, means, session, request, event, object, detail) \
-             values ($1, $2, $3, $4, $5, $6, $7, $8)",
-            AuditId::new(&self.clock).uuid(),
-            principal.reference(),
-            principal.means.as_str(),
-            principal.session,
-            principal.request.map(|request| request.to_string()),
-            event.name,
-            event.object,
-            detail,
-        )
-        .execute(&mut *self.transaction)
-        .await?;
+        append(&mut self.transaction, self.permit.principal(), event, &self.clock).await?;
         if A::CHANGES_FACTS {
             snapshot::announce_installation(&mut self.transaction).await?;
         }
         self.transaction.commit().await?;
         Ok(())
     }
+}
+
+/// Writes to the installation's trail, in a transaction that stands under its context.
+pub(crate) async fn append(
+    sql: &mut PgConnection,
+    principal: &Principal,
+    event: Event,
+    clock: &Clock,
+) -> Result<(), StoreError> {
+    let detail = (!event.detail.is_null()).then_some(event.detail);
+    sqlx::query!(
+        "insert into installation_audit (id, principal, means, session, request, event, object, detail) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        AuditId::new(clock).uuid(),
+        principal.reference(),
+        principal.means.as_str(),
+        principal.session,
+        principal.request.map(|request| request.to_string()),
+        event.name,
+        event.object,
+        detail,
+    )
+    .execute(sql)
+    .await?;
+    Ok(())
 }
 
 /// The newest entries of the installation's trail before a given one, newest first.

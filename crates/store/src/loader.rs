@@ -29,6 +29,7 @@ pub struct Loader {
     pub(crate) clock: Clock,
     pub(crate) model: Arc<Schema>,
     pub(crate) templates: Arc<TemplateKey>,
+    pub(crate) alarms: role_template::Alarms,
     pub(crate) plans: Arc<Plans>,
 }
 
@@ -110,7 +111,7 @@ impl Loader {
         tuples.extend(tuple::of_installation(&mut transaction).await?);
         let places = object::places(&mut transaction, workspace).await?;
         tuples.extend(relationship::tuples(&mut transaction, workspace, &places).await?);
-        let roles = role_template::roles(&mut transaction, workspace, &self.templates).await?;
+        let roles = role_template::roles(&mut transaction, workspace, (&self.templates, &self.alarms)).await?;
         tuples.extend(roles.tuples(workspace, &self.model));
         tuples.extend(relation::plan::facts(&self.plans, workspace, &tuples));
         let own = sqlx::query!("select name, is_probe from workspaces where workspace_id = $1", workspace.uuid())

@@ -1,24 +1,27 @@
-//! Named operators: keys of persons, stored as the SHA-256 of a text that was shown once.
+//! The operator's keys: of named persons, and of what publishes statements; stored as the SHA-256 of a text that was shown once.
 
 use domain::{
     api_key::ApiKeyHash,
     id::{Id, OperatorId},
+    operator::Purpose,
 };
 use relation::action::{ListOperators, ManageOperators};
 use time::OffsetDateTime;
 
 use crate::{Lookup, StoreError, installation::Installation, super_admin};
 
-/// The most keys that are listed, and that may be good at a time.
+/// The most keys that are listed, and that may be good at a time: of persons, and of what publishes.
 const MOST: i64 = 1000;
 
-/// A key of a person, as it may be shown: never its secret, which nobody has.
+/// A key, as it may be shown: never its secret, which nobody has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// The key's id.
     pub id: OperatorId,
-    /// The person.
+    /// The person, or what publishes.
     pub name: String,
+    /// What it is for.
+    pub purpose: Purpose,
     /// When it was made.
     pub created_at: OffsetDateTime,
     /// When it was ended.
@@ -50,6 +53,29 @@ pub async fn create(
     if made.rows_affected() == 0 { Err(StoreError::Conflict) } else { Ok(dismissed) }
 }
 
+/// Stores a key of what publishes statements and is no person.
+///
+/// # Errors
+/// `Conflict` where there are too many; `Unavailable`.
+pub async fn create_publisher(
+    installation: &mut Installation<ManageOperators>,
+    id: OperatorId,
+    name: &str,
+    hash: ApiKeyHash,
+) -> Result<(), StoreError> {
+    let made = sqlx::query!(
+        "insert into statement_publishers (id, name, hash) select $1, $2, $3 \
+         where (select count(*) from statement_publishers where revoked_at is null) < $4",
+        id.uuid(),
+        name,
+        hash.0.as_slice(),
+        MOST,
+    )
+    .execute(installation.sql())
+    .await?;
+    if made.rows_affected() == 0 { Err(StoreError::Conflict) } else { Ok(()) }
+}
+
 /// Ends a key. It is refused from the commit on: no process remembers it. A super-admin whose last key it was is none any longer; who
 /// that is, is answered.
 ///
@@ -60,25 +86,31 @@ pub async fn revoke(
     id: OperatorId,
 ) -> Result<Vec<String>, StoreError> {
     let ended = sqlx::query!(
-        "update operators set revoked_at = clock_timestamp() where id = $1 and revoked_at is null",
+        "with person as (update operators set revoked_at = clock_timestamp() where id = $1 and revoked_at is null returning id), \
+         publisher as (update statement_publishers set revoked_at = clock_timestamp() where id = $1 and revoked_at is null returning id) \
+         select id as \"id!\" from person union all select id from publisher",
         id.uuid()
     )
-    .execute(installation.sql())
+    .fetch_optional(installation.sql())
     .await?;
-    if ended.rows_affected() == 0 {
+    if ended.is_none() {
         return Err(StoreError::NotFound);
     }
     super_admin::dismiss_keyless(installation).await
 }
 
-/// The newest keys, by person.
+/// The newest keys, by name.
 ///
 /// # Errors
 /// `Unavailable`.
 pub async fn list(installation: &mut Installation<ListOperators>) -> Result<Vec<Listed>, StoreError> {
     let rows = sqlx::query!(
-        "select id as \"id!\", name as \"name!\", created_at as \"created_at!\", revoked_at from \
-           (select * from operators order by (revoked_at is null) desc, id desc limit $1) o order by name, id",
+        "select id as \"id!\", name as \"name!\", is_person as \"is_person!\", created_at as \"created_at!\", revoked_at from \
+           ((select id, name, true as is_person, created_at, revoked_at from operators \
+               order by (revoked_at is null) desc, id desc limit $1) \
+            union all \
+            (select id, name, false, created_at, revoked_at from statement_publishers \
+               order by (revoked_at is null) desc, id desc limit $1)) o order by name, id",
         MOST
     )
     .fetch_all(installation.sql())
@@ -88,21 +120,29 @@ pub async fn list(installation: &mut Installation<ListOperators>) -> Result<Vec<
         .map(|row| Listed {
             id: OperatorId::from_uuid(row.id),
             name: row.name,
+            purpose: purpose(row.is_person),
             created_at: row.created_at,
             revoked_at: row.revoked_at,
         })
         .collect())
 }
 
+fn purpose(is_person: bool) -> Purpose {
+    if is_person { Purpose::Person } else { Purpose::Publish }
+}
+
 impl Lookup {
-    /// Whose key this is, if it is good.
+    /// Whose key this is and what for, if it is good.
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn operator(&self, hash: ApiKeyHash) -> Result<Option<(OperatorId, String)>, StoreError> {
-        let row = sqlx::query!("select id as \"id!\", name as \"name!\" from lookup_operator($1)", hash.0.as_slice())
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(row.map(|row| (OperatorId::from_uuid(row.id), row.name)))
+    pub async fn operator_key(&self, hash: ApiKeyHash) -> Result<Option<(OperatorId, String, Purpose)>, StoreError> {
+        let row = sqlx::query!(
+            "select id as \"id!\", name as \"name!\", is_person as \"is_person!\" from lookup_operator_key($1)",
+            hash.0.as_slice()
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|row| (OperatorId::from_uuid(row.id), row.name, purpose(row.is_person))))
     }
 }

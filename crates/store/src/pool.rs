@@ -11,7 +11,8 @@ use sqlx::{
 use tracing::log::LevelFilter;
 
 use crate::{
-    Address, ContextKey, Ledger, Loader, Lookup, Opener, StoreError, TemplateKey, login::Logins, snapshot::Snapshots,
+    Address, ContextKey, Ledger, Loader, Lookup, Opener, StoreError, TemplateKey, login::Logins, role_template::Alarms,
+    snapshot::Snapshots,
 };
 
 /// How long a caller waits for a connection before it is told that there is none.
@@ -78,8 +79,15 @@ impl Store {
         let pool = |address: Address, most| pool(&logins, address, most);
         let lookup = Lookup { pool: pool(urls.lookup, 4) };
         let templates = Arc::new(template_key);
-        let loader =
-            Loader { pool: pool(urls.loader, 6), key: Arc::clone(&key), clock: clock.clone(), model, templates, plans };
+        let loader = Loader {
+            pool: pool(urls.loader, 6),
+            key: Arc::clone(&key),
+            clock: clock.clone(),
+            model,
+            templates,
+            alarms: Alarms::default(),
+            plans,
+        };
         let ledger = Ledger::new(pool(urls.ledger, 6), node, clock.clone());
         let app = pool(urls.app, connections);
         let opener = Opener::new(app.clone(), Arc::clone(&key), clock.clone(), logins.turns());

@@ -89,17 +89,30 @@ pub async fn remove(tenant: &mut Tenant<ManageObject>, relation: &str, whom: &Su
     if gone.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
 }
 
-/// The relationships to the permit's object, by relation.
+/// The first relationships to the permit's object that come after a given one, by relation and subject.
 ///
 /// # Errors
 /// `Unavailable`; `Corrupt`.
-pub async fn list(tenant: &mut Tenant<ListRelationships>) -> Result<Vec<(String, Subject)>, StoreError> {
+pub async fn list(
+    tenant: &mut Tenant<ListRelationships>,
+    after: Option<&(String, Subject)>,
+    most: i64,
+) -> Result<Vec<(String, Subject)>, StoreError> {
     let (workspace, object) = (tenant.workspace().uuid(), tenant.object().uuid());
+    // No relation is empty: before the first of them stands what comes before all.
+    let (relation, (kind, id, of)) =
+        after.map_or(("", ("", Uuid::nil(), "")), |(relation, whom)| (relation.as_str(), columns(whom)));
     let rows = sqlx::query!(
         "select relation, subject_kind, subject_id, subject_relation from relationships \
-         where workspace_id = $1 and object_id = $2 order by relation, subject_kind, subject_id, subject_relation limit 1000",
+         where workspace_id = $1 and object_id = $2 and (relation, subject_kind, subject_id, subject_relation) > ($3, $4, $5, $6) \
+         order by relation, subject_kind, subject_id, subject_relation limit $7",
         workspace,
-        object
+        object,
+        relation,
+        kind,
+        id,
+        of,
+        most,
     )
     .fetch_all(tenant.sql())
     .await?;

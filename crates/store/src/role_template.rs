@@ -1,7 +1,10 @@
 //! Role templates and who holds them.
 //!
-//! A template's row carries the digest of its text and a MAC by a key that the database does not have. Every reading verifies both; one
-//! that does not hold grants nothing, and neither does what stands on it. Must never take a row's word for what a template permits.
+//! A template's row carries the digest of its text and a MAC by a key that the database does not have. Every reading verifies both, and that
+//! the workspace's trail knows nothing later; one that does not hold grants nothing, and neither does what stands on it. Must never take a
+//! row's word for what a template permits.
+
+mod drift;
 
 use std::collections::BTreeMap;
 
@@ -20,10 +23,15 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::{Lookup, StoreError, Tenant};
+pub(crate) use self::drift::Alarms;
+pub use self::drift::Drift;
+use self::drift::Told;
+use crate::{StoreError, Tenant};
 
 /// What precedes the parts of a MAC, which no other use of the key shares.
 const LABEL: &[u8] = b"keyholder role template 1";
+/// What precedes the text of a change that is shown. Nothing of the other use begins like it.
+const CHANGE_LABEL: &[u8] = b"keyholder change of a role template 1";
 
 /// The key that authenticates role templates, derived from the root key.
 pub struct TemplateKey {
@@ -44,27 +52,13 @@ impl TemplateKey {
         }
         context.sign()
     }
-}
 
-/// In which way a stored template is not the one that Keyholder wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drift {
-    /// Its text is not the one of its digest.
-    Digest,
-    /// Its MAC is none of the key's over this text, in this workspace, of this version.
-    Mac,
-    /// Its text is no canonical one.
-    Text,
-}
-
-impl Drift {
-    /// The word in logs and answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Digest => "digest",
-            Self::Mac => "mac",
-            Self::Text => "text",
-        }
+    /// What confirms a change that was shown: HMAC-SHA256 over its text, in hexadecimal digits. Nobody has it but from whoever showed it.
+    pub fn confirmation(&self, change: &str) -> String {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.bytes.as_slice()));
+        context.update(CHANGE_LABEL);
+        context.update(change.as_bytes());
+        hex::encode(context.sign())
     }
 }
 
@@ -81,10 +75,11 @@ pub struct Stored {
     pub body: String,
     sha256: Vec<u8>,
     mac: Vec<u8>,
+    told: Told,
 }
 
 impl Stored {
-    /// What the template says, if nobody but Keyholder wrote it.
+    /// What the template says, if Keyholder wrote it, and nothing else of it since.
     ///
     /// # Errors
     /// [`Drift`].
@@ -99,7 +94,18 @@ impl Stored {
         {
             return Err(Drift::Mac);
         }
-        Bundle::from_body(&self.body).ok_or(Drift::Text)
+        let bundle = Bundle::from_body(&self.body).ok_or(Drift::Text)?;
+        if self.told.is_later_than(self) { Err(Drift::Older) } else { Ok(bundle) }
+    }
+
+    /// Whether the trail tells that it was removed: then somebody else put it back.
+    pub fn was_removed(&self) -> bool {
+        self.told.is_removed
+    }
+
+    /// The version that a change of it makes: one that no text had before, also where an older row was put back.
+    fn next_version(&self) -> i64 {
+        self.version.max(self.told.version).saturating_add(1)
     }
 
     /// The digest of its text, as it is stored.
@@ -132,7 +138,8 @@ struct Row {
 impl Row {
     fn listed(self, workspace: WorkspaceId) -> Listed {
         let Self { id, version, body, sha256, mac, created_at, changed_at } = self;
-        let stored = Stored { workspace, id: RoleTemplateId::from_uuid(id), version, body, sha256, mac };
+        let stored =
+            Stored { workspace, id: RoleTemplateId::from_uuid(id), version, body, sha256, mac, told: Told::default() };
         Listed { stored, created_at, changed_at }
     }
 }
@@ -173,19 +180,19 @@ fn sealed(key: &TemplateKey, workspace: Uuid, id: RoleTemplateId, version: i64, 
     (sha256.as_ref().to_vec(), mac.as_ref().to_vec())
 }
 
-/// Puts another bundle in a template's place, where it is still of this version.
+/// Puts another bundle in a template's place, where it is still of the version that was read.
 ///
 /// # Errors
 /// `NotFound` where it is gone, or of another version.
 pub async fn change(
     tenant: &mut Tenant<ManageRoleTemplates>,
     key: &TemplateKey,
-    (id, version): (RoleTemplateId, i64),
+    read: &Stored,
     bundle: &Bundle,
 ) -> Result<i64, StoreError> {
     let workspace = tenant.workspace().uuid();
     let by = tenant.principal().reference();
-    let (next, body) = (version.saturating_add(1), bundle.body());
+    let (id, version, next, body) = (read.id, read.version, read.next_version(), bundle.body());
     let (sha256, mac) = sealed(key, workspace, id, next, &body);
     let changed = sqlx::query!(
         "update role_templates set version = $4, body = $5, sha256 = $6, mac = $7, changed_by = $8, changed_at = clock_timestamp() \
@@ -235,7 +242,9 @@ pub async fn get<A: ReadsTemplates>(tenant: &mut Tenant<A>, id: RoleTemplateId) 
     )
     .fetch_one(tenant.sql())
     .await?;
-    Ok(row.listed(workspace))
+    let mut listed = row.listed(workspace);
+    drift::hear(tenant.sql(), &mut [&mut listed.stored]).await?;
+    Ok(listed)
 }
 
 /// The newest templates before a given one, newest first.
@@ -258,7 +267,9 @@ pub async fn list(
     )
     .fetch_all(tenant.sql())
     .await?;
-    Ok(rows.into_iter().map(|row| row.listed(workspace)).collect())
+    let mut listed: Vec<_> = rows.into_iter().map(|row| row.listed(workspace)).collect();
+    drift::hear(tenant.sql(), &mut listed.iter_mut().map(|one| &mut one.stored).collect::<Vec<_>>()).await?;
+    Ok(listed)
 }
 
 /// Gives a template to a key. `false`: the workspace has as many holders as it may. Who holds it already keeps it.
@@ -365,7 +376,7 @@ impl Roles {
 pub(crate) async fn roles(
     sql: &mut PgConnection,
     workspace: WorkspaceId,
-    key: &TemplateKey,
+    (key, alarms): (&TemplateKey, &Alarms),
 ) -> Result<Roles, StoreError> {
     let rows = sqlx::query_as!(
         Row,
@@ -379,13 +390,17 @@ pub(crate) async fn roles(
         return Err(StoreError::Corrupt("more role templates than a workspace may have"));
     }
     let mut bundles = BTreeMap::new();
-    for row in rows {
-        let stored = row.listed(workspace).stored;
+    let mut rows: Vec<_> = rows.into_iter().map(|row| row.listed(workspace).stored).collect();
+    drift::hear(&mut *sql, &mut rows.iter_mut().collect::<Vec<_>>()).await?;
+    for stored in rows {
         match stored.verified(key) {
             Ok(bundle) => {
+                alarms.end(&stored);
                 bundles.insert(stored.id, bundle);
             }
-            Err(drift) => tell(&stored, drift),
+            Err(drift) => {
+                alarms.raise(&stored, drift);
+            }
         }
     }
     let rows = sqlx::query!(
@@ -403,73 +418,6 @@ pub(crate) async fn roles(
     Ok(Roles { bundles, assigned })
 }
 
-/// Tells of a template that somebody else wrote.
-pub fn tell(stored: &Stored, drift: Drift) {
-    tracing::error!(
-        workspace = %stored.workspace,
-        template = %stored.id,
-        version = stored.version,
-        drift = drift.as_str(),
-        "a role template was rewritten outside of Keyholder; it grants nothing"
-    );
-    metrics::counter!("keyholder_role_template_drifts_total", "drift" => drift.as_str()).increment(1);
-}
-
-impl Lookup {
-    /// The templates of the installation after a given one, in the order of workspaces and ids.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    pub async fn role_templates(
-        &self,
-        after: Option<(WorkspaceId, RoleTemplateId)>,
-        most: i32,
-    ) -> Result<Vec<Stored>, StoreError> {
-        let (workspace, id) = after.map_or((Uuid::nil(), Uuid::nil()), |(workspace, id)| (workspace.uuid(), id.uuid()));
-        let rows = sqlx::query!(
-            "select workspace_id as \"workspace_id!\", id as \"id!\", version as \"version!\", body as \"body!\", \
-               sha256 as \"sha256!\", mac as \"mac!\" from lookup_role_templates($1, $2, $3)",
-            workspace,
-            id,
-            most
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| Stored {
-                workspace: WorkspaceId::from_uuid(row.workspace_id),
-                id: RoleTemplateId::from_uuid(row.id),
-                version: row.version,
-                body: row.body,
-                sha256: row.sha256,
-                mac: row.mac,
-            })
-            .collect())
-    }
-
-    /// Every template of the installation that somebody else wrote.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    pub async fn drifted_role_templates(&self, key: &TemplateKey) -> Result<Vec<(Stored, Drift)>, StoreError> {
-        const PAGE: i32 = 500;
-        let mut drifted = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.role_templates(after, PAGE).await?;
-            after = page.last().map(|stored| (stored.workspace, stored.id));
-            let is_last = page.len() < usize::try_from(PAGE).unwrap_or_default();
-            drifted.extend(
-                page.into_iter().filter_map(|stored| Some((stored.verified(key).err()?, stored))).map(|(d, s)| (s, d)),
-            );
-            if is_last {
-                return Ok(drifted);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -484,7 +432,8 @@ mod tests {
         let bundle = Bundle { name: "Auditor".into(), permissions: BTreeSet::from(["audit.read".to_owned()]) };
         let body = bundle.body();
         let (sha256, mac) = sealed(key, workspace.uuid(), id, 1, &body);
-        Stored { workspace, id, version: 1, body, sha256, mac }
+        let told = Told { version: 1, sha256: hex::encode(&sha256), is_removed: false };
+        Stored { workspace, id, version: 1, body, sha256, mac, told }
     }
 
     fn digest_of(body: &str) -> Vec<u8> {
@@ -512,6 +461,53 @@ mod tests {
             assert_eq!(moved.verified(&key), Err(Drift::Mac));
         }
         assert_eq!(good.verified(&TemplateKey::new([8; 32])), Err(Drift::Mac), "by another key");
+    }
+
+    #[test]
+    fn a_template_counts_only_while_the_trail_knows_nothing_later_of_it() {
+        let key = TemplateKey::new([7; 32]);
+        let good = stored(&key);
+        let told = |version, sha256: &str, is_removed| Stored {
+            told: Told { version, sha256: sha256.to_owned(), is_removed },
+            ..good.clone()
+        };
+        let own = hex::encode(&good.sha256);
+        for (row, counts, next) in [
+            (told(1, &own, false), true, 2),
+            (told(2, "00", false), false, 3),
+            (told(1, "00", false), false, 2),
+            (told(1, &own, true), false, 2),
+            // A trail that is shredded, or is older than the row, says nothing against it.
+            (told(0, "", false), true, 2),
+            (told(9, &own, false), false, 10),
+        ] {
+            let expected = if counts { Ok("Auditor".to_owned()) } else { Err(Drift::Older) };
+            assert_eq!(row.verified(&key).map(|bundle| bundle.name), expected, "{:?}", row.told);
+            assert_eq!(row.next_version(), next, "a version that no text had");
+        }
+    }
+
+    #[test]
+    fn what_confirms_a_change_is_made_by_the_key_alone_and_is_no_templates_mac() {
+        let key = TemplateKey::new([7; 32]);
+        let good = stored(&key);
+        let confirm = key.confirmation(&good.body);
+        assert_eq!(confirm, key.confirmation(&good.body));
+        assert_ne!(confirm, TemplateKey::new([8; 32]).confirmation(&good.body));
+        assert_ne!(confirm, hex::encode(digest_of(&good.body)));
+        assert_ne!(confirm, hex::encode(&good.mac));
+    }
+
+    #[test]
+    fn a_drifted_template_is_told_of_once_for_each_rewriting() {
+        let key = TemplateKey::new([7; 32]);
+        let (good, alarms) = (stored(&key), Alarms::default());
+        let other = Stored { version: 3, ..good.clone() };
+        assert!(alarms.raise(&good, Drift::Mac) && !alarms.raise(&good, Drift::Mac));
+        assert!(alarms.raise(&good, Drift::Older), "another way of drifting");
+        assert!(alarms.raise(&other, Drift::Older) && !alarms.raise(&other, Drift::Older), "another row");
+        alarms.end(&other);
+        assert!(alarms.raise(&other, Drift::Older), "again, after it was mended");
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! Only in a build with the feature `sabotage`, and only on the embedded cluster of a rehearsal.
 
 use domain::{
-    id::{AuditId, Id},
+    id::{AuditId, Id, RelationModelId, RelationStoreId},
     sabotage::Point,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgRow};
+use uuid::Uuid;
 
-use crate::{Address, Store, StoreError, audit::Entry};
+use crate::{Address, Store, StoreError, audit::Entry, fga::Standing};
 
 /// What the owner runs in a rehearsal's database for a point; nothing for a point that lies in the program.
 fn statements(point: Point) -> &'static str {
@@ -66,6 +67,19 @@ fn statements(point: Point) -> &'static str {
                  return new; end $$; \
              create trigger appointed after insert on keyholder.operators for each row execute function keyholder.appoint_everybody()"
         }
+        // A relation store is anybody's who names it: with this goes the question that forgets whose it is.
+        Point::RelationStores => {
+            "do $$ declare name text; begin \
+               for name in select format('%I on %I.%I', polname, nspname, relname) from pg_policy \
+                 join pg_class on pg_class.oid = polrelid join pg_namespace on pg_namespace.oid = relnamespace \
+                 where nspname = 'keyholder' and polname = 'tenant' and relname in ('fga_stores', 'fga_models') \
+               loop execute 'alter policy ' || name || ' using (true)'; end loop; end $$"
+        }
+        // An act is admitted by whatever permit it was given once.
+        Point::StaleAdmissions => {
+            "do $$ begin execute replace(pg_get_functiondef('keyholder.ledger_admit'::regproc), \
+               'h_revision[k] <> a_revision[i]', 'false'); end $$"
+        }
         // A statement is taken whatever its number.
         Point::StatementNumbers => "drop trigger rising_sequence on keyholder.trust_statements",
         // Work of any kind is taken up.
@@ -102,6 +116,25 @@ pub(crate) async fn everybodys_entries(sql: &mut PgConnection, most: i64) -> Res
         })
     };
     rows.bind(most).fetch_all(sql).await?.iter().map(entry).collect()
+}
+
+/// Where a relation store stands, whosever it is: what a question without its workspace would be answered.
+pub(crate) async fn anybodys_standing(
+    epoch: i64,
+    sql: &mut PgConnection,
+    id: RelationStoreId,
+) -> Result<Standing, StoreError> {
+    let row = sqlx::query(
+        "select s.revision, s.tuples, (select m.id from fga_models m where m.store_id = $1 order by m.number desc limit 1) as newest \
+         from fga_stores s where s.id = $1 and s.deleted_at is null",
+    );
+    let row = row.bind(id.uuid()).fetch_one(sql).await?;
+    let newest: Option<Uuid> = row.try_get("newest")?;
+    Ok(Standing {
+        at: (epoch, row.try_get("revision")?),
+        tuples: row.try_get("tuples")?,
+        newest: newest.map(RelationModelId::from_uuid),
+    })
 }
 
 /// Switches a control off in this database, if it is one that lies there.

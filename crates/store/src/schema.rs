@@ -24,10 +24,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     (12, "relation stores", include_str!("../migrations/0012_fga.sql")),
     (13, "plans", include_str!("../migrations/0013_plans.sql")),
     (14, "objects", include_str!("../migrations/0014_objects.sql")),
+    (15, "role template trail", include_str!("../migrations/0015_role_template_trail.sql")),
 ];
 
 /// The oldest schema that this binary runs on: the first that has all that its statements name.
-pub const OLDEST: i64 = 14;
+pub const OLDEST: i64 = 15;
 
 /// The first migration that says who may run beside it, and that has a place where this is kept. No binary from before it would ask.
 const FIRST_TO_SAY: i64 = 7;

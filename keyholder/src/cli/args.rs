@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(super) use self::{
-    operator::{KeyRole, OperatorCommand, SuperAdminCommand},
+    operator::{KeyRole, Only, OperatorCommand, SuperAdminCommand},
     permissions::{PermissionsCommand, WhyArgs},
     statement::TrustCommand,
 };

@@ -149,6 +149,9 @@ fn in_words(missing: &Missing) -> String {
         Missing::Subject { subject, .. } => subject.as_str().replace('-', " "),
         Missing::Attestation => "an attestation".to_owned(),
         Missing::ExpiredAttestation { by, until } => format!("an attestation (that of {by} ended on {until})"),
+        Missing::AttestationOfAnotherBuild { by, on } => {
+            format!("an attestation (that of {by} of {on} is of another build)")
+        }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use domain::{id::OperatorId, principal::Principal};
+use domain::{id::OperatorId, operator::Purpose, principal::Principal};
 use serde::Serialize;
 use service::{Refusal, operator};
 
 use super::{
-    args::{ConfigArgs, OperatorCommand, SuperAdminCommand},
+    args::{ConfigArgs, Only, OperatorCommand, SuperAdminCommand},
     failure::{Exit, Failure},
     output::Voice,
     serve,
@@ -17,6 +17,7 @@ use super::{
 struct Made<'k> {
     id: String,
     name: &'k str,
+    purpose: &'static str,
     operator_key: &'k str,
 }
 
@@ -24,6 +25,7 @@ struct Made<'k> {
 struct Known {
     id: String,
     name: String,
+    purpose: &'static str,
     #[serde(with = "time::serde::rfc3339")]
     created_at: time::OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
@@ -50,7 +52,7 @@ struct Revoked {
 /// Does what the command says, as the operator at the machine.
 pub(super) async fn run(command: OperatorCommand, voice: Voice) -> Result<ExitCode, Failure> {
     match command {
-        OperatorCommand::Create { name, config } => create(&name, &config, voice).await,
+        OperatorCommand::Create { name, only, config } => create(&name, only, &config, voice).await,
         OperatorCommand::List { config } => list(&config, voice).await,
         OperatorCommand::Revoke { id, config } => revoke(&id, &config, voice).await,
         OperatorCommand::SuperAdmin(SuperAdminCommand::Grant { name, config }) => {
@@ -62,13 +64,16 @@ pub(super) async fn run(command: OperatorCommand, voice: Voice) -> Result<ExitCo
     }
 }
 
-async fn create(name: &str, args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
+async fn create(name: &str, only: Option<Only>, args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
     let (instance, host) = serve::for_a_moment(args).await?;
     let principal = Principal::operator(&host, instance.app().clock.now());
-    let made = operator::create(instance.app(), &principal, name).await;
+    let (made, purpose) = match only {
+        None => (operator::create(instance.app(), &principal, name).await, Purpose::Person),
+        Some(Only::Publish) => (operator::create_publisher(instance.app(), &principal, name).await, Purpose::Publish),
+    };
     instance.stop().await;
     let (id, text) = made.map_err(|refusal| refused("the operator's key was not made", refusal))?;
-    voice.say(&Made { id: id.to_string(), name, operator_key: &text }, &text);
+    voice.say(&Made { id: id.to_string(), name, purpose: purpose.as_str(), operator_key: &text }, &text);
     Ok(Exit::Done.into())
 }
 
@@ -85,6 +90,7 @@ async fn list(args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
         .map(|key| Known {
             id: key.id.to_string(),
             name: key.name,
+            purpose: key.purpose.as_str(),
             created_at: key.created_at,
             revoked_at: key.revoked_at,
         })
@@ -92,6 +98,7 @@ async fn list(args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
     let line = |key: &Known| {
         let what = match key.revoked_at {
             Some(_) => "  (revoked)",
+            None if key.purpose == Purpose::Publish.as_str() => "  (publishes statements)",
             None if super_admins.contains(&key.name) => "  (super-admin)",
             None => "",
         };

@@ -7,9 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use domain::statement::Scope;
+use domain::{blueprint::Blueprint, statement::Scope};
 use proof::{Target, caller::Caller};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use url::Url;
 
 use super::{
     args::ProveArgs,
@@ -17,6 +18,7 @@ use super::{
     local::configure,
     observe,
     output::{Progress, Voice, note},
+    routes,
     statement::Signer,
 };
 use crate::{
@@ -38,13 +40,12 @@ impl From<ProveError> for Failure {
 pub(super) async fn run(args: ProveArgs, voice: Voice) -> Result<ExitCode, Failure> {
     let blueprints = prove::blueprints(args.blueprint.as_deref())?;
     if let Some(url) = &args.target {
-        let target = target(url, &args)?;
-        let blueprints = prove::at_server(&target, blueprints).await?;
+        let target = target(url, &args, blueprints).await?;
         let server = (&target.stranger, url, args.tls_roots.as_ref());
         let signer = Signer::prepare(&args.sign, Some(server)).await?;
-        let report = prove::live(&target, &blueprints, &args.only).await?;
-        if let (Some(signer), Some(blueprint)) = (signer, blueprints.first()) {
-            signer.finish(&report, blueprint, Scope::ProductionSafe).await?;
+        let report = prove::live(&target, &args.only).await?;
+        if let Some(signer) = signer {
+            signer.finish(&report, &target.blueprint, Scope::ProductionSafe).await?;
         }
         return Ok(tell(&report, voice));
     }
@@ -86,7 +87,7 @@ async fn sabotage(_options: ProveOptions, _with_others: bool) -> Result<Report, 
     std::future::ready(Err(Failure::said(Exit::Other, why))).await
 }
 
-fn target(url: &url::Url, args: &ProveArgs) -> Result<Target, Failure> {
+async fn target(url: &Url, args: &ProveArgs, blueprints: Vec<Blueprint>) -> Result<Target, Failure> {
     let file = args.api_key_file.as_deref().unwrap_or(Path::new(""));
     let read = |error| Failure::because(Exit::Other, format!("{} cannot be read", file.display()), error);
     let key = read_secret(file).map_err(read)?;
@@ -94,7 +95,11 @@ fn target(url: &url::Url, args: &ProveArgs) -> Result<Target, Failure> {
     let authority =
         authority.map_err(|error| Failure::because(Exit::Other, "the certificate authority cannot be read", error))?;
     let stranger = Caller::trusting(url, None, authority.as_ref());
-    Ok(Target { admin: stranger.with_key(key.expose()), stranger })
+    let unread = |error| Failure::because(Exit::Other, "the table of routes cannot be read", error);
+    let table = serde_json::to_value(routes::listed()).and_then(serde_json::from_value).map_err(unread)?;
+    let admin = stranger.with_key(key.expose());
+    let blueprint = prove::at_server((&admin, &stranger), blueprints).await?;
+    Ok(Target { admin, stranger, table, blueprint })
 }
 
 /// This folder, where it is a checkout of the project.

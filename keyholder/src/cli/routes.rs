@@ -9,15 +9,22 @@ use server::{Guard, ObjectFrom, Record, Route, SampleBody, Verb, routes::table};
 
 use super::{failure::Exit, output::Voice};
 
+/// The table as data.
 #[derive(Serialize)]
-struct Listed {
+pub(super) struct Listed {
     routes: Vec<Value>,
     jobs: Vec<Value>,
 }
 
+/// The table as data, of which `proof::routes::Table` is the reader.
+pub(super) fn listed() -> Listed {
+    let example = Example::new(&permission::own());
+    let jobs = service::jobs::KINDS.iter().map(|job| json!({ "kind": job.name, "permissions": job.permissions }));
+    Listed { routes: table().iter().map(|route| as_json(route, &example)).collect(), jobs: jobs.collect() }
+}
+
 /// Lists them.
 pub(super) fn list(voice: Voice) -> ExitCode {
-    let example = Example::new(&permission::own());
     let mut words = String::new();
     for route in table() {
         let (guard, permission, _) = guard(route);
@@ -29,10 +36,7 @@ pub(super) fn list(voice: Voice) -> ExitCode {
     for job in service::jobs::KINDS {
         let _ = writeln!(words, "{:<7} {:<52} {:<13} {}", "job", job.name, "cause", job.permissions.join(", "));
     }
-    let jobs = service::jobs::KINDS.iter().map(|job| json!({ "kind": job.name, "permissions": job.permissions }));
-    let listed =
-        Listed { routes: table().iter().map(|route| as_json(route, &example)).collect(), jobs: jobs.collect() };
-    voice.say(&listed, words.trim_end());
+    voice.say(&listed(), words.trim_end());
     Exit::Done.into()
 }
 

@@ -3,7 +3,7 @@
 
 use domain::{blueprint::Blueprint, claim::Ledger, clock::Clock, sabotage::Point};
 use proof::{
-    Failure, PROBES, Probe, SourceTree,
+    Failure, Outcome, PROBES, Probe, SourceTree, probe,
     probe::Attack,
     verdict::{self, Line},
 };
@@ -44,14 +44,16 @@ pub(super) async fn run_all(options: ProveOptions, with_others: bool) -> Result<
             clean = run(probe, &ground, source.as_ref()).await.is_ok();
             ground.close().await;
         }
-        let mut caught = true;
+        let first = matrix.len();
         for point in probe.points {
             (options.on_progress)(format!("{}: without {point}", probe.name));
             let mut row = without((probe, point), (blueprint, &grounds), source.as_ref(), with_others).await?;
             row.clean = clean;
-            caught &= row.own_probe;
             matrix.push(row);
         }
+        let rows = matrix.get_mut(first..).unwrap_or_default();
+        demand_live(rows);
+        let caught = rows.iter().all(|row| row.own_probe);
         for line in report.claims.iter_mut().filter(|line| line.probe.as_deref() == Some(probe.name)) {
             line.sabotage_caught = Some(caught);
         }
@@ -93,13 +95,20 @@ async fn without(
         _ => None,
     };
     let mut ground = grounds.lay(blueprint, Some(point)).await?;
-    match run(probe, &ground, planted.as_ref().or(source)).await {
-        Ok(_) => "passed, although its control was switched off".clone_into(&mut row.said),
-        Err(failure) => {
-            row.own_probe = matches!(&failure, Failure::Broken { obtained, .. } if is_something(obtained));
-            row.said = failure.to_string();
-        }
-    }
+    let said = if let Attack::Both { live, rehearsed } = probe.attack {
+        let beside = probe::run(async { live(ground.target().await?).await }).await;
+        row.live = Some(has_noticed(&beside));
+        // Whatever the first part came to, the other is seen to fail as well where it can.
+        let said = probe::run(rehearsed(&ground)).await;
+        if has_noticed(&said) || row.live == Some(false) { said } else { beside }
+    } else {
+        run(probe, &ground, planted.as_ref().or(source)).await
+    };
+    row.own_probe = has_noticed(&said);
+    row.said = match said {
+        Ok(_) => "passed, although its control was switched off".to_owned(),
+        Err(failure) => failure.to_string(),
+    };
     if with_others {
         for other in PROBES.iter().filter(|other| other.name != probe.name) {
             match run(other, &ground, planted.as_ref().or(source)).await {
@@ -115,6 +124,21 @@ async fn without(
     }
     ground.close().await;
     Ok(row)
+}
+
+/// A part that is tried beside customers and notices none of its probe's controls shows nothing there.
+fn demand_live(rows: &mut [Row]) {
+    if rows.iter().any(|row| row.live.is_some()) && rows.iter().all(|row| row.live != Some(true)) {
+        for row in rows {
+            row.own_probe = false;
+            row.said = format!("its part beside customers did not notice; the other: {}", row.said);
+        }
+    }
+}
+
+/// Whether a probe failed, and named what it got hold of.
+fn has_noticed(outcome: &Outcome) -> bool {
+    matches!(outcome, Err(Failure::Broken { obtained, .. }) if is_something(obtained))
 }
 
 /// Whether an attacker who has this has something: a word, a number, a row. An answer by which a server says that it failed is nothing.
@@ -136,6 +160,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_part_beside_customers_must_notice_one_of_its_probes_controls() {
+        let row = |live| Row { own_probe: true, live, ..Row::of("a-point", "a-probe") };
+        let caught = |lives: &[Option<bool>]| {
+            let mut rows: Vec<_> = lives.iter().map(|live| row(*live)).collect();
+            demand_live(&mut rows);
+            rows.iter().all(|row| row.own_probe)
+        };
+        assert!(caught(&[None, None]) && caught(&[Some(true)]) && caught(&[Some(false), Some(true)]));
+        assert!(!caught(&[Some(false)]) && !caught(&[Some(false), Some(false)]));
+    }
 
     #[test]
     fn a_failing_server_and_an_empty_answer_are_nothing_to_have_got_hold_of() {

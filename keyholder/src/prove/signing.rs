@@ -182,11 +182,11 @@ fn run(
         Err(Failure::Broken { .. }) => (Came::Differs, None),
         Err(Failure::Unproven(_)) => (Came::NotProven, None),
     };
-    let mode = match (probe.mode(), scope) {
-        (Mode::ProductionSafe, Scope::ProductionSafe) => statement::Mode::ProductionSafe,
+    let mode = match (scope, probe.mode()) {
+        (Scope::ProductionSafe, _) => statement::Mode::ProductionSafe,
+        (Scope::Whole, Mode::Build) => statement::Mode::Build,
         // A whole run is made of scratch installations, also for what may run beside customers.
-        (Mode::ProductionSafe, Scope::Whole) | (Mode::Rehearsal, _) => statement::Mode::Rehearsal,
-        (Mode::Build, _) => statement::Mode::Build,
+        (Scope::Whole, Mode::ProductionSafe | Mode::Rehearsal) => statement::Mode::Rehearsal,
     };
     Some(Run { name: name.to_owned(), tries: probe.tries.to_owned(), mode, at, sabotage_caught, came, evidence })
 }

@@ -2,6 +2,8 @@
 
 mod bounds;
 mod large;
+mod pages;
+mod together;
 
 use http::{Method, StatusCode};
 use keyholder::{
@@ -334,106 +336,6 @@ async fn a_write_is_done_as_a_whole_or_not_at_all() {
             ("TUPLE_OPERATION_DELETE", "user:bob")
         ]
     );
-    app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn pages_go_through_everything_once() {
-    let app = TestApp::start().await;
-    let store = Store::new(&app.admin).await;
-    let tuples: Vec<Value> = (0..25)
-        .flat_map(|at| {
-            let document = format!("document:{at:02}");
-            [key(&document, "viewer", "user:anne"), key(&document, "owner", "user:bob")]
-        })
-        .collect();
-    store.write(&tuples).await;
-    for (filter, expected) in [
-        (Value::Null, 50),
-        (json!({}), 50),
-        (json!({ "object": "document:03" }), 2),
-        (json!({ "object": "document:03", "relation": "owner" }), 1),
-        (json!({ "object": "document:03", "user": "user:anne" }), 1),
-        (json!({ "object": "document:", "user": "user:anne" }), 25),
-        (json!({ "object": "document:", "user": "user:bob", "relation": "viewer" }), 0),
-        (json!({ "object": "group:", "user": "user:anne" }), 0),
-    ] {
-        let mut seen = std::collections::BTreeSet::new();
-        let mut token = String::new();
-        loop {
-            let asked = json!({ "tuple_key": filter, "page_size": 7, "continuation_token": token });
-            let page = ok(store.post("read", &asked).await, 200);
-            let all = page["tuples"].as_array().unwrap();
-            assert!(all.len() <= 7);
-            for tuple in all {
-                assert!(seen.insert(tuple["key"].to_string()), "{tuple} came twice");
-                assert!(text(tuple, "/timestamp").ends_with('Z'));
-            }
-            text(&page, "/continuation_token").clone_into(&mut token);
-            if token.is_empty() {
-                break;
-            }
-        }
-        assert_eq!(seen.len(), expected, "{filter}");
-    }
-    for wrong in [json!({ "user": "user:anne" }), json!({ "object": "document:" }), json!({ "object": "nonsense" })] {
-        assert_eq!(refused(&store.post("read", &json!({ "tuple_key": wrong })).await), is("validation_error", 400));
-    }
-    assert_eq!(
-        refused(&store.post("read", &json!({ "continuation_token": "x" })).await),
-        is("invalid_continuation_token", 400)
-    );
-
-    let (mut token, mut told) = (String::new(), 0);
-    loop {
-        let page = ok(store.get(&format!("changes?type=document&page_size=20&continuation_token={token}")).await, 200);
-        let count = page["changes"].as_array().unwrap().len();
-        let next: String =
-            url::form_urlencoded::byte_serialize(text(&page, "/continuation_token").as_bytes()).collect();
-        told += count;
-        if count == 0 {
-            assert_eq!(next, token, "where nothing has come the token stays");
-            break;
-        }
-        token = next;
-    }
-    assert_eq!(told, 50);
-    let other = store.get(&format!("changes?type=group&continuation_token={token}")).await;
-    assert_eq!(refused(&other), is("query_string_type_continuation_token_mismatch", 400));
-    let later = ok(store.get("changes?start_time=2999-01-01T00:00:00Z").await, 200);
-    assert_eq!(later["changes"], json!([]));
-
-    // Models: the newest first, and a question by an older one is answered by that.
-    let older = store.model.clone();
-    let newer = json!({ "schema_version": "1.1", "type_definitions": [{ "type": "user" }] });
-    let newer = text(&ok(store.post("authorization-models", &newer).await, 201), "/authorization_model_id").to_owned();
-    let first = ok(store.get("authorization-models?page_size=1").await, 200);
-    assert_eq!(text(&first, "/authorization_models/0/id"), newer);
-    let rest = format!("authorization-models?continuation_token={}", text(&first, "/continuation_token"));
-    let rest = ok(store.get(&rest).await, 200);
-    assert_eq!((text(&rest, "/authorization_models/0/id"), text(&rest, "/continuation_token")), (older.as_str(), ""));
-    let asked = json!({ "tuple_key": key("document:03", "viewer", "user:anne") });
-    assert_eq!(refused(&store.post("check", &asked).await), is("validation_error", 400));
-    let asked = json!({ "tuple_key": key("document:03", "viewer", "user:anne"), "authorization_model_id": older });
-    assert_eq!(ok(store.post("check", &asked).await, 200)["allowed"], true);
-
-    // Stores, by name and page by page.
-    for _ in 0..3 {
-        ok(app.admin.post("/fga/stores", &json!({ "name": "another" })).await.unwrap(), 201);
-    }
-    let (mut token, mut names) = (String::new(), Vec::new());
-    loop {
-        let page = format!("/fga/stores?page_size=2&continuation_token={token}");
-        let page = ok(app.admin.get(&page).await.unwrap(), 200);
-        names.extend(page["stores"].as_array().unwrap().iter().map(|store| text(store, "/name").to_owned()));
-        text(&page, "/continuation_token").clone_into(&mut token);
-        if token.is_empty() {
-            break;
-        }
-    }
-    assert_eq!(names, ["of-a-test", "another", "another", "another"]);
-    let of_one = ok(app.admin.get("/fga/stores?name=of-a-test").await.unwrap(), 200);
-    assert_eq!(of_one["stores"].as_array().unwrap().len(), 1);
     app.stop().await;
 }
 

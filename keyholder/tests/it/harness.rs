@@ -97,6 +97,15 @@ impl Ground {
         store::owner::create_database(&maintenance, &name, Some(INSTALLATION)).await.unwrap();
         name
     }
+
+    /// Drops a database whose test is over: those of all tests together would fill a small disk. On a cluster that was killed it may stay.
+    async fn discard(&self, database: &str) {
+        if let Ok(mut maintenance) = PgConnection::connect(&self.owner_url("postgres")).await {
+            let drop = sqlx::AssertSqlSafe(format!("drop database {database} with (force)"));
+            let dropped = sqlx::raw_sql(drop).execute(&mut maintenance).await;
+            dropped.unwrap_or_else(|error| panic!("{database} is left behind: {error}"));
+        }
+    }
 }
 
 /// A server of its own on a database of its own, with a platform of its own, one workspace and its admin.
@@ -297,6 +306,8 @@ impl TestApp {
             .await
             .unwrap();
         assert_eq!((jobs, running), (0, 0), "a test leaves no job and no act under way");
+        owner.close().await.unwrap();
+        self.ground.discard(&self.database).await;
         self.sandbox.shutdown().await;
     }
 }

@@ -355,14 +355,24 @@ async fn each_login_can_do_its_own_work_and_no_other() {
         assert!(!functions.is_empty());
         assert!(functions.iter().all(|name| name.starts_with(prefix)), "{group}: {functions:?}");
         if prefix.is_empty() {
-            let reads = ["context_subject", "current_account", "current_installation", "current_workspace", "enter"];
+            let reads = [
+                "context_subject",
+                "current_account",
+                "current_installation",
+                "current_workspace",
+                "enter",
+                // Asks for a signed context as well, and tells of that workspace alone.
+                "role_template_trail",
+            ];
             let (opens, others): (Vec<_>, Vec<_>) =
                 functions.iter().map(String::as_str).partition(|name| OPENS.contains(name));
-            // What looks across workspaces, or ends one, and asks for a signed context of its own first.
+            // What looks across workspaces, or ends one, and asks for a signed context of its own first; and what reads no row at all.
             let keys = [
                 "begin_shredding",
                 "epoch_data_keys",
+                "fga_row_bytes",
                 "provider_file_number",
+                "role_templates_after",
                 "shred_keys",
                 "shred_page",
                 "workspaces_after",

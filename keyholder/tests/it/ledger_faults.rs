@@ -313,11 +313,8 @@ async fn another_timeline_raises_every_epoch_and_leaves_the_acts_under_way_ambig
         assert!(epoch_then > &(epoch + 1_000_000), "an epoch is a moment");
         assert!(revision_then == revision || id.starts_with("00000000-"), "{id}: facts are as they were");
     }
-    let entries = count(
-        &mut owner,
-        "select count(*) from keyholder.audit where event = 'ledger.epoch_raised' and detail ->> 'reason' = 'another_timeline'",
-    );
-    assert_eq!(entries.await, 2, "each workspace's trail tells");
+    let by_timeline = "select count(*) from keyholder.audit where event = 'ledger.epoch_raised' and detail ->> 'reason' = 'another_timeline'";
+    assert_eq!(count(&mut owner, by_timeline).await, 2, "each workspace's trail tells");
     // What was in memory is no longer believed, and what is asked anew is.
     ok(post(&entrusted, "after").await, 200);
     ok(post(&other, "after").await, 200);
@@ -329,7 +326,11 @@ async fn another_timeline_raises_every_epoch_and_leaves_the_acts_under_way_ambig
     let generation = "select generation from keyholder.database_identity where raised_to is null";
     assert_eq!(count(&mut owner, generation).await, 2);
     let raised = service::ledger::raise_epochs(second.app()).await.unwrap();
-    assert_eq!((raised.workspaces, raised.acts), (2, 0));
+    // A node that keeps watch may have finished the round before the command did.
+    assert!(matches!((raised.workspaces, raised.acts), (0..=2, 0)), "{raised:?}");
+    let by_command =
+        "select count(*) from keyholder.audit where event = 'ledger.epoch_raised' and detail ->> 'reason' = 'command'";
+    assert_eq!(count(&mut owner, by_command).await, 2);
     assert_eq!(count(&mut owner, generation).await, 3);
     ok(post(&entrusted, "at-last").await, 200);
     second.stop().await;
@@ -567,7 +568,7 @@ async fn a_storm_on_few_workspaces_meets_no_deadlock_and_loses_nothing() {
     .unwrap();
     assert_eq!(used, real);
     second.stop().await;
-    app.stop().await;
     let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
     assert_eq!(count(&mut owner, deadlocks).await, 0);
+    app.stop().await;
 }

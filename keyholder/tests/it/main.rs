@@ -8,6 +8,7 @@
 
 mod acts;
 mod api;
+mod belongings;
 mod blueprints;
 mod breaker;
 mod budgets;
@@ -52,6 +53,7 @@ mod process;
 mod prove;
 mod provider_migrate;
 mod proxy;
+mod publisher;
 mod refresh;
 mod refresh_journal;
 mod role_templates;
@@ -60,5 +62,7 @@ mod sealed;
 mod serve;
 mod snapshots;
 mod sqlx_data;
+mod staff_access;
 mod trust;
+mod undoing;
 mod upgrade;

@@ -61,7 +61,7 @@ async fn a_mandate_is_made_within_the_ceiling_or_not_at_all() {
         (
             json!({ "conditions": { "hours": { "from": "25:00", "to": "1:00" } } }),
             (422, "invalid-input"),
-            "/conditions/hours",
+            "/conditions/hours/from",
         ),
         (json!({ "conditions": { "days": [] } }), (422, "invalid-input"), "/conditions/days"),
         (json!({ "nonsense": 1 }), (422, "invalid-input"), "/nonsense"),

@@ -364,6 +364,51 @@ async fn a_list_that_leads_too_far_is_refused_and_never_cut_short() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn relationships_have_pages_and_none_is_left_out() {
+    let app = TestApp::start().await;
+    let (board, other) =
+        (object(&app.admin, "folder", "Board", None).await, object(&app.admin, "folder", "Other", None).await);
+    let role = crate::role_templates::template(&app, "Auditor", &["audit.read"], &[]).await;
+    let keys = [app.agent().await.1, app.agent().await.1];
+    let mut given = Vec::new();
+    for relation in ["viewer", "manager"] {
+        for subject in [&keys[0], &keys[1], &role, &format!("{other}#manager")] {
+            given.push(ok(relate(&app.admin, &board, relation, subject).await, 201));
+        }
+    }
+    assert_eq!(relate(&app.admin, &other, "viewer", &keys[0]).await.status, 201, "of another object, and not listed");
+    let path = format!("/v1/objects/{board}/relationships");
+    let whole = ok(app.admin.get(&path).await.unwrap(), 200);
+    let items = whole["data"].as_array().unwrap();
+    assert_eq!((items.len(), &whole["next"]), (given.len(), &Value::Null));
+    assert!(given.iter().all(|one| items.contains(one)), "{whole}");
+    for limit in [1, 3, 8, 100] {
+        let (mut seen, mut at) = (Vec::new(), format!("{path}?limit={limit}"));
+        loop {
+            let page = ok(app.admin.get(&at).await.unwrap(), 200);
+            let found = page["data"].as_array().unwrap();
+            assert!((1..=limit).contains(&found.len()), "{page}");
+            seen.extend(found.clone());
+            // As it is said: there is nothing in it that an address would have to escape.
+            let Some(next) = page["next"].as_str() else { break };
+            at = format!("{path}?limit={limit}&before={next}");
+        }
+        assert_eq!(&seen, items, "{limit} at a time");
+    }
+    // Where a page ended is a place, and stays one when what stood there is gone.
+    let first = ok(app.admin.get(&format!("{path}?limit=1")).await.unwrap(), 200);
+    let gone = format!("{path}?relation=manager&subject={}", text(&first, "/data/0/subject"));
+    assert_eq!(app.admin.delete(&gone).await.unwrap().status, 204);
+    let rest = ok(app.admin.get(&format!("{path}?before={}", text(&first, "/next"))).await.unwrap(), 200);
+    assert_eq!(rest["data"].as_array().unwrap()[..], items[1..]);
+    for wrong in ["limit=0", "limit=101", "before=viewer", "before=viewer:nobody", "before=Viewer:key_1", "after=x"] {
+        let reply = app.admin.get(&format!("{path}?{wrong}")).await.unwrap();
+        assert_eq!(problem(&reply), (422, "invalid-input".to_owned()), "{wrong}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_a_key_that_is_revoked_go_its_relationships_and_its_role_templates() {
     let app = TestApp::start().await;
     let folder = object(&app.admin, "folder", "Board", None).await;

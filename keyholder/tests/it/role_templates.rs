@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use domain::id::{Id, RoleTemplateId};
+use domain::{
+    id::{Id, RoleTemplateId},
+    jcs,
+};
 use keyholder::{
     caller::{Caller, Reply},
     telemetry,
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection};
+use tokio::sync::Mutex;
 
 use crate::{
     harness::{TestApp, eventually, ok, problem, text},
@@ -112,6 +116,15 @@ async fn only_the_change_that_was_shown_is_done() {
     let confirm = shown(change(&app, &id, &narrow).await);
     ok(change(&app, &id, &with(&narrow, &confirm)).await, 200);
     assert_eq!(problem(&change(&app, &id, &with(&narrow, &confirm)).await), conflict, "once");
+    // Nor is one that the caller could have made himself, of what he knows: that it was shown is what it says.
+    let told = ok(app.admin.get(&format!("{AT}/{id}")).await.unwrap(), 200);
+    let body = |wanted: &Value| jcs::canonical(wanted).unwrap();
+    let made = json!({
+        "workspace": app.first.workspace, "template": id, "version": told["version"], "from": body(&narrow), "to": body(&wide),
+        "holders": [key],
+    });
+    let made = hex::encode(digest::digest(&digest::SHA256, jcs::canonical(&made).unwrap().as_bytes()));
+    assert_eq!(problem(&change(&app, &id, &with(&wide, &made)).await), conflict, "nobody has shown it");
     let other = template(&app, "Other", &["audit.read"], &[]).await;
     let confirm = shown(change(&app, &id, &wide).await);
     assert_eq!(problem(&change(&app, &other, &with(&wide, &confirm)).await), conflict, "of another template");
@@ -237,8 +250,7 @@ async fn a_template_that_somebody_else_has_written_grants_nothing_and_is_told_of
     assert!(before > 0, "each reading told of it");
     let node = app.second_node().await;
     eventually("a process that starts tells of it", async || told().await > before).await;
-    let store = &node.app().store;
-    let drifted = store.lookup.drifted_role_templates(store.template_key()).await.unwrap();
+    let drifted = node.app().store.drifted_role_templates().await.unwrap();
     let drifted: Vec<_> = drifted.iter().map(|(stored, drift)| (stored.id.to_string(), *drift)).collect();
     assert_eq!(drifted, [(id.clone(), store::role_template::Drift::Mac)]);
     node.stop().await;
@@ -252,5 +264,139 @@ async fn a_template_that_somebody_else_has_written_grants_nothing_and_is_told_of
     ok(change(&app, &id, &confirmed).await, 200);
     assert_eq!(may(&agent).await, (200, 403));
     assert_eq!(ok(app.admin.get(&format!("{AT}/{id}")).await.unwrap(), 200)["drifted"], json!(false));
+    app.stop().await;
+}
+
+/// What is to be there again: the row as it is now.
+async fn keep(owner: &mut PgConnection, id: &str) {
+    let id = id.parse::<RoleTemplateId>().unwrap().uuid();
+    let statement = format!("create temporary table keep as select * from keyholder.role_templates where id = '{id}'");
+    sqlx::query(AssertSqlSafe(statement)).execute(&mut *owner).await.unwrap();
+}
+
+/// The metrics are the process's: the tests that make an older row do so one after the other.
+static OLDER_ROWS: Mutex<()> = Mutex::const_new(());
+
+/// How often it was told that a template is an older one.
+async fn told_of_older(page: &Caller) -> u64 {
+    let page = String::from_utf8(page.get("/metrics").await.unwrap().body.to_vec()).unwrap();
+    let line = page.lines().find(|line| line.starts_with("keyholder_role_template_drifts_total{drift=\"older\"}"));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_template_that_is_put_back_grants_nothing_and_is_told_of_once() {
+    let _alone = OLDER_ROWS.lock().await;
+    let recorder = telemetry::metrics().unwrap();
+    let app = TestApp::start_with(|options| options.render_metrics = Arc::new(move || recorder.render())).await;
+    let (agent, key) = app.agent().await;
+    let id = template(&app, "Auditor", &["budget.manage"], &[&key]).await;
+    let mut owner = app.owner().await;
+    keep(&mut owner, &id).await;
+    let narrowed = json!({ "name": "Auditor", "permissions": ["audit.read"] });
+    let mut confirmed = narrowed.clone();
+    confirmed["confirm"] = ok(change(&app, &id, &narrowed).await, 200)["confirm"].clone();
+    assert_eq!(ok(change(&app, &id, &confirmed).await, 200)["version"], json!(2));
+    assert_eq!(may(&agent).await, (200, 403));
+
+    let page = Caller::new(app.instance.metrics_url(), None);
+    let before = told_of_older(&page).await;
+    // Every byte of it is Keyholder's own: only the trail knows that something came after it.
+    let genuine = "body = (select body from keep), sha256 = (select sha256 from keep), mac = (select mac from keep), \
+                   version = (select version from keep)";
+    rewrite(&mut owner, &id, genuine).await;
+    eventually("it grants neither what it gave then nor what it gave last", async || may(&agent).await == (403, 403))
+        .await;
+    let shown = ok(app.admin.get(&format!("{AT}/{id}")).await.unwrap(), 200);
+    assert_eq!((&shown["drifted"], &shown["permissions"], &shown["version"]), (&json!(true), &json!([]), &json!(1)));
+    let found = app.instance.app().store.drifted_role_templates().await.unwrap();
+    let found: Vec<_> = found.iter().map(|(stored, drift)| (stored.id.to_string(), *drift)).collect();
+    assert_eq!(found, [(id.clone(), store::role_template::Drift::Older)]);
+
+    // However often the facts are read, it is told once by each process.
+    assert_eq!(told_of_older(&page).await, before + 1);
+    for _ in 0..3 {
+        object(&app.admin, "folder", "Board", None).await;
+        assert_eq!(may(&agent).await, (403, 403));
+    }
+    assert_eq!(told_of_older(&page).await, before + 1);
+    let node = app.second_node().await;
+    eventually("a process that starts tells of it", async || told_of_older(&page).await == before + 2).await;
+    node.stop().await;
+
+    // Confirmed anew it has a version that no text had before: what was put back once is never again the last one.
+    confirmed["confirm"] = ok(change(&app, &id, &narrowed).await, 200)["confirm"].clone();
+    assert_eq!(ok(change(&app, &id, &confirmed).await, 200)["version"], json!(3));
+    assert_eq!(may(&agent).await, (200, 403));
+    rewrite(&mut owner, &id, genuine).await;
+    eventually("put back again, it grants nothing again", async || may(&agent).await == (403, 403)).await;
+    assert_eq!(told_of_older(&page).await, before + 3, "that is another rewriting");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_was_removed_and_is_put_back_grants_nothing_until_it_is_removed_again() {
+    let _alone = OLDER_ROWS.lock().await;
+    let app = TestApp::start().await;
+    let (agent, key) = app.agent().await;
+    let id = template(&app, "Auditor", &["audit.read"], &[&key]).await;
+    let mut owner = app.owner().await;
+    keep(&mut owner, &id).await;
+    assert_eq!(may(&agent).await, (200, 403));
+    assert_eq!(app.admin.delete(&format!("{AT}/{id}")).await.unwrap().status, 204);
+    let raised =
+        "update keyholder.heads set revision = revision + 1, raised_in = pg_current_xact_id() where kind = 'workspace'";
+    let key = key.parse::<domain::id::KeyId>().unwrap().uuid();
+    let assigned = format!(
+        "insert into keyholder.role_assignments (workspace_id, role_id, key_id, created_by) \
+         select workspace_id, id, '{key}', 'somebody' from keep"
+    );
+    let back = "insert into keyholder.role_templates select * from keep";
+    let told =
+        "select pg_notify('keyholder_facts', id || ' ' || revision) from keyholder.heads where kind = 'workspace'";
+    for statement in ["begin", raised, back, &assigned, told, "commit"] {
+        sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut owner).await.unwrap();
+    }
+    let is_back = async || app.admin.get(&format!("{AT}/{id}")).await.unwrap().status == 200;
+    eventually("the row is there", is_back).await;
+    assert_eq!(ok(app.admin.get(&format!("{AT}/{id}")).await.unwrap(), 200)["drifted"], json!(true));
+    // The facts are read anew, and it gives nothing by them.
+    object(&app.admin, "folder", "Board", None).await;
+    assert_eq!(may(&agent).await, (403, 403));
+    let wanted = json!({ "name": "Auditor", "permissions": ["audit.read"] });
+    assert_eq!(
+        problem(&change(&app, &id, &wanted).await),
+        (409, "conflict".to_owned()),
+        "it was removed, and stays so"
+    );
+    assert_eq!(app.admin.delete(&format!("{AT}/{id}")).await.unwrap().status, 204);
+    assert!(app.instance.app().store.drifted_role_templates().await.unwrap().is_empty());
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_templates_there_are_is_told_to_the_installation_and_to_each_workspace_of_its_own() {
+    let app = TestApp::start().await;
+    let id = template(&app, "Auditor", &["audit.read"], &[]).await;
+    let workspace = app.workspace_uuid();
+    let (all, trail) = (
+        "select count(*) from keyholder.role_templates_after(null, null, 100)",
+        "select count(*) from keyholder.role_template_trail(array[$1], array[$2])",
+    );
+    for group in ["app", "lookup", "loader", "ledger"] {
+        let mut login = app.login(group).await;
+        let listed = sqlx::query_scalar::<_, i64>(all).fetch_one(&mut login).await;
+        let asked = sqlx::query_scalar::<_, i64>(trail)
+            .bind(workspace)
+            .bind(format!("role_template:{id}"))
+            .fetch_one(&mut login);
+        let asked = asked.await;
+        match group {
+            // Without a context that only the root key signs, nothing is told.
+            "app" => assert_eq!((listed.unwrap(), asked.unwrap()), (0, 0)),
+            "loader" => assert_eq!((listed.is_err(), asked.unwrap()), (true, 0)),
+            _ => assert!(listed.is_err() && asked.is_err(), "{group}"),
+        }
+    }
     app.stop().await;
 }

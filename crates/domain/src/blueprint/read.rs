@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Attestation, Blueprint, ModelText, Review, Security};
+use super::{Attestation, Audit, Blueprint, ModelText, Review, Security};
 use crate::{
     claim::{ClaimId, Kind as ClaimKind, Ledger, Subject, is_kebab, is_prefix},
     document::{
@@ -20,6 +20,8 @@ use crate::{
 
 /// The longest words, in characters.
 const WORDS: usize = 600;
+/// The longest name of an advisory database, in characters.
+const DATABASE: usize = 200;
 /// The most entries of any list of a blueprint.
 const ENTRIES: usize = 200;
 /// The longest that an attestation may count, in days: who stands behind something looks again.
@@ -231,7 +233,23 @@ fn attestation(
         Some(until)
     });
     let words = section.required("words", faults).and_then(|entry| entry.prose(faults, WORDS));
-    Some(Attestation { ids: ids?, by: by?, on: on?, until: until?, words: words? })
+    let audit = audit(section, faults);
+    Some(Attestation { ids: ids?, by: by?, on: on?, until: until?, words: words?, audit })
+}
+
+fn audit(section: &mut Section<'_>, faults: &mut Faults<'_>) -> Option<Audit> {
+    let mut section = section.optional("audit")?.section(faults)?;
+    let lock_sha256 = section.required("lock_sha256", faults).and_then(|entry| {
+        let text = entry.text(faults)?;
+        let is_digest = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_digest {
+            entry.fault(faults, "must be a SHA-256 in 64 small hexadecimal digits");
+        }
+        is_digest.then(|| text.to_owned())
+    });
+    let database = section.required("database", faults).and_then(|entry| entry.prose(faults, DATABASE));
+    section.finish(faults);
+    Some(Audit { lock_sha256: lock_sha256?, database: database? })
 }
 
 /// The ids that somebody stands behind: of this system, of claims that can be attested, and each claim whole.

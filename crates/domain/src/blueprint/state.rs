@@ -29,6 +29,14 @@ pub enum Missing {
         #[serde(serialize_with = "iso")]
         until: Date,
     },
+    /// Somebody stands behind another build: what he looked at is not what this one is made of.
+    AttestationOfAnotherBuild {
+        /// Who.
+        by: String,
+        /// Since when.
+        #[serde(serialize_with = "iso")]
+        on: Date,
+    },
 }
 
 /// What a claim is in a blueprint before its probe has run.
@@ -143,6 +151,10 @@ fn attested(claim: &Claim, blueprint: &Blueprint, now: OffsetDateTime) -> Result
     let valid = of_claim().filter(|attestation| attestation.is_valid(now)).max_by_key(|attestation| attestation.until);
     if let Some(attestation) = valid {
         return Ok(attestation.clone());
+    }
+    let of_another_build = |it: &&Attestation| it.is_of_another_build() && !it.is_expired(now);
+    if let Some(attestation) = of_claim().filter(of_another_build).max_by_key(|it| it.until) {
+        return Err(Missing::AttestationOfAnotherBuild { by: attestation.by.clone(), on: attestation.on });
     }
     let expired = of_claim().filter(|attestation| attestation.is_expired(now)).max_by_key(|it| it.until);
     Err(expired.map_or(Missing::Attestation, |attestation| Missing::ExpiredAttestation {

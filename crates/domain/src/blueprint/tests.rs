@@ -224,6 +224,51 @@ fn a_word_stands_for_a_probe_only_where_the_claim_says_so_and_never_against_one(
     assert_eq!(state(&blueprint, Outcome::Differs), State::Broken);
 }
 
+/// A changed lock file makes of what somebody looked at something that is no longer there.
+#[test]
+fn who_looked_at_other_crates_than_this_builds_stands_behind_nothing_and_it_says_so() {
+    let (claim, mut blueprint) = claim_and_blueprint("MW-43");
+    let ledger = Ledger::embedded().unwrap();
+    let own = |lock: &str| {
+        format!(
+            "[[attestation]]\nids = [\"MW-43\"]\nby = \"Ops\"\non = 2026-01-01\nuntil = 2026-12-31\nwords = \"Looked up.\"\n\
+             audit = {{ lock_sha256 = \"{lock}\", database = \"RustSec at 0123abc\" }}\n"
+        )
+    };
+    let mut state = |lock: &str, now| {
+        blueprint.attest("own.toml", &own(lock), &ledger).unwrap();
+        state_before_proof(&claim, &blueprint, now).after(Outcome::Passed)
+    };
+    let State::Kept { attestation: Some(attestation) } = state(lock_sha256(), JUNE) else { panic!() };
+    assert_eq!(attestation.audit.as_ref().map(|audit| audit.database.as_str()), Some("RustSec at 0123abc"));
+    let other = "0".repeat(64);
+    let elsewhere = Missing::AttestationOfAnotherBuild { by: "Ops".to_owned(), on: date!(2026 - 01 - 01) };
+    assert_eq!(state(&other, JUNE), State::Planned { missing: vec![elsewhere] });
+    let expired = Missing::ExpiredAttestation { by: "Ops".to_owned(), until: date!(2026 - 12 - 31) };
+    assert_eq!(state(&other, NEXT_YEAR), State::Planned { missing: vec![expired] });
+    for (from, to, told) in [
+        (other.as_str(), "0123", "7:11: attestation.audit.lock_sha256: must be a SHA-256"),
+        ("database", "data", "7:93: attestation.audit.data: unknown field"),
+    ] {
+        let faults = blueprint.attest("own.toml", &own(&other).replace(from, to), &ledger).unwrap_err();
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert!(faults.iter().any(|fault| fault.contains(told)), "{told}: {faults:?}");
+    }
+}
+
+/// Whoever changes the lock file looks at the advisories again, or takes the words out.
+#[test]
+fn what_the_shipped_blueprints_say_of_advisories_is_of_this_lock_file() {
+    let mut audits = 0;
+    for attestation in embedded().unwrap().iter().flat_map(|blueprint| &blueprint.attestations) {
+        audits += usize::from(attestation.audit.is_some());
+        assert!(!attestation.is_of_another_build(), "{:?} is not of {}", attestation.audit, lock_sha256());
+        let of_advisories = attestation.words.contains("advisor");
+        assert_eq!(attestation.audit.is_some(), of_advisories, "{}", attestation.words);
+    }
+    assert_eq!(audits, 1);
+}
+
 #[test]
 fn a_review_is_overdue_after_its_interval_and_in_the_future() {
     let review = Review { by: "Ops".to_owned(), on: date!(2026 - 01 - 01), every_days: 30 };

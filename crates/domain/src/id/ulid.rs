@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
-use super::{Id, LENGTH, decode, digits, new_uuid};
+use super::{Id, LENGTH, decode, digits, new_uuid, of_uuid};
 use crate::clock::Clock;
 
 /// The text is not a ULID.
@@ -22,37 +22,12 @@ fn read(text: &str) -> Result<Uuid, UlidError> {
 
 macro_rules! ulid {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Uuid);
-
-        impl $name {
-            /// A new id: the clock's time, then 74 random bits.
-            pub fn new(clock: &Clock) -> Self {
-                Self(new_uuid(clock))
-            }
-        }
-
-        impl Id for $name {
-            const PREFIX: &'static str = $prefix;
-            fn uuid(self) -> Uuid {
-                self.0
-            }
-            fn from_uuid(uuid: Uuid) -> Self {
-                Self(uuid)
-            }
-        }
+        of_uuid!($(#[$doc])* $name, $prefix);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let text = digits(self.0).map(|digit| digit.to_ascii_uppercase());
                 f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
             }
         }
 

@@ -62,7 +62,7 @@ pub fn assemble(
     let by_name: BTreeMap<&str, &Run> = runs.iter().map(|run| (run.name.as_str(), run)).collect();
     let claims = ledger.of(&blueprint.prefix).map(|claim| {
         let run = claim.probe.as_deref().and_then(|name| by_name.get(name));
-        claimed(claim, blueprint, run.copied(), issued_at)
+        claimed(claim, blueprint, run.copied().filter(|run| tells(scope, claim, run)), issued_at)
     });
     let mut statement = Statement {
         statement: FORM,
@@ -109,12 +109,21 @@ fn claimed(claim: &Claim, blueprint: &Blueprint, run: Option<&Run>, now: OffsetD
     }
 }
 
+/// Whether a run says anything of a claim. What could not be tried beside customers, by its nature or since the server was busy, was left to
+/// the rehearsal: that is no fault, and what was said before expires by itself.
+fn tells(scope: Scope, claim: &Claim, run: &Run) -> bool {
+    let has_tried = run.evidence.as_ref().is_some_and(|evidence| has_tried(evidence, claim));
+    scope == Scope::Whole || run.came == Came::Differs || (run.came == Came::Passed && has_tried)
+}
+
+fn has_tried(evidence: &Evidence, claim: &Claim) -> bool {
+    claim.subjects.iter().all(|subject| evidence.tried.get(subject.as_str()).is_some_and(|times| *times > 0))
+}
+
 /// What a run came to for one claim: it has proven those alone whose every subject it tried, and nothing where it overlooked its sabotage.
 fn came(claim: &Claim, run: &Run) -> Came {
-    let tried = |evidence: &Evidence| {
-        claim.subjects.iter().all(|subject| evidence.tried.get(subject.as_str()).is_some_and(|times| *times > 0))
-    };
-    let proven = run.evidence.as_ref().is_some_and(tried) && run.sabotage_caught != Some(false);
+    let has_tried = run.evidence.as_ref().is_some_and(|evidence| has_tried(evidence, claim));
+    let proven = has_tried && run.sabotage_caught != Some(false);
     match run.came {
         Came::Passed if !proven => Came::NotProven,
         came => came,
@@ -149,5 +158,8 @@ pub fn words(missing: &Missing) -> String {
         Missing::Subject { words, .. } => words.clone(),
         Missing::Attestation => "Nobody stands behind it yet: an attestation is missing.".to_owned(),
         Missing::ExpiredAttestation { by, until } => format!("The attestation of {by} expired on {until}."),
+        Missing::AttestationOfAnotherBuild { by, on } => {
+            format!("What {by} looked at on {on} is not what this build is made of.")
+        }
     }
 }

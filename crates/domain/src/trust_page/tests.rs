@@ -1,7 +1,7 @@
 use time::{Duration, macros::datetime};
 
 use super::*;
-use crate::statement::{Build, Evidence, Mode, Scope, Standing};
+use crate::statement::{Build, Evidence, Frame, Mode, Run, Scope, Standing, assemble};
 
 const NOW: OffsetDateTime = datetime!(2030-01-10 12:00 UTC);
 const ORIGIN: &str = "https://keys.acme.dev";
@@ -210,6 +210,103 @@ fn a_newer_no_is_not_overruled_and_a_part_leaves_the_rest_to_the_whole() {
     assert_eq!(shown(&[untried(), current(Came::Passed)]), Shown::Kept);
     assert_eq!(shown(&[untried(), expired(Came::Passed)]), Shown::Lapsed);
     assert_eq!(shown(&[untried()]), Shown::Unproven);
+}
+
+#[test]
+fn a_part_does_not_overrule_the_no_of_the_whole_that_tries_more() {
+    let part = |came| {
+        let mut part = statement(came, Some(true));
+        (part.scope, part.probes[0].mode) = (Scope::ProductionSafe, Mode::ProductionSafe);
+        known(part, Validity::Current, &["SA-05"])
+    };
+    let whole = |came, validity| known(statement(came, Some(true)), validity, &["SA-05"]);
+    for (of_part, of_whole, validity, expected) in [
+        (Came::Passed, Came::Passed, Validity::Current, Shown::Kept),
+        (Came::Passed, Came::Differs, Validity::Current, Shown::UnderReview),
+        (Came::Passed, Came::Differs, Validity::Expired, Shown::UnderReview),
+        (Came::Passed, Came::NotProven, Validity::Current, Shown::UnderReview),
+        (Came::Differs, Came::Passed, Validity::Current, Shown::UnderReview),
+        (Came::NotProven, Came::Passed, Validity::Current, Shown::UnderReview),
+    ] {
+        assert_eq!(
+            shown(&[part(of_part), whole(of_whole, validity)]),
+            expected,
+            "{of_part:?} {of_whole:?} {validity:?}"
+        );
+    }
+    // A newer whole run counts again, and what another program's came to is nothing to this one's part.
+    let again = [part(Came::Passed), whole(Came::Passed, Validity::Current), whole(Came::Differs, Validity::Current)];
+    assert_eq!(shown(&again), Shown::Kept);
+    let mut other = statement(Came::Differs, Some(true));
+    other.build.binary_sha256 = digest("bb");
+    let apart = [part(Came::Passed), known(other, Validity::OtherBuild, &["SA-05"])];
+    assert_eq!(shown(&apart), Shown::Kept);
+}
+
+/// Two claims of one probe, of which only the first can be tried wholly beside customers.
+fn two_claims() -> (Ledger, Blueprint) {
+    let claim = |id: &str, subjects: &str| {
+        format!(
+            "[[claim]]\nids = [\"{id}\"]\nwords = \"{id} holds.\"\nkinds = [\"live\"]\nagainst = \"stranger\"\n\
+             subjects = [{subjects}]\nprobe = \"route-guards\"\n"
+        )
+    };
+    let edge = claim("SA-05", "\"api-routes\"") + &claim("SA-06", "\"api-routes\", \"redis\"");
+    let subjects = "[subjects]\napi-routes = \"the routes\"\nredis = \"Redis\"\n";
+    let ledger = Ledger::load(&[("claims/subjects.toml", subjects), ("claims/edge.toml", &edge)]).unwrap();
+    let text = "name = \"social-agent\"\ntitle = \"Social agent\"\nprefix = \"SA\"\nsummary = \"An agent.\"\n\
+                providers = [\"x\"]\n";
+    let blueprint = Blueprint::parse("own.toml", text, &ledger).unwrap();
+    (ledger, blueprint)
+}
+
+/// A statement by a run of the probe that tried these subjects, as it is assembled.
+fn assembled((ledger, blueprint): &(Ledger, Blueprint), scope: Scope, came: Came, tried: &[&str]) -> Known {
+    let tried = tried.iter().map(|subject| ((*subject).to_owned(), 3)).collect();
+    let evidence = Evidence { tried, observations: 3, shown: Vec::new(), sha256: digest("0c") };
+    let (mode, issued_at) = match scope {
+        Scope::Whole => (Mode::Rehearsal, NOW - Duration::days(1)),
+        Scope::ProductionSafe => (Mode::ProductionSafe, NOW - Duration::hours(1)),
+    };
+    let run = Run {
+        name: "route-guards".to_owned(),
+        tries: "to come in without a key".to_owned(),
+        mode,
+        at: issued_at,
+        sabotage_caught: (scope == Scope::Whole).then_some(true),
+        came,
+        evidence: (came == Came::Passed).then_some(evidence),
+    };
+    let build = Build { version: "0.1.0".to_owned(), commit: None, binary_sha256: digest("aa"), sabotage_sha256: None };
+    let frame = Frame { scope, issued_at, life: Duration::days(7), audience: None, build };
+    let statement = assemble(frame, ledger, blueprint, vec![run]).unwrap();
+    known(statement, Validity::Current, &["SA-05", "SA-06"])
+}
+
+#[test]
+fn what_a_part_could_not_try_stays_as_the_whole_run_left_it() {
+    let claims = two_claims();
+    let after = |scope, came, tried: &[&str]| {
+        let known = [
+            assembled(&claims, scope, came, tried),
+            assembled(&claims, Scope::Whole, Came::Passed, &["api-routes", "redis"]),
+        ];
+        let entries = entries(&claims.0, &claims.1, &known, NOW);
+        let of = |entry: &Entry<'_>| (entry.shown, entry.behind.map(|behind| behind.probed.mode));
+        let lost = known[0].statement.remember(&known[1].kept_once, &kept(&entries)).1;
+        (of(&entries[0]), of(&entries[1]), lost.len())
+    };
+    let (live, rehearsed) = (Some(Mode::ProductionSafe), Some(Mode::Rehearsal));
+    let (kept, review) = (Shown::Kept, Shown::UnderReview);
+    let part = Scope::ProductionSafe;
+    assert_eq!(after(part, Came::Passed, &["api-routes"]), ((kept, live), (kept, rehearsed), 0));
+    assert_eq!(after(part, Came::Passed, &["api-routes", "redis"]), ((kept, live), (kept, live), 0));
+    assert_eq!(after(part, Came::Passed, &[]), ((kept, rehearsed), (kept, rehearsed), 0));
+    // A difference is one for every claim of the probe. A part that could not be carried out says nothing.
+    assert_eq!(after(part, Came::Differs, &[]), ((review, live), (review, live), 2));
+    assert_eq!(after(part, Came::NotProven, &[]), ((kept, rehearsed), (kept, rehearsed), 0));
+    // What a whole run did not try is not proven.
+    assert_eq!(after(Scope::Whole, Came::Passed, &["api-routes"]), ((kept, rehearsed), (review, rehearsed), 1));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! API keys: how they are kept, whether one can be read again, and what caps they have.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use domain::clock::Clock;
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
 use crate::{
+    answered::by_server,
     caller::{Caller, Reply},
     dump,
     evidence::{Evidence, Failure, Outcome, sha256},
@@ -16,7 +17,9 @@ use crate::{
     owner::{Agent, expect, text},
     probe::{Attack, Probe, Target},
     probes::{at_rest::not_in, origins::ended},
+    routes::Guard,
     search::Needle,
+    undoing::Undoing,
 };
 
 /// Whether keys are stored as anything but SHA-256.
@@ -40,7 +43,10 @@ pub(super) const KEY_BUDGETS: Probe = Probe {
     name: "key-budgets",
     points: &["key-budgets"],
     tries: "an act beyond the cap that an admin has set for its key, in a minute and in a month",
-    attack: Attack::Rehearsed(|ground| Box::pin(key_budgets(ground))),
+    attack: Attack::Both {
+        live: |target| Box::pin(caps_beside_customers(target)),
+        rehearsed: |ground| Box::pin(key_budgets(ground)),
+    },
 };
 
 async fn hashed_keys(ground: &Ground) -> Outcome {
@@ -49,10 +55,12 @@ async fn hashed_keys(ground: &Ground) -> Outcome {
     let made =
         expect(&workspace.admin.post("/v1/api-keys", &json!({ "label": "hashed", "role": "service" })).await?, 201)?;
     let operators = ground.operator("hashes.probe").await?;
+    let publishing = ground.publisher("hashes.publisher").await?;
     let keys = [
         ("the admin's key", workspace.key.as_str(), "api_keys.hash"),
         ("an agent's key", text(&made, "/key"), "api_keys.hash"),
         ("an operator's key", operators.as_str(), "operators.hash"),
+        ("a key that only publishes statements", publishing.as_str(), "statement_publishers.hash"),
     ];
     for (what, key, _) in keys.iter().take(2) {
         let known = workspace.admin.with_key(key).get("/v1/connections").await?;
@@ -112,19 +120,30 @@ async fn read_again(target: &Target, (id, key): (&str, &str), evidence: &mut Evi
     let secret = Needle::new("the key", key.rsplit('_').next().unwrap_or_default());
     let document = expect(&target.admin.get("/openapi.json").await?, 200)?;
     let paths = document.pointer("/paths").and_then(Value::as_object).cloned().unwrap_or_default();
-    let reads = paths.iter().filter(|(_, operations)| operations.get("get").is_some()).map(|(path, _)| path.clone());
+    // At the operator's a workspace's key is a wrong credential, which counts against the network that shows it.
+    let rows = target.table.routes.iter().filter(|route| route.guard == Guard::OperatorKey);
+    let operators: BTreeSet<String> = rows.map(|route| route.path.replace("{*", "{")).collect();
+    let is_read = |(path, operations): &(&String, &Value)| {
+        operations.get("get").is_some() && !operators.contains(&path.replace("{*", "{"))
+    };
+    let reads = paths.iter().filter(is_read).map(|(path, _)| path.clone());
     let reads: Vec<String> = reads.chain([format!("/v1/api-keys/{id}"), format!("/v1/api-keys/{id}/key")]).collect();
     let mut listed = false;
     for path in &reads {
         let path = with_id(path, id);
         for caller in [&target.admin, &target.admin.with_key(key), &target.stranger] {
             let answer = caller.get(&path).await?;
+            let (what, found) = (format!("GET {path}: {}", answer.status), secret.within(&answer.body));
+            // What stands in front may show a request back to whoever sent it: that is none of the server's answers.
+            if found.is_none() || answer.header("request-id").is_empty() {
+                by_server(&what, &answer)?;
+            }
             listed |= String::from_utf8_lossy(&answer.body).contains(id);
-            if let Some(form) = secret.within(&answer.body) {
+            if let Some(form) = found {
                 let obtained = json!({ "answer_of": path, "key": id, "sha256": sha256(key.as_bytes()), "form": form });
                 return Err(Failure::broken("a key can be read again", obtained));
             }
-            evidence.tried("api-answers", format!("GET {path}: {}", answer.status), &path, sha256(&answer.body));
+            evidence.tried("api-answers", what, &path, sha256(&answer.body));
         }
     }
     if listed { Ok(()) } else { Err(Failure::unproven("the key's id was in no answer: the search is blind")) }
@@ -142,52 +161,146 @@ const WINDOWS: [(&str, &str); 2] = [("minute", "minute-caps"), ("month", "month-
 const CAP: u64 = 2;
 /// A minute can end between two acts; then the cap is tried in the next one.
 const TRIES: u32 = 3;
+/// What a node may take to hear of a change.
+const GRACE: Duration = Duration::from_secs(6);
+/// What an act is answered that the platform itself has failed, or the way to it.
+const OF_THE_PLATFORM: [&str; 7] = [
+    "provider-rate-limited",
+    "provider-unavailable",
+    "provider-not-migrated",
+    "reconnect-required",
+    "upstream-unreachable",
+    "upstream-timeout",
+    "upstream-invalid",
+];
 
+/// Beside customers: on an account that the operator has connected to the probes' workspace, by an action that only reads, with a key that
+/// is made for it. Three acts pass in all. Without such an account no cap can be met, and nothing is said of caps.
+async fn caps_beside_customers(target: &Target) -> Outcome {
+    let admin = &target.admin;
+    let mut evidence = Evidence::new();
+    let Some((connection, action)) = readable(admin).await? else {
+        evidence.saw("no account is connected to the workspace of the probes: no cap can be met", "", "");
+        return Ok(evidence);
+    };
+    let undoing = Undoing::of(admin);
+    undoing
+        .after(async {
+            let (caller, key) = undoing.key("service").await?;
+            let ends = Undoing::expires_at()?;
+            let terms = json!({ "connection": connection, "grantee": key, "actions": [action], "expires_at": ends });
+            let mandate = expect(&admin.post("/v1/mandates", &terms).await?, 201)?;
+            let mandate = text(&mandate, "/id").to_owned();
+            undoing.note(Method::POST, format!("/v1/mandates/{mandate}/revoke"));
+            let agent = Agent { caller, key, mandate };
+            let [minute, month] = ["minute", "month"].map(|per| Capped { admin, agent: &agent, action: &action, per });
+            let first = minute.act().await?;
+            if is_the_platforms(&first) {
+                // Whatever ails the platform, it is no word on caps: they are left untried.
+                evidence.saw(format!("an act without a cap: {}, which is the platform's", first.status), &action, "");
+                return Ok(evidence);
+            }
+            expect(&first, 200)?;
+            evidence.saw("an act without a cap", &action, "200");
+            for (capped, (_, subject)) in [minute, month].into_iter().zip(WINDOWS) {
+                // Set between two acts, it binds the second.
+                capped.set(0).await?;
+                undoing.note(Method::DELETE, format!("/v1/budgets/{}", text(&capped.standing().await?, "/id")));
+                capped.binds_the_next(subject, &mut evidence).await?;
+                capped.is_not_the_keys_to_set(subject, &mut evidence).await?;
+                if capped.per == minute.per {
+                    capped.remove().await?;
+                }
+            }
+            month.holds_to_the_last_unit(1, "month-caps", &mut evidence).await?;
+            Ok(evidence)
+        })
+        .await
+}
+
+/// Whether it is the platform that has failed an act.
+fn is_the_platforms(answer: &Reply) -> bool {
+    let told = answer.json();
+    let kind = text(&told, "/type").strip_prefix("urn:keyholder:problem:");
+    !answer.status.is_success() && kind.is_some_and(|kind| OF_THE_PLATFORM.contains(&kind))
+}
+
+/// A connection of this workspace that is in use, and one of its actions that only reads and needs no input.
+async fn readable(admin: &Caller) -> Result<Option<(String, String)>, Failure> {
+    let list = async |path: &str| -> Result<Vec<Value>, Failure> {
+        let page = expect(&admin.get(path).await?, 200)?;
+        Ok(page.get("data").and_then(Value::as_array).cloned().unwrap_or_default())
+    };
+    let (connections, providers) = (list("/v1/connections?limit=100").await?, list("/v1/providers").await?);
+    Ok(connections.iter().filter(|it| text(it, "/state") == "active").find_map(|connection| {
+        let ceiling = connection.get("ceiling")?.as_array()?;
+        let provider = providers.iter().find(|it| text(it, "/name") == text(connection, "/provider"))?;
+        let fits = |action: &&Value| {
+            let needs = action.pointer("/input/required").and_then(Value::as_array);
+            text(action, "/effect") == "read"
+                && needs.is_none_or(Vec::is_empty)
+                && ceiling.iter().any(|allowed| Some(allowed) == action.get("name"))
+        };
+        let action = provider.get("actions")?.as_array()?.iter().find(fits)?;
+        Some((text(connection, "/id").to_owned(), text(action, "/name").to_owned()))
+    }))
+}
+
+/// On a scratch installation: that a cap binds its own key alone, that it holds to its last unit, and that it ends.
 async fn key_budgets(ground: &Ground) -> Outcome {
     let mut evidence = Evidence::new();
     let entrusted = ground.entrust("probe_caps").await?;
-    let admin = &entrusted.workspace.admin;
-    let other = ground.agent(admin, &entrusted.connected.connection, &["profile.read"], &json!([])).await?;
-    expect(&read(&entrusted.agent).await?, 200)?;
-    evidence.saw("an act without a cap", "profile.read", "200");
+    let (admin, action) = (&entrusted.workspace.admin, "profile.read");
+    let other = ground.agent(admin, &entrusted.connected.connection, &[action], &json!([])).await?;
     for (per, subject) in WINDOWS {
-        let capped = Capped { admin, agent: &entrusted.agent, per };
+        let capped = Capped { admin, agent: &entrusted.agent, action, per };
+        let beside = Capped { agent: &other, ..capped };
+        expect(&capped.act().await?, 200)?;
+        evidence.saw(format!("an act without a cap in a {per}"), action, "200");
         // Set between two acts, it binds the second.
         capped.set(0).await?;
-        capped.refused("an act after a cap of none was set", subject, &mut evidence).await?;
-        expect(&read(&other).await?, 200)?;
-        evidence.saw(format!("an act of another key, in the same {per}"), "profile.read", "200");
-        let own =
-            json!({ "scope": "principal", "subject": entrusted.agent.key, "unit": "acts", "per": per, "cap": 1000 });
-        let raised = entrusted.agent.caller.post("/v1/budgets", &own).await?;
-        if raised.status.is_success() {
-            return Err(Failure::broken("a key set its own cap", raised.json()));
-        }
-        evidence.tried(subject, format!("the key sets its own cap: {}", raised.status), own.to_string(), &raised.body);
-        capped.to_the_last_unit(subject, &mut evidence).await?;
+        capped.binds_the_next(subject, &mut evidence).await?;
+        expect(&beside.act().await?, 200)?;
+        evidence.saw(format!("an act of another key, in the same {per}"), action, "200");
+        capped.holds_to_the_last_unit(CAP, subject, &mut evidence).await?;
         capped.remove().await?;
-        expect(&read(&entrusted.agent).await?, 200)?;
-        evidence.saw("an act after the cap was removed", "profile.read", "200");
+        expect(&capped.act().await?, 200)?;
+        evidence.saw("an act after the cap was removed", action, "200");
     }
     Ok(evidence)
 }
 
-async fn read(agent: &Agent) -> Result<Reply, Failure> {
-    Ok(agent.caller.act(&agent.mandate, "profile.read", &json!({}), None).await?)
-}
-
 /// A key with a cap on its acts in a window.
+#[derive(Clone, Copy)]
 struct Capped<'a> {
     admin: &'a Caller,
     agent: &'a Agent,
+    action: &'a str,
     per: &'static str,
 }
 
 impl Capped<'_> {
+    async fn act(&self) -> Result<Reply, Failure> {
+        Ok(self.agent.caller.act(&self.agent.mandate, self.action, &json!({}), None).await?)
+    }
+
+    /// The cap as an admin sets it.
+    fn body(&self, cap: u64) -> Value {
+        json!({ "scope": "principal", "subject": self.agent.key, "unit": "acts", "per": self.per, "cap": cap })
+    }
+
+    /// Whether an act was refused for this cap, and for no other limit: the key's own, a connection's, the network's, the platform's.
+    fn is_over(&self, answer: &Reply, cap: u64) -> bool {
+        let told = answer.json();
+        answer.status == 429
+            && text(&told, "/type") == "urn:keyholder:problem:budget-exceeded"
+            && (text(&told, "/budget/scope"), text(&told, "/budget/unit")) == ("principal", "acts")
+            && text(&told, "/budget/per") == self.per
+            && told.pointer("/budget/cap").and_then(Value::as_u64) == Some(cap)
+    }
+
     async fn set(&self, cap: u64) -> Result<(), Failure> {
-        let cap =
-            json!({ "scope": "principal", "subject": self.agent.key, "unit": "acts", "per": self.per, "cap": cap });
-        expect(&self.admin.post("/v1/budgets", &cap).await?, 200).map(drop)
+        expect(&self.admin.post("/v1/budgets", &self.body(cap)).await?, 200).map(drop)
     }
 
     /// The cap as the API shows it.
@@ -203,42 +316,74 @@ impl Capped<'_> {
         expect(&self.admin.delete(&format!("/v1/budgets/{id}")).await?, 204).map(drop)
     }
 
-    async fn refused(&self, what: &str, subject: &str, evidence: &mut Evidence) -> Result<(), Failure> {
-        let answer = read(self.agent).await?;
+    /// A cap of none refuses the next act. A node that has not heard of it yet may let one pass, and is asked once more when it must have.
+    async fn binds_the_next(&self, subject: &str, evidence: &mut Evidence) -> Result<(), Failure> {
+        let (what, per) = ("an act after a cap of none was set", self.per);
+        let mut answer = self.act().await?;
         if answer.status.is_success() {
-            let obtained = json!({ "act": answer.json(), "cap": self.standing().await? });
-            return Err(Failure::broken(format!("{what}, in a {}, passed", self.per), obtained));
+            tokio::time::sleep(GRACE).await;
+            answer = self.act().await?;
         }
-        if answer.status != 429 {
-            return Err(Failure::unproven(format!("{what} was answered {}", answer.status)));
+        if answer.status.is_success() {
+            // What the platform answered is the account's, and no evidence.
+            let obtained = json!({ "status": answer.status.as_u16(), "answer_sha256": sha256(&answer.body),
+                "cap": self.standing().await? });
+            return Err(Failure::broken(format!("{what}, in a {per}, passed"), obtained));
         }
-        evidence.tried(subject, format!("{what}, in a {}: 429", self.per), what, &answer.body);
+        if !self.is_over(&answer, 0) {
+            let kind = answer.json();
+            return Err(Failure::unproven(format!("{what} was answered {}: {}", answer.status, text(&kind, "/type"))));
+        }
+        evidence.tried(subject, format!("{what}, in a {per}: 429"), what, &answer.body);
         Ok(())
     }
 
-    /// As many acts pass as the cap says, and the next one does not.
-    async fn to_the_last_unit(&self, subject: &str, evidence: &mut Evidence) -> Result<(), Failure> {
+    /// A cap is an admin's to set, and not its key's own.
+    async fn is_not_the_keys_to_set(&self, subject: &str, evidence: &mut Evidence) -> Result<(), Failure> {
+        let own = self.body(1000);
+        let raised = self.agent.caller.post("/v1/budgets", &own).await?;
+        if raised.status.is_success() {
+            return Err(Failure::broken("a key set its own cap", raised.json()));
+        }
+        if raised.status != 403 {
+            return Err(Failure::unproven(format!("a key that sets its own cap was answered {}", raised.status)));
+        }
+        evidence.tried(subject, format!("the key sets its own cap: {}", raised.status), own.to_string(), &raised.body);
+        Ok(())
+    }
+
+    /// As many acts pass as the cap says, beside what the window holds already, and the next one does not.
+    async fn holds_to_the_last_unit(&self, cap: u64, subject: &str, evidence: &mut Evidence) -> Result<(), Failure> {
         for _ in 0..TRIES {
-            // What the window holds already counts.
             self.set(1_000_000).await?;
-            expect(&read(self.agent).await?, 200)?;
+            expect(&self.act().await?, 200)?;
             let before = self.standing().await?;
             let used = before.get("used").and_then(Value::as_u64).unwrap_or_default();
-            self.set(used + CAP).await?;
-            let mut passed = 0;
-            for _ in 0..=CAP {
-                passed += u64::from(read(self.agent).await?.status.is_success());
+            self.set(used + cap).await?;
+            let (mut passed, mut odd) = (0, None);
+            for _ in 0..=cap {
+                let answer = self.act().await?;
+                passed += u64::from(answer.status.is_success());
+                if !answer.status.is_success() && !self.is_over(&answer, used + cap) {
+                    odd = Some(format!("{}: {}", answer.status, text(&answer.json(), "/type")));
+                }
             }
             let after = self.standing().await?;
-            if passed == CAP {
-                let words = format!("{CAP} acts of {} under a cap of {CAP} more in a {}", CAP + 1, self.per);
+            if let (Some(odd), true) = (odd, passed <= cap) {
+                return Err(Failure::unproven(format!("an act under a cap of {cap} was answered {odd}")));
+            }
+            if passed == cap {
+                let words = format!("{cap} acts of {} under a cap of {cap} more in a {}", cap + 1, self.per);
                 evidence.tried(subject, words, before.to_string(), after.to_string());
                 return Ok(());
             }
+            if passed < cap {
+                return Err(Failure::unproven(format!("only {passed} acts passed under a cap of {cap}")));
+            }
             if before.get("window_start") == after.get("window_start") {
-                let obtained = json!({ "passed": passed, "cap": CAP, "standing": after });
+                let obtained = json!({ "passed": passed, "cap": cap, "standing": after });
                 return Err(Failure::broken(
-                    format!("{passed} acts passed in a {} under a cap of {CAP}", self.per),
+                    format!("{passed} acts passed in a {} under a cap of {cap}", self.per),
                     obtained,
                 ));
             }

@@ -1,4 +1,6 @@
 //! Connecting: whether a code that was caught on its way home is of use to anybody, and what an owner is asked for.
+//!
+//! Beside customers an owner goes as far as the platform's door, and there he says no: no platform is called, and nothing is connected.
 
 use std::collections::BTreeSet;
 
@@ -17,8 +19,8 @@ use crate::{
     caller::{Caller, Reply},
     evidence::{Evidence, Failure, Outcome, sha256},
     ground::{Ground, Workspace},
-    owner::{RETURN, expect, text},
-    probe::{Attack, Probe},
+    owner::{Asked, RETURN, expect, follow_link, text},
+    probe::{Attack, Probe, Target},
     source::SourceTree,
 };
 
@@ -27,7 +29,10 @@ pub(super) const PKCE_CONNECT: Probe = Probe {
     name: "pkce-connect",
     points: &["pkce-connect"],
     tries: "tokens for a code that was caught on its way home, and a way to connect an account by a static key",
-    attack: Attack::Rehearsed(|ground| Box::pin(pkce_connect(ground))),
+    attack: Attack::Both {
+        live: |target| Box::pin(to_the_door(target)),
+        rehearsed: |ground| Box::pin(pkce_connect(ground)),
+    },
 };
 
 /// Whether more is asked for than the actions need.
@@ -50,18 +55,97 @@ async fn pkce_connect(ground: &Ground) -> Outcome {
     if ground.platform().calls(Call::Exchange) == exchanges {
         return Err(Failure::unproven("the account was connected without an exchange at the platform"));
     }
-    for (name, wanted) in [("response_type", "code"), ("code_challenge_method", "S256")] {
-        if consent.parameter(name) != wanted {
-            let said = json!({ "parameter": name, "value": consent.parameter(name) });
-            return Err(Failure::broken("the owner is not sent to consent with PKCE", said));
-        }
-    }
+    consent.has_challenge()?;
     let words = "an account is connected by OAuth 2.0 with a challenge (S256)";
     evidence.tried("x-connections", words, &entrusted.connected.authorize_url, consent.parameter("code_challenge"));
     catch_codes(ground, &entrusted.workspace, &mut evidence).await?;
     come_back_elsewhere(ground, &entrusted.workspace, &mut evidence).await?;
-    no_static_key(ground, &entrusted.workspace.admin, &mut evidence).await?;
     Ok(evidence)
+}
+
+/// The platform that the claim is about.
+const X: &str = "x";
+/// Where nobody is (RFC 6761 §6.4): an owner who says no at a platform's door is sent there. It is registered for good.
+const NOWHERE: &str = "https://keyholder-probe.invalid/connected";
+
+async fn to_the_door(target: &Target) -> Outcome {
+    let mut evidence = Evidence::new();
+    no_static_key(&target.admin, X, &mut evidence).await?;
+    let Some(asked) = ask_at_a_door(&target.admin, Some(X)).await? else {
+        evidence.saw("no account at X can be connected at this server", "", "");
+        return Ok(evidence);
+    };
+    let outcome = at_the_door(&asked, &mut evidence).await;
+    let left = say_no(&asked).await;
+    outcome?;
+    left?;
+    Ok(evidence)
+}
+
+/// An owner on his way to a platform at which accounts can be connected: to this one, or to any; nothing, where there is none. He must
+/// [say no](say_no) there.
+pub(super) async fn ask_at_a_door(admin: &Caller, wanted: Option<&str>) -> Result<Option<Asked>, Failure> {
+    let listed = expect(&admin.get("/v1/providers").await?, 200)?;
+    let providers = listed.get("data").and_then(Value::as_array).into_iter().flatten();
+    let is_open = |provider: &&Value| provider.get("connectable") == Some(&Value::Bool(true));
+    let mut open = providers.filter(is_open).filter(|open| wanted.is_none_or(|name| text(open, "/name") == name));
+    let Some(provider) = open.next() else { return Ok(None) };
+    let actions = provider.get("actions").and_then(Value::as_array).into_iter().flatten();
+    let actions: Vec<&str> = actions.map(|action| text(action, "/name")).take(2).collect();
+    follow_link(admin, (text(provider, "/name"), NOWHERE), &actions, &actions).await.map(Some)
+}
+
+/// Ends what was begun, as a platform does whose user says no (RFC 6749 §4.1.2.1).
+pub(super) async fn say_no(asked: &Asked) -> Result<(), Failure> {
+    let consent = Consent::read(&asked.authorize_url)?;
+    let back = consent.callback(&consent.parameter("state"), &[("error", "access_denied")])?;
+    let home = asked.browser.get(&back).await?;
+    if home.status == 303 && home.header("location").starts_with(NOWHERE) {
+        return Ok(());
+    }
+    Err(Failure::unproven(format!("an owner who said no was not sent back: {}", home.status)))
+}
+
+/// What is seen at a platform's door, and what comes of answers that the platform has not given.
+async fn at_the_door(asked: &Asked, evidence: &mut Evidence) -> Result<(), Failure> {
+    let consent = Consent::read(&asked.authorize_url)?;
+    consent.has_challenge()?;
+    for (what, guess) in GUESSES {
+        let challenge = URL_SAFE_NO_PAD.encode(digest(&SHA256, guess(&consent).as_bytes()));
+        if challenge == consent.parameter("code_challenge") {
+            let obtained = json!({ "verifier": what, "code_challenge": challenge });
+            return Err(Failure::broken(format!("{what} is the verifier of a caught code"), obtained));
+        }
+    }
+    let words = "an owner is sent to consent with a challenge (S256) that nobody on the way can answer";
+    evidence.tried("x-connections", words, sha256(asked.authorize_url.as_bytes()), "S256");
+
+    let (state, code) = (consent.parameter("state"), ("code", "of-a-probe"));
+    let (own, unknown) = (format!("__Host-keyholder={}", random::token()), random::token());
+    let foreign = asked.browser.with_no_cookies();
+    for (what, browser, state, cookie) in [
+        ("in another browser", &foreign, &state, None),
+        ("in another browser, with a cookie of its own", &foreign, &state, Some(&own)),
+        ("with another state", &asked.browser, &unknown, None),
+    ] {
+        let headers: Vec<_> = cookie.iter().map(|cookie| ("cookie", cookie.as_str())).collect();
+        let back = consent.callback(state, &[code])?;
+        let answer = browser.send(Method::GET, &back, &headers, bytes::Bytes::new()).await?;
+        if answer.status.is_redirection() || answer.status.is_success() {
+            let obtained = json!({ "status": answer.status.as_u16(), "location_sha256": sha256(answer.header("location").as_bytes()) });
+            return Err(Failure::broken(format!("a callback {what} was taken"), obtained));
+        }
+        if answer.status == 429 || answer.status.is_server_error() {
+            return Err(Failure::unproven(format!("a callback {what} was answered {}", answer.status)));
+        }
+        evidence.tried(
+            "connect-callbacks",
+            format!("a callback {what}: {}", answer.status),
+            sha256(back.as_bytes()),
+            answer.status.as_str(),
+        );
+    }
+    Ok(())
 }
 
 /// What an owner's browser carries to the platform.
@@ -75,6 +159,32 @@ impl Consent {
     fn parameter(&self, name: &str) -> String {
         let found = self.0.query_pairs().find(|(known, _)| known == name);
         found.map(|(_, value)| value.into_owned()).unwrap_or_default()
+    }
+
+    /// Whether the platform is told of a verifier (RFC 7636 §4.3).
+    fn has_challenge(&self) -> Result<(), Failure> {
+        for (name, wanted) in [("response_type", "code"), ("code_challenge_method", "S256")] {
+            if self.parameter(name) != wanted {
+                let said = json!({ "parameter": name, "value": self.parameter(name) });
+                return Err(Failure::broken("the owner is not sent to consent with PKCE", said));
+            }
+        }
+        // 32 bytes in base64: a digest (§4.2).
+        if self.parameter("code_challenge").len() == 43 {
+            return Ok(());
+        }
+        Err(Failure::broken(
+            "the owner is sent to consent without a challenge",
+            json!({ "code_challenge": self.parameter("code_challenge") }),
+        ))
+    }
+
+    /// The path of the callback with an answer to it, as the platform would send a browser there.
+    fn callback(&self, state: &str, answer: &[(&str, &str)]) -> Result<String, Failure> {
+        let path = Url::parse(&self.parameter("redirect_uri"))?.path().to_owned();
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("state", state).extend_pairs(answer);
+        Ok(format!("{path}?{}", query.finish()))
     }
 }
 
@@ -102,6 +212,15 @@ impl Thief {
 /// What somebody who saw the way to the platform takes for the verifier.
 type Guess = fn(&Consent) -> String;
 
+/// What a catcher has seen, or can guess.
+const GUESSES: [(&str, Guess); 5] = [
+    ("the state", |consent| consent.parameter("state")),
+    ("the challenge", |consent| consent.parameter("code_challenge")),
+    ("the state's digest", |consent| sha256(consent.parameter("state").as_bytes())),
+    ("a constant", |_| "A".repeat(43)),
+    ("nothing", |_| String::new()),
+];
+
 /// Catches codes on their way home, and tries to exchange each with what a catcher has seen or can guess.
 async fn catch_codes(ground: &Ground, workspace: &Workspace, evidence: &mut Evidence) -> Result<(), Failure> {
     let base = Url::parse(&ground.sandbox().url())?;
@@ -117,14 +236,7 @@ async fn catch_codes(ground: &Ground, workspace: &Workspace, evidence: &mut Evid
     expect(&thief.exchange(&consent, &callback, &own).await?, 200)?;
     evidence.saw("a code whose challenge is the catcher's own is exchanged by him", forged, "tokens");
 
-    let guesses: [(&str, Guess); 5] = [
-        ("the state", |consent| consent.parameter("state")),
-        ("the challenge", |consent| consent.parameter("code_challenge")),
-        ("the state's digest", |consent| sha256(consent.parameter("state").as_bytes())),
-        ("a constant", |_| "A".repeat(43)),
-        ("nothing", |_| String::new()),
-    ];
-    for (what, guess) in guesses {
+    for (what, guess) in GUESSES {
         let asked = ground.ask(&workspace.admin, &ACTIONS, &ACTIONS).await?;
         let consent = Consent::read(&asked.authorize_url)?;
         let callback = Url::parse(&ground.platform().approve(&asked.authorize_url, ACCOUNT)?)?;
@@ -164,7 +276,7 @@ async fn come_back_elsewhere(ground: &Ground, workspace: &Workspace, evidence: &
 }
 
 /// No request takes a credential of an account, by what the API says of itself and by what it answers.
-async fn no_static_key(ground: &Ground, admin: &Caller, evidence: &mut Evidence) -> Result<(), Failure> {
+async fn no_static_key(admin: &Caller, provider: &str, evidence: &mut Evidence) -> Result<(), Failure> {
     let document = expect(&admin.get("/openapi.json").await?, 200)?;
     let (mut bodies, mut names) = (0_u32, BTreeSet::new());
     for operation in document.pointer("/paths").and_then(Value::as_object).into_iter().flat_map(|paths| paths.values())
@@ -192,13 +304,18 @@ async fn no_static_key(ground: &Ground, admin: &Caller, evidence: &mut Evidence)
         shown,
     );
     for path in ["/v1/connections", "/v1/connections/import", "/v1/connections/redeem"] {
-        let key = json!({ "provider": ground.provider(), "account": ACCOUNT, "access_token": random::token(), "return_url": RETURN });
+        let key =
+            json!({ "provider": provider, "account": ACCOUNT, "access_token": random::token(), "return_url": RETURN });
         let answer = admin.post(path, &key).await?;
         if answer.status.is_success() {
-            return Err(Failure::broken("an account was connected by a static key", answer.json()));
+            let obtained = json!({ "path": path, "id": answer.json().get("id") });
+            return Err(Failure::broken("an account was connected by a static key", obtained));
+        }
+        if answer.status == 429 || answer.status.is_server_error() {
+            return Err(Failure::unproven(format!("POST {path} was answered {}", answer.status)));
         }
         let tried = format!("POST {path} with a static token: {}", answer.status);
-        evidence.tried("static-account-keys", tried, key.to_string(), &answer.body);
+        evidence.tried("static-account-keys", tried, path, &answer.body);
     }
     Ok(())
 }

@@ -1,4 +1,7 @@
 //! Errors: every kind that a client can bring about, and faults of the server's own, none of which tells of the inside.
+//!
+//! Beside customers only a client's own faults are brought about, and none that a server counts against its network but one. What is odd
+//! enough for a firewall, what a limit, a platform or the database refuses, and what lies below HTTP is for a scratch installation.
 
 use http::Method;
 use sandbox::{Call, Quirk, Route, Scope};
@@ -6,38 +9,54 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::{
+    answered::by_server,
+    belongings::Belongings,
     caller::{Caller, Reply},
     database::Session,
     evidence::{Evidence, Failure, Outcome},
     ground::{Ground, Limits, Node},
     owner::{Agent, RETURN, expect, text},
-    probe::{Attack, Probe},
+    probe::{Attack, Probe, Target},
     wire,
 };
 
 /// Whether an error tells of a stack, of SQL, or of a path.
 pub(super) const OPAQUE_ERRORS: Probe = Probe {
     name: "opaque-errors",
-    points: &["opaque-errors"],
+    points: &["opaque-errors", "opaque-refusals"],
     tries: "a word about the inside (a stack, SQL, a table, a path) from an error of every kind, faults of the server's own included",
-    attack: Attack::Rehearsed(|ground| Box::pin(opaque_errors(ground))),
+    attack: Attack::Both {
+        live: |target| Box::pin(beside_customers(target)),
+        rehearsed: |ground| Box::pin(opaque_errors(ground)),
+    },
 };
 
 /// What the database says when it is made to fail: words that stand nowhere else.
 const CANARY: &str = "the heron stands in the reeds";
 const JSON: (&str, &str) = ("content-type", "application/json");
 
+async fn beside_customers(target: &Target) -> Outcome {
+    let belongings = Belongings::make(&target.admin).await?;
+    let walk = async {
+        let mut seen = Seen { evidence: Evidence::new(), inside: Vec::new(), fails: false };
+        seen.allowed(&target.admin).await?;
+        of_clients(&mut seen, &target.admin, &target.stranger).await?;
+        of_things(&mut seen, &target.admin, &belongings).await?;
+        Ok(seen.evidence)
+    };
+    belongings.lent_to(walk).await
+}
+
 async fn opaque_errors(ground: &Ground) -> Outcome {
-    let mut seen = Seen { evidence: Evidence::new(), inside: inside(ground).await? };
+    let mut seen = Seen { evidence: Evidence::new(), inside: inside(ground).await?, fails: true };
     let few = Limits { network: u32::MAX, principal: u32::MAX, failures: 3, links: 8 };
     let node = ground.start_node(Some(few)).await?;
     let stranger = ground.stranger_at(&node.url);
     let admin = crate::serving::admin(ground, &stranger).await?;
-    let workspace = admin.get("/v1/workspace").await?;
-    expect(&workspace, 200)?;
-    seen.evidence.saw("GET /v1/workspace", "", &workspace.body);
+    seen.allowed(&admin).await?;
 
     of_clients(&mut seen, &admin, &stranger).await?;
+    of_hostile_clients(&mut seen, &admin).await?;
     of_limits(&mut seen, &stranger, &admin).await?;
     on_the_wire(&mut seen, &node, &admin).await?;
     let agent = agent(ground, &admin).await?;
@@ -61,30 +80,45 @@ async fn opaque_errors(ground: &Ground) -> Outcome {
 
 struct Seen {
     evidence: Evidence,
+    /// Words of this installation's own inside.
     inside: Vec<String>,
+    /// Whether the server is made to fail, and to be busy.
+    fails: bool,
 }
 
 impl Seen {
-    /// An error: not a success, and without a word of the inside.
-    fn error(&mut self, what: &str, reply: &Reply) -> Result<(), Failure> {
-        if !(reply.status.is_client_error() || reply.status.is_server_error()) {
-            return Err(Failure::unproven(format!("{what} was no error: {}", reply.status)));
-        }
-        let headers = reply.headers.values().map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let headers = headers.collect::<Vec<_>>().join("\n");
-        self.bytes(
-            &format!("{what}: {}", reply.status),
-            format!("{headers}\n{}", String::from_utf8_lossy(&reply.body)).as_bytes(),
-        )
+    async fn allowed(&mut self, admin: &Caller) -> Result<(), Failure> {
+        let workspace = admin.get("/v1/workspace").await?;
+        expect(&workspace, 200)?;
+        self.evidence.saw("GET /v1/workspace", "", workspace.status.as_str());
+        Ok(())
     }
 
-    fn bytes(&mut self, what: &str, answer: &[u8]) -> Result<(), Failure> {
+    /// An error: not a success, and without a word of the inside. What the server tells is a difference whoever fails; where nobody was to
+    /// fail, what does not tell says nothing, and neither does whatever stands in front of the server.
+    fn error(&mut self, what: &str, reply: &Reply) -> Result<(), Failure> {
+        let headers = reply.headers.values().map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let headers = headers.collect::<Vec<_>>().join("\n");
+        let answer = format!("{headers}\n{}", String::from_utf8_lossy(&reply.body));
+        let what = format!("{what}: {}", reply.status);
+        if !(reply.status.is_client_error() || reply.status.is_server_error()) {
+            return Err(Failure::unproven(format!("{what} is no error")));
+        }
+        let is_anothers = reply.header("request-id").is_empty();
+        if !self.fails && (is_anothers || tells(&answer, &self.inside).is_none()) {
+            by_server(&what, reply)?;
+        }
+        let subject = if reply.status.is_server_error() { "server-faults" } else { "errors" };
+        self.bytes(subject, &what, answer.as_bytes())
+    }
+
+    fn bytes(&mut self, subject: &str, what: &str, answer: &[u8]) -> Result<(), Failure> {
         let text = String::from_utf8_lossy(answer);
         if let Some(word) = tells(&text, &self.inside) {
             let obtained = json!({ "word": word, "answer": text.chars().take(600).collect::<String>() });
             return Err(Failure::broken(format!("{what} tells of the inside"), obtained));
         }
-        self.evidence.tried("errors", what, what, answer);
+        self.evidence.tried(subject, what, what, answer);
         Ok(())
     }
 }
@@ -134,44 +168,143 @@ fn tells(text: &str, inside: &[String]) -> Option<String> {
 /// What is wrong: in words, the method, the target, more headers, the body.
 type Wrong<'a> = (&'a str, Method, &'a str, &'a [(&'a str, &'a str)], &'a str);
 
-/// What a client can do wrong.
+/// What a client can do wrong anywhere.
 async fn of_clients(seen: &mut Seen, admin: &Caller, stranger: &Caller) -> Result<(), Failure> {
-    let long = format!("/{}", "a".repeat(9_000));
-    let (post, get) = (Method::POST, Method::GET);
-    let all: [Wrong<'_>; 19] = [
+    let (post, get, put, delete) = (Method::POST, Method::GET, Method::PUT, Method::DELETE);
+    let no_mandate = "{\"mandate\":\"man_00000000000000000000000000\",\"action\":\"x\"}";
+    let no_provider = "{\"provider\":\"none\",\"actions\":[\"x\"],\"return_url\":\"https://app.example.com/none\"}";
+    let all: [Wrong<'_>; 29] = [
         ("nowhere", get.clone(), "/v1/nowhere", &[], ""),
-        ("a path to a file", get.clone(), "/../../../../etc/passwd", &[], ""),
-        ("a path to a file, escaped", get.clone(), "/assets/%2e%2e%2f%2e%2e%2fCargo.toml", &[], ""),
-        ("an id that could not be", get.clone(), "/v1/connections/'%20or%201=1--", &[], ""),
+        ("an id that could not be", get.clone(), "/v1/connections/x", &[], ""),
         ("no such object", get.clone(), "/v1/connections/con_00000000000000000000000000", &[], ""),
-        ("no such method", Method::PUT, "/v1/api-keys", &[], ""),
+        ("nothing to disconnect", delete.clone(), "/v1/connections/con_00000000000000000000000000", &[], ""),
+        ("no such method", put.clone(), "/v1/api-keys", &[], ""),
         ("not JSON", post.clone(), "/v1/api-keys", &[JSON], "{\"label\": nonsense"),
         ("JSON with a zero", post.clone(), "/v1/api-keys", &[JSON], "{\"label\":\"\\u0000\",\"role\":\"service\"}"),
         ("another content type", post.clone(), "/v1/api-keys", &[("content-type", "application/xml")], "<x/>"),
         ("a compressed body", post.clone(), "/v1/api-keys", &[JSON, ("content-encoding", "gzip")], "{}"),
-        ("wrong fields", post.clone(), "/v1/api-keys", &[JSON], "{\"label\":1,\"role\":\"root\",\"'; drop table\":1}"),
-        ("too long an address", get.clone(), &long, &[], ""),
-        ("a wrong parameter", get.clone(), "/v1/acts?limit=%27&before=%22", &[], ""),
-        ("another host", get.clone(), "/v1/workspace", &[("host", "evil.example")], ""),
+        ("wrong fields", post.clone(), "/v1/api-keys", &[JSON], "{\"label\":1,\"role\":\"root\",\"none\":1}"),
+        ("a wrong parameter", get.clone(), "/v1/acts?limit=x&before=x", &[], ""),
         ("another origin", post.clone(), "/v1/api-keys", &[("origin", "https://evil.example")], ""),
-        (
-            "no such mandate",
-            post.clone(),
-            "/v1/acts",
-            &[JSON],
-            "{\"mandate\":\"man_00000000000000000000000000\",\"action\":\"x\"}",
-        ),
+        ("no such mandate", post.clone(), "/v1/acts", &[JSON], no_mandate),
+        ("no such provider", post.clone(), "/v1/connect-links", &[JSON], no_provider),
+        ("a dead code", post.clone(), "/v1/connections/redeem", &[JSON], "{\"code\":\"none\"}"),
+        ("a return address that is none", post.clone(), "/v1/return-addresses", &[JSON], "{\"url\":\"file:///x\"}"),
+        ("an unknown permission", post.clone(), "/v1/permissions/explain", &[JSON], "{\"permission\":\"x\"}"),
+        ("no such feature", get.clone(), "/v1/features/none", &[], ""),
+        ("no such store", get.clone(), "/fga/stores/01000000000000000000000000", &[], ""),
+        ("nowhere in OpenFGA's API", get.clone(), "/fga/nowhere", &[], ""),
+        ("no such method of OpenFGA's API", put.clone(), "/fga/stores", &[], ""),
+        ("a store without a name", post.clone(), "/fga/stores", &[JSON], "{\"name\":7}"),
+        ("not JSON, in OpenFGA's API", post.clone(), "/fga/stores", &[JSON], "{\"name\""),
+        ("a token of nobody's", get.clone(), "/fga/stores?continuation_token=x", &[], ""),
         ("a dead link", get.clone(), "/connect/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", &[], ""),
-        ("a callback from nowhere", get.clone(), "/connect/callback/x?state=1&code=%27&error=%3Cscript%3E", &[], ""),
-        ("an operator's route", get.clone(), "/v1/installation/audit", &[], ""),
+        ("a callback from nowhere", get.clone(), "/connect/callback/x?state=1&code=1&error=denied", &[], ""),
+        ("a page with a parameter", get.clone(), "/trust?none=1", &[], ""),
+        ("a page by no such method", put, "/docs", &[], ""),
+        ("a statement of no scope", get.clone(), "/trust/statement.json?scope=none", &[], ""),
     ];
     for (what, method, target, headers, body) in all {
         seen.error(what, &admin.send(method, target, headers, body.to_owned().into()).await?)?;
     }
-    for (what, path) in
-        [("no credential", "/v1/workspace"), ("no credential, elsewhere", "/v1/installation/kill-drills")]
-    {
-        seen.error(what, &stranger.get(path).await?)?;
+    for (what, method, path) in [
+        ("no credential", get.clone(), "/v1/workspace"),
+        ("no credential, and no body", post.clone(), "/v1/api-keys"),
+        ("no credential, at the operator's", get.clone(), "/v1/installation/kill-drills"),
+        ("no credential, in OpenFGA's API", get.clone(), "/fga/stores"),
+        ("no credential, in OpenFGA's API, and no body", post.clone(), "/fga/stores/01000000000000000000000000/check"),
+        ("a form of no page", post, "/connect/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+    ] {
+        seen.error(what, &stranger.send(method, path, &[], bytes::Bytes::new()).await?)?;
+    }
+    // Of another scheme, none is a credential. A wrong one counts against its network: once is no harm.
+    let basic = [("authorization", "Basic bm9ib2R5Om5vYm9keQ==")];
+    seen.error("another scheme", &stranger.send(get, "/v1/workspace", &basic, bytes::Bytes::new()).await?)?;
+    seen.error("a wrong credential", &stranger.with_key("kh_not-a-key").get("/v1/workspace").await?)
+}
+
+/// What a client can do wrong with a thing that is there.
+async fn of_things(seen: &mut Seen, admin: &Caller, own: &Belongings) -> Result<(), Failure> {
+    let tuple = |object: &str| json!({ "user": "user:anne", "relation": "viewer", "object": object });
+    let store = format!("/fga/stores/{}", own.store);
+    let (template, object) = (format!("/v1/role-templates/{}", own.template), format!("/v1/objects/{}", own.object));
+    let condition =
+        json!({ "c": { "name": "c", "expression": "x ==", "parameters": { "x": { "type_name": "TYPE_NAME_INT" } } } });
+    let types = json!([{ "type": "user" }]);
+    let direct = json!({ "relations": { "viewer": { "directly_related_user_types": [{ "type": "nobody" }] } } });
+    let document = json!({ "type": "document", "relations": { "viewer": { "this": {} } }, "metadata": direct });
+    let change = json!({ "name": "Of a probe", "permissions": ["audit.read"], "confirm": "0".repeat(64) });
+    let cap = json!({ "scope": "principal", "subject": own.key, "unit": "acts", "per": "month", "cap": u64::MAX });
+    let listed = json!({ "type": "nothing", "relation": "viewer", "user": "user:anne" });
+    let all = [
+        ("an unknown type", format!("{store}/check"), json!({ "tuple_key": tuple("nothing:1") })),
+        ("a tuple of no form", format!("{store}/check"), json!({ "tuple_key": tuple("document") })),
+        (
+            "no such model",
+            format!("{store}/check"),
+            json!({ "tuple_key": tuple("document:1"), "authorization_model_id": "01000000000000000000000000" }),
+        ),
+        (
+            "a tuple that the model does not know",
+            format!("{store}/write"),
+            json!({ "writes": { "tuple_keys": [tuple("nothing:1")] } }),
+        ),
+        ("objects of no type", format!("{store}/list-objects"), listed),
+        ("a page of nobody's", format!("{store}/read"), json!({ "continuation_token": "x" })),
+        (
+            "a condition that does not end",
+            format!("{store}/authorization-models"),
+            json!({ "schema_version": "1.1", "type_definitions": types, "conditions": condition }),
+        ),
+        (
+            "a model of what it lacks",
+            format!("{store}/authorization-models"),
+            json!({ "schema_version": "1.1", "type_definitions": [document] }),
+        ),
+        (
+            "a model of another form",
+            format!("{store}/authorization-models"),
+            json!({ "schema_version": "1.1", "type_definitions": [{ "type": { "x": 1 } }] }),
+        ),
+        ("a change that was not shown", template.clone(), change),
+        ("a template of nothing known", template, json!({ "name": "Of a probe", "permissions": ["nothing.known"] })),
+        (
+            "a relation of no model",
+            format!("{object}/relationships"),
+            json!({ "relation": "none", "subject": own.key }),
+        ),
+        ("a thing of no type", format!("{object}/objects"), json!({ "type": "none", "name": "Of a probe" })),
+        ("a cap beyond all", "/v1/budgets".to_owned(), cap),
+    ];
+    for (what, target, body) in all {
+        seen.error(what, &admin.post(&target, &body).await?)?;
+    }
+    Ok(())
+}
+
+/// What no honest client sends, and a firewall before a server may take for an attack.
+async fn of_hostile_clients(seen: &mut Seen, admin: &Caller) -> Result<(), Failure> {
+    let (post, get) = (Method::POST, Method::GET);
+    let long = format!("/{}", "a".repeat(9_000));
+    let all: [Wrong<'_>; 9] = [
+        ("a path to a file", get.clone(), "/../../../../etc/passwd", &[], ""),
+        ("a path to a file, escaped", get.clone(), "/assets/%2e%2e%2f%2e%2e%2fCargo.toml", &[], ""),
+        ("an id that is SQL", get.clone(), "/v1/connections/'%20or%201=1--", &[], ""),
+        ("a field that is SQL", post, "/v1/api-keys", &[JSON], "{\"label\":1,\"role\":\"root\",\"'; drop table\":1}"),
+        ("too long an address", get.clone(), &long, &[], ""),
+        ("parameters that are quotes", get.clone(), "/v1/acts?limit=%27&before=%22", &[], ""),
+        ("another host", get.clone(), "/v1/workspace", &[("host", "evil.example")], ""),
+        (
+            "a callback that is a script",
+            get.clone(),
+            "/connect/callback/x?state=1&code=%27&error=%3Cscript%3E",
+            &[],
+            "",
+        ),
+        ("an operator's route", get, "/v1/installation/audit", &[], ""),
+    ];
+    for (what, method, target, headers, body) in all {
+        seen.error(what, &admin.send(method, target, headers, body.to_owned().into()).await?)?;
     }
     Ok(())
 }
@@ -204,7 +337,7 @@ async fn on_the_wire(seen: &mut Seen, node: &Node, admin: &Caller) -> Result<(),
         ("too large a body", &wire::too_large_a_body(admin.key().unwrap_or_default())),
     ] {
         let answer = wire::exchange(&mut wire::connect(at).await?, bytes.as_bytes()).await;
-        seen.bytes(&format!("{what}, on the wire"), &answer)?;
+        seen.bytes("errors", &format!("{what}, on the wire"), &answer)?;
     }
     Ok(())
 }
@@ -284,6 +417,42 @@ async fn mend(ground: &Ground) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn beside_customers() -> Seen {
+        Seen { evidence: Evidence::new(), inside: Vec::new(), fails: false }
+    }
+
+    fn reply(status: u16, request_id: &str, body: &'static str) -> Reply {
+        let id = (http::HeaderName::from_static("request-id"), http::HeaderValue::from_str(request_id).unwrap());
+        let status = http::StatusCode::from_u16(status).unwrap();
+        Reply { status, headers: [id].into_iter().collect(), body: bytes::Bytes::from_static(body.as_bytes()) }
+    }
+
+    #[test]
+    fn beside_customers_only_the_server_tells_of_its_inside() {
+        const TOLD: &str = "no such file: /home/www/502.html";
+        for (status, request_id, body, is_broken) in [
+            (502, "", TOLD, false),
+            (404, "", TOLD, false),
+            (404, "", "not found", false),
+            (503, "req_1", "busy", false),
+            (404, "req_1", TOLD, true),
+            (500, "req_1", TOLD, true),
+        ] {
+            let failure = beside_customers().error("of a test", &reply(status, request_id, body)).unwrap_err();
+            assert_eq!(matches!(failure, Failure::Broken { .. }), is_broken, "{status} {request_id} {body}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_server_fails_is_tried_as_its_fault() {
+        let mut seen = beside_customers();
+        seen.error("of a test", &reply(404, "req_1", "not found")).unwrap();
+        assert_eq!(seen.evidence.tried.keys().collect::<Vec<_>>(), ["errors"]);
+        seen.fails = true;
+        seen.error("of a test", &reply(500, "req_1", "an internal fault")).unwrap();
+        assert_eq!(seen.evidence.tried.keys().collect::<Vec<_>>(), ["errors", "server-faults"]);
+    }
 
     #[test]
     fn the_search_finds_what_tells_and_nothing_else() {

@@ -1,8 +1,10 @@
 //! Facts: permission comes from relationship tuples alone, and a node that lags behind the database grants nothing by it.
 
+mod beside_customers;
+
 use std::{collections::BTreeSet, time::Duration};
 
-use domain::{clock::Clock, id::ObjectId};
+use domain::clock::Clock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -11,7 +13,7 @@ use crate::{
     database::Session,
     evidence::{Evidence, Failure, Outcome},
     ground::{Ground, Node, Workspace},
-    owner::{Connected, expect, text},
+    owner::{Connected, expect},
     probe::{Attack, Probe},
     probes::organisations,
     tenancy::Owner,
@@ -21,8 +23,11 @@ use crate::{
 pub(super) const RELATION_TUPLES: Probe = Probe {
     name: "relation-tuples",
     points: &["relation-tuples"],
-    tries: "what a relation permits, after each tuple of it was taken away",
-    attack: Attack::Rehearsed(|ground| Box::pin(relation_tuples(ground))),
+    tries: "what a relation permits, before a tuple of it was given, and after each was taken away",
+    attack: Attack::Both {
+        live: |target| Box::pin(beside_customers::relation_tuples(target)),
+        rehearsed: |ground| Box::pin(relation_tuples(ground)),
+    },
 };
 
 /// Whether another node goes on granting what was revoked here.
@@ -67,7 +72,7 @@ async fn relation_tuples(ground: &Ground) -> Outcome {
             return Err(Failure::unproven(format!("there is no tuple `{relation}` on {object}")));
         }
         change(&owner, &id, &format!("delete from keyholder.tuples where {which}")).await?;
-        let after = denied_soon(asked).await?;
+        let after = denied_soon(asked, (LOOKS, EVERY)).await?;
         if after.status.is_success() {
             let obtained = json!({ "relation": relation, "asked": asked.title(), "tuples": kept,
                 "answer": String::from_utf8_lossy(&after.body).chars().take(200).collect::<String>() });
@@ -87,70 +92,17 @@ async fn relation_tuples(ground: &Ground) -> Outcome {
         }
         expect(&asked.send().await?, 200)?;
     }
-    through_others(&workspace, &owner, &id, &mut evidence).await?;
     Ok(evidence)
 }
 
-/// A permission that comes through others: a key manages a folder, whoever manages that one views another, and what is in that one is seen
-/// with it. Each tuple of the way is taken away by itself.
-async fn through_others(
-    workspace: &Workspace,
-    owner: &Owner,
-    id: &str,
-    evidence: &mut Evidence,
-) -> Result<(), Failure> {
-    let admin = &workspace.admin;
-    let folder = async |path: &str| {
-        let made = admin.post(path, &json!({ "type": "folder", "name": "of a probe" })).await?;
-        Ok::<_, Failure>(text(&expect(&made, 201)?, "/id").to_owned())
-    };
-    let (team, shared) = (folder("/v1/objects").await?, folder("/v1/objects").await?);
-    let within = folder(&format!("/v1/objects/{shared}/objects")).await?;
-    let (member, members_key) = organisations::key(admin, "service").await?;
-    let managers = format!("{team}#manager");
-    let path = format!("/v1/objects/{within}");
-    let asked = Asked::Get(&member, &path);
-    for (object, relation, subject) in [(&team, "manager", &members_key), (&shared, "viewer", &managers)] {
-        organisations::relate(admin, object, relation, subject).await?;
-    }
-    let before = asked.send().await?;
-    expect(&before, 200)?;
-    evidence.saw("a folder in one that others than the caller's own may view: 200", &path, &before.body);
-    for (object, relation, subject) in [(&team, "manager", &members_key), (&shared, "viewer", &managers)] {
-        let which = format!(
-            "workspace_id = '{id}' and relation = '{relation}' and object_id = '{}'",
-            organisations::stored::<ObjectId>(object)?
-        );
-        change(owner, id, &format!("delete from keyholder.relationships where {which}")).await?;
-        let after = denied_soon(asked).await?;
-        let tuple = format!("{object}#{relation}@{subject}");
-        if after.status.is_success() {
-            let obtained = json!({ "asked": asked.title(), "tuple": tuple, "answer": after.json() });
-            return Err(Failure::broken(
-                format!("{} is permitted without a tuple of its way", asked.title()),
-                obtained,
-            ));
-        }
-        evidence.tried(
-            "relationship-tuples",
-            format!("{}, without {tuple}: {}", asked.title(), after.status),
-            &tuple,
-            &after.body,
-        );
-        organisations::relate(admin, object, relation, subject).await?;
-        expect(&asked.send().await?, 200)?;
-    }
-    Ok(())
-}
-
 /// The answer once what a node remembers, which may be a notification behind, denies; else the last one.
-async fn denied_soon(asked: Asked<'_>) -> Result<Reply, Failure> {
+async fn denied_soon(asked: Asked<'_>, (looks, every): (u32, Duration)) -> Result<Reply, Failure> {
     let mut after = asked.send().await?;
-    for _ in 0..LOOKS {
+    for _ in 0..looks {
         if is_denied(&after)? {
             break;
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(every).await;
         after = asked.send().await?;
     }
     Ok(after)
@@ -294,7 +246,7 @@ async fn refused(
 }
 
 /// The processes of the database on whose connections nodes listen, but for these: at least one.
-async fn listening(owner: &Session, others: &BTreeSet<i32>) -> Result<BTreeSet<i32>, Failure> {
+pub(super) async fn listening(owner: &Session, others: &BTreeSet<i32>) -> Result<BTreeSet<i32>, Failure> {
     let asked = "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() \
                  and query ~* '^listen '";
     for _ in 0..LOOKS {
@@ -310,10 +262,10 @@ async fn listening(owner: &Session, others: &BTreeSet<i32>) -> Result<BTreeSet<i
 }
 
 /// The far ends of connections, stopped: each stays open, nothing more arrives on it, and nobody is told. They go on when this ends.
-struct Stalled(Vec<Pid>);
+pub(super) struct Stalled(Vec<Pid>);
 
 impl Stalled {
-    fn begin(far_ends: &BTreeSet<i32>) -> Result<Self, Failure> {
+    pub(super) fn begin(far_ends: &BTreeSet<i32>) -> Result<Self, Failure> {
         let mut stalled = Self(Vec::new());
         for pid in far_ends.iter().copied().filter_map(Pid::from_raw) {
             kill_process(pid, Signal::STOP)?;

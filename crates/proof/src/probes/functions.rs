@@ -61,6 +61,8 @@ impl Function {
             ("p_context", "text") => format!("'{context}'"),
             ("wanted", "text") => "'workspace'".to_owned(),
             (name, "uuid[]") if name.contains("mandate") => format!("array['{}']::uuid[]", tenants.mandate),
+            ("p_workspace", "uuid[]") => format!("array['{}']::uuid[]", tenants.mine),
+            ("p_object", "text[]") => "array['x']".to_owned(),
             (name, "uuid") if name.contains("after") => "null::uuid".to_owned(),
             (_, "uuid") => format!("'{}'::uuid", tenants.mine),
             (_, "integer[]") => "array[1]".to_owned(),

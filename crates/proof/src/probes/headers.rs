@@ -5,12 +5,13 @@ use rustls::version::TLS13;
 use serde_json::json;
 
 use crate::{
+    answered::by_server,
     caller::{Caller, Reply},
     document::{self, Credential},
     evidence::{Evidence, Failure, Outcome},
     ground::Ground,
     owner::expect,
-    probe::{Attack, Probe},
+    probe::{Attack, Probe, Target},
     serving::{self, OverTls},
     wire,
 };
@@ -20,71 +21,140 @@ pub(super) const SECURITY_HEADERS: Probe = Probe {
     name: "security-headers",
     points: &["security-headers"],
     tries: "an answer of any kind, by whomever it is made, that lacks a security header",
-    attack: Attack::Rehearsed(|ground| Box::pin(security_headers(ground))),
+    attack: Attack::Both {
+        live: |target| Box::pin(beside_customers(target)),
+        rehearsed: |ground| Box::pin(security_headers(ground)),
+    },
 };
 
 /// A year, which lists of hosts that are only reached over TLS ask for.
 const YEAR_S: u64 = 31_536_000;
 
+/// On which way answers come.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// Over TLS: then each tells browsers to come back over it. In the clear, on the same machine, nothing is said of it (RFC 6797 §7.2).
+    over_tls: bool,
+    /// With nothing between that may answer by itself or add headers of its own.
+    is_direct: bool,
+}
+
+const DIRECT_OVER_TLS: Way = Way { over_tls: true, is_direct: true };
+
+async fn beside_customers(target: &Target) -> Outcome {
+    let way = Way { over_tls: target.stranger.base().scheme() == "https", is_direct: false };
+    let mut walk = Walk { evidence: Evidence::new(), way };
+    walk.every_operation(&target.admin, &target.stranger).await?;
+    walk.refusals(&target.admin).await?;
+    Ok(walk.evidence)
+}
+
+/// The same over TLS with nothing between, then what only a server of the probe's own is asked: on the wire below HTTP, for another host, with
+/// too long a head, and for what a platform has answered.
 async fn security_headers(ground: &Ground) -> Outcome {
-    let mut evidence = Evidence::new();
     let server = serving::over_tls(ground, "").await?;
     let stranger = server.stranger()?;
     let admin = serving::admin(ground, &stranger).await?;
-    let workspace = admin.get("/v1/workspace").await?;
-    expect(&workspace, 200)?;
-    look(&mut evidence, "api-routes", "GET /v1/workspace", &workspace)?;
-    for operation in document::operations(&stranger).await? {
-        let at = format!("{} {}", operation.method, operation.path);
-        let target = operation.target(str::to_owned);
-        let subject = if operation.credential == Credential::None { "public-routes" } else { "api-routes" };
-        for (who, caller) in [("an admin", &admin), ("nobody", &stranger)] {
-            // Nothing of it is in the right form, so that nothing is done.
-            let reply = caller.send(operation.method.clone(), &target, &[], "{".into()).await?;
-            look(&mut evidence, subject, &format!("{at} by {who}"), &reply)?;
-            if operation.method == Method::GET {
-                look(&mut evidence, subject, &format!("{at} by {who}, read"), &caller.get(&target).await?)?;
-            }
-        }
-    }
-    refusals(&mut evidence, &admin).await?;
-    unread(&mut evidence, &server, &admin).await?;
-    acted(&mut evidence, ground).await?;
-    Ok(evidence)
+    let mut walk = Walk { evidence: Evidence::new(), way: DIRECT_OVER_TLS };
+    walk.every_operation(&admin, &stranger).await?;
+    walk.refusals(&admin).await?;
+    walk.refusals_of_heads(&admin).await?;
+    unread(&mut walk.evidence, &server, &admin).await?;
+    acted(&mut walk.evidence, ground).await?;
+    Ok(walk.evidence)
 }
 
 /// What is refused: in words, the method, the target, more headers, the body.
 type Refused<'a> = (&'a str, Method, &'a str, &'a [(&'a str, &'a str)], &'a str);
 
-/// Refusals of every kind that a client can bring about.
-async fn refusals(evidence: &mut Evidence, admin: &Caller) -> Result<(), Failure> {
-    const JSON: (&str, &str) = ("content-type", "application/json");
-    let long = format!("/{}", "a".repeat(9_000));
-    let head = "a".repeat(9_000);
-    let all: [Refused<'_>; 11] = [
-        ("nowhere", Method::GET, "/v1/nowhere", &[], ""),
-        ("no such object", Method::GET, "/v1/mandates/man_00000000000000000000000000", &[], ""),
-        ("no such method", Method::PUT, "/v1/api-keys", &[], ""),
-        ("not JSON", Method::POST, "/v1/api-keys", &[JSON], "{"),
-        ("another content type", Method::POST, "/v1/api-keys", &[("content-type", "text/plain")], "{}"),
-        ("a wrong field", Method::POST, "/v1/api-keys", &[JSON], "{\"x\":1}"),
-        ("too long an address", Method::GET, &long, &[], ""),
-        ("a long head", Method::GET, "/v1/workspace", &[("x-long", &head)], ""),
-        ("another host", Method::GET, "/v1/workspace", &[("host", "evil.example")], ""),
-        ("another origin", Method::POST, "/v1/api-keys", &[("origin", "https://evil.example")], ""),
-        (
-            "another origin's preflight",
-            Method::OPTIONS,
-            "/v1/api-keys",
-            &[("origin", "https://evil.example"), ("access-control-request-method", "POST")],
-            "",
-        ),
-    ];
-    for (what, method, target, headers, body) in all {
-        let reply = admin.send(method, target, headers, body.to_owned().into()).await?;
-        look(evidence, "refusals", what, &reply)?;
+/// Answers of all kinds, on one way.
+struct Walk {
+    evidence: Evidence,
+    way: Way,
+}
+
+impl Walk {
+    /// Every operation, by whom it lets in and by nobody, and its refusal of a body that is none: nothing is done anywhere.
+    async fn every_operation(&mut self, admin: &Caller, stranger: &Caller) -> Result<(), Failure> {
+        let workspace = admin.get("/v1/workspace").await?;
+        expect(&workspace, 200)?;
+        self.look("api-routes", "GET /v1/workspace", &workspace)?;
+        for operation in document::operations(stranger).await? {
+            let at = format!("{} {}", operation.method, operation.path);
+            let target = operation.target(str::to_owned);
+            let subject = if operation.credential == Credential::None { "public-routes" } else { "api-routes" };
+            let reads = operation.method == Method::GET;
+            // At the operator's operations an admin's key is a wrong credential, and those are counted.
+            if operation.credential != Credential::OperatorKey {
+                let reply = admin.send(operation.method.clone(), &target, &[], "{".into()).await?;
+                self.look(subject, &format!("{at} by an admin, with a body that is none"), &reply)?;
+                if reads {
+                    self.look(subject, &format!("{at} by an admin"), &admin.get(&target).await?)?;
+                }
+            }
+            let body = if reads { "" } else { "{" };
+            let reply = stranger.send(operation.method, &target, &[], body.into()).await?;
+            self.look(subject, &format!("{at} by nobody"), &reply)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Refusals of every kind that a client can bring about.
+    async fn refusals(&mut self, admin: &Caller) -> Result<(), Failure> {
+        const JSON: (&str, &str) = ("content-type", "application/json");
+        self.refused(
+            admin,
+            [
+                ("nowhere", Method::GET, "/v1/nowhere", &[], ""),
+                ("no such object", Method::GET, "/v1/mandates/man_00000000000000000000000000", &[], ""),
+                ("no such method", Method::PUT, "/v1/api-keys", &[], ""),
+                ("not JSON", Method::POST, "/v1/api-keys", &[JSON], "{"),
+                ("another content type", Method::POST, "/v1/api-keys", &[("content-type", "text/plain")], "{}"),
+                ("a wrong field", Method::POST, "/v1/api-keys", &[JSON], "{\"x\":1}"),
+                ("another origin", Method::POST, "/v1/api-keys", &[("origin", "https://evil.example")], ""),
+                (
+                    "another origin's preflight",
+                    Method::OPTIONS,
+                    "/v1/api-keys",
+                    &[("origin", "https://evil.example"), ("access-control-request-method", "POST")],
+                    "",
+                ),
+            ],
+        )
+        .await
+    }
+
+    /// Refusals that a proxy may come before.
+    async fn refusals_of_heads(&mut self, admin: &Caller) -> Result<(), Failure> {
+        let long = format!("/{}", "a".repeat(9_000));
+        let head = "a".repeat(9_000);
+        self.refused(
+            admin,
+            [
+                ("too long an address", Method::GET, &long, &[], ""),
+                ("a long head", Method::GET, "/v1/workspace", &[("x-long", &head)], ""),
+                ("another host", Method::GET, "/v1/workspace", &[("host", "evil.example")], ""),
+            ],
+        )
+        .await
+    }
+
+    async fn refused<const N: usize>(&mut self, admin: &Caller, all: [Refused<'_>; N]) -> Result<(), Failure> {
+        for (what, method, target, headers, body) in all {
+            let reply = admin.send(method, target, headers, body.to_owned().into()).await?;
+            self.look("refusals", what, &reply)?;
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, subject: &str, what: &str, reply: &Reply) -> Result<(), Failure> {
+        if let Some(lacks) = lacking(&reply.headers, self.way) {
+            by_server(what, reply)?;
+            return Err(broken(&format!("{what} ({})", reply.status), &lacks, &reply.headers));
+        }
+        self.evidence.tried(subject, format!("{what}: {}", reply.status), what, headers_text(&reply.headers));
+        Ok(())
+    }
 }
 
 /// What is refused before it is a request, on the wire of a connection over TLS.
@@ -98,7 +168,7 @@ async fn unread(evidence: &mut Evidence, server: &OverTls, admin: &Caller) -> Re
         let mut stream = wire::connect_tls(at, &server.certificate.authority, &[&TLS13]).await?;
         let answer = wire::exchange(&mut stream, bytes.as_bytes()).await;
         let headers = parsed(&answer).ok_or_else(|| Failure::unproven(format!("{what} was not answered in HTTP")))?;
-        if let Some(lacks) = lacking(&headers, true) {
+        if let Some(lacks) = lacking(&headers, DIRECT_OVER_TLS) {
             return Err(broken(what, &lacks, &headers));
         }
         evidence.tried("refusals", format!("{what}, on the wire"), what, &answer);
@@ -106,7 +176,9 @@ async fn unread(evidence: &mut Evidence, server: &OverTls, admin: &Caller) -> Re
     // For this machine alone they are answered in the clear, and say nothing of TLS there.
     let metrics = Caller::new(&server.serving.metrics_url, None).get("/metrics").await?;
     expect(&metrics, 200)?;
-    if let Some(lacks) = lacking(&metrics.headers, server.serving.metrics_url.scheme() == "https") {
+    if let Some(lacks) =
+        lacking(&metrics.headers, Way { over_tls: server.serving.metrics_url.scheme() == "https", is_direct: true })
+    {
         return Err(broken("the metrics", &lacks, &metrics.headers));
     }
     evidence.tried("public-routes", "the metrics", "/metrics", headers_text(&metrics.headers));
@@ -123,19 +195,11 @@ async fn acted(evidence: &mut Evidence, ground: &Ground) -> Result<(), Failure> 
     expect(&by_name, 200)?;
     let path = format!("/v1/proxy/{}/2/users/me", agent.mandate);
     for (what, reply) in [("an act by name", by_name), ("an act by the proxy", agent.caller.get(&path).await?)] {
-        if let Some(lacks) = lacking(&reply.headers, false) {
+        if let Some(lacks) = lacking(&reply.headers, Way { over_tls: false, is_direct: true }) {
             return Err(broken(what, &lacks, &reply.headers));
         }
         evidence.tried("api-routes", what, what, headers_text(&reply.headers));
     }
-    Ok(())
-}
-
-fn look(evidence: &mut Evidence, subject: &str, what: &str, reply: &Reply) -> Result<(), Failure> {
-    if let Some(lacks) = lacking(&reply.headers, true) {
-        return Err(broken(&format!("{what} ({})", reply.status), &lacks, &reply.headers));
-    }
-    evidence.tried(subject, format!("{what}: {}", reply.status), what, headers_text(&reply.headers));
     Ok(())
 }
 
@@ -149,10 +213,12 @@ fn headers_text(headers: &HeaderMap) -> String {
 }
 
 /// What the headers of an answer lack, in words that stand behind *was answered*.
-fn lacking(headers: &HeaderMap, over_tls: bool) -> Option<String> {
+fn lacking(headers: &HeaderMap, way: Way) -> Option<String> {
+    // What stands in front of a server may say the same again, and nothing else.
+    let all = |name: &str| headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
     let one = |name: &str| {
-        let mut values = headers.get_all(name).iter();
-        values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        let first = all(name).next().unwrap_or_default();
+        if all(name).all(|value| value == first) { first } else { "" }
     };
     let exact =
         [("x-content-type-options", "nosniff"), ("x-frame-options", "DENY"), ("referrer-policy", "no-referrer")];
@@ -175,14 +241,18 @@ fn lacking(headers: &HeaderMap, over_tls: bool) -> Option<String> {
             return Some(format!("without {power} in its permissions policy"));
         }
     }
-    if over_tls {
-        let life = one(header::STRICT_TRANSPORT_SECURITY.as_str());
-        let seconds = life.split(';').find_map(|part| part.trim().strip_prefix("max-age=")?.parse::<u64>().ok());
-        if seconds.is_none_or(|seconds| seconds < YEAR_S) {
+    if way.over_tls {
+        let seconds =
+            |life: &str| life.split(';').find_map(|part| part.trim().strip_prefix("max-age=")?.parse::<u64>().ok());
+        let mut lives = all(header::STRICT_TRANSPORT_SECURITY.as_str()).map(|life| seconds(life).unwrap_or_default());
+        // Browsers take the first (RFC 6797 §8.1), which a proxy may have set.
+        if lives.by_ref().min().is_none_or(|shortest| shortest < YEAR_S) {
             return Some("without a year of strict-transport-security".to_owned());
         }
     }
-    headers.contains_key(header::SERVER).then(|| "with the server's name".to_owned())
+    // A proxy names itself, which is no header of ours.
+    let names_itself = way.is_direct && headers.contains_key(header::SERVER);
+    names_itself.then(|| "with the server's name".to_owned())
 }
 
 /// The headers of an answer as it stood on the wire.
@@ -209,12 +279,14 @@ mod tests {
         strict-transport-security: max-age=31536000; includeSubDomains\r\n\r\n";
 
     fn said(text: &str) -> Option<String> {
-        lacking(&parsed(text.as_bytes()).unwrap(), true)
+        lacking(&parsed(text.as_bytes()).unwrap(), DIRECT_OVER_TLS)
     }
 
     #[test]
     fn what_lacks_is_told() {
         assert_eq!(said(GOOD), None);
+        // Said twice by two, the same.
+        assert_eq!(said(&GOOD.replace("nosniff", "nosniff\r\nx-content-type-options: nosniff")), None);
         for (from, to) in [
             ("x-frame-options: DENY\r\n", ""),
             ("x-frame-options: DENY", "x-frame-options: SAMEORIGIN"),
@@ -222,8 +294,10 @@ mod tests {
             ("default-src 'none'", "default-src *"),
             ("base-uri 'none'", "base-uri 'none'; script-src 'unsafe-inline'"),
             ("camera=()", "camera=(self)"),
-            ("31536000", "3600"),
             ("HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nserver: x\r\n"),
+            ("31536000", "3600"),
+            ("31536000", "x"),
+            ("\r\n\r\n", "\r\nstrict-transport-security: max-age=60\r\n\r\n"),
         ] {
             assert!(said(&GOOD.replace(from, to)).is_some(), "{from} {to}");
         }

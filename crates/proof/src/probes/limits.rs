@@ -8,8 +8,9 @@ use crate::{
     evidence::{Evidence, Failure, Outcome},
     ground::{Ground, Limits},
     owner::{Agent, expect, text},
-    probe::{Attack, Probe},
+    probe::{Attack, Probe, Target},
     serving,
+    undoing::Undoing,
 };
 
 /// Whether more comes through than a burst or a day holds.
@@ -24,14 +25,19 @@ pub(super) const BURST_AND_QUOTA: Probe = Probe {
 pub(super) const LIMIT_HEADERS: Probe = Probe {
     name: "limit-headers",
     points: &["limit-headers"],
-    tries: "a refusal for a limit without the standard fields, or with fields that do not agree",
-    attack: Attack::Rehearsed(|ground| Box::pin(limit_headers(ground))),
+    tries: "an answer, or a refusal for a limit, without the standard fields, or with fields that do not agree",
+    attack: Attack::Both {
+        live: |target| Box::pin(headers_beside_customers(target)),
+        rehearsed: |ground| Box::pin(limit_headers(ground)),
+    },
 };
 
 /// What a principal may ask in a burst.
 const BURST: u32 = 12;
 /// What a connection may do in a day.
 const QUOTA: u64 = 3;
+/// How many connect links a key of the probe's own asks for beside customers: more than a key may by default.
+const LINKS_TRIED: u32 = 130;
 /// The fields, as drafts before and since 08 of draft-ietf-httpapi-ratelimit-headers have them.
 const FIELDS: [&str; 5] =
     ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "ratelimit", "ratelimit-policy"];
@@ -113,17 +119,55 @@ async fn agent(ground: &Ground, account: &str) -> Result<Agent, Failure> {
     ground.agent(admin, &connected.connection, &actions, &limits).await
 }
 
+/// Beside customers one limit is reached, and it binds a key of the probe's own alone: that of the connect links that it asks for, of which
+/// the last is refused and none comes about. Where that limit is too wide to be reached, the answers within limits are all that is judged.
+async fn headers_beside_customers(target: &Target) -> Outcome {
+    let keys = Undoing::of(&target.admin);
+    keys.after(async {
+        let mut evidence = Evidence::new();
+        within(target, &mut evidence).await?;
+        let (caller, _) = keys.key("user").await?;
+        for _ in 0..LINKS_TRIED {
+            let reply = ask_for_a_link(&caller).await?;
+            if reply.status == StatusCode::TOO_MANY_REQUESTS {
+                refused(&mut evidence, "a key's connect links", &reply)?;
+                return Ok(evidence);
+            }
+            expect(&reply, 422)?;
+        }
+        evidence.saw(format!("{LINKS_TRIED} connect links at once are within their limit here"), "", "");
+        Ok(evidence)
+    })
+    .await
+}
+
+/// An answer within its limits tells what is left of them, whatever it is, and whoever asks.
+async fn within(target: &Target, evidence: &mut Evidence) -> Result<(), Failure> {
+    let Target { admin, stranger, .. } = target;
+    for (what, caller, path, status) in [
+        ("an answer to a key", admin, "/v1/providers", 200),
+        (
+            "an answer to a key that there is no such thing",
+            admin,
+            "/v1/connections/con_00000000000000000000000000",
+            404,
+        ),
+        ("an answer to nobody that a key is needed", stranger, "/v1/workspace", 401),
+    ] {
+        let reply = caller.get(path).await?;
+        expect(&reply, status)?;
+        agree(&reply, what, None)?;
+        evidence.tried("limit-headers", format!("{what} tells what is left: {}", fields(&reply)), path, fields(&reply));
+    }
+    Ok(())
+}
+
 async fn limit_headers(ground: &Ground) -> Outcome {
     let mut evidence = Evidence::new();
     let agent = agent(ground, "limits").await?;
     let node = ground.start_node(Some(few())).await?;
     let stranger = ground.stranger_at(&node.url);
     let caller = stranger.with_key(agent.caller.key().unwrap_or_default());
-    let first = caller.get("/v1/providers").await?;
-    expect(&first, 200)?;
-    agree(&first, "an answer within its limits", None)?;
-    evidence.tried("limit-headers", "an answer within its limits tells what is left", "", fields(&first));
-
     over(&mut evidence, "a principal's burst", &caller, "/v1/providers").await?;
     over(&mut evidence, "wrong credentials", &stranger.with_key("kh_local_not-a-key"), "/v1/workspace").await?;
     links(ground, &mut evidence, &stranger).await?;
@@ -153,15 +197,19 @@ async fn over(evidence: &mut Evidence, what: &str, caller: &Caller, path: &str) 
 
 async fn links(ground: &Ground, evidence: &mut Evidence, stranger: &Caller) -> Result<(), Failure> {
     let admin = serving::admin(ground, stranger).await?;
-    // For a provider that is none: counted, and no link is left behind.
-    let odd = json!({ "provider": "no-such-provider", "actions": ["x"], "return_url": "https://app.example.com/" });
     for _ in 0..8 {
-        let reply = admin.post("/v1/connect-links", &odd).await?;
+        let reply = ask_for_a_link(&admin).await?;
         if reply.status == StatusCode::TOO_MANY_REQUESTS {
             return refused(evidence, "connect links", &reply);
         }
     }
     Err(Failure::unproven("connect links: nobody was refused"))
+}
+
+/// Asks for a link to a provider that is none: counted, and no link is left behind.
+async fn ask_for_a_link(caller: &Caller) -> Result<Reply, Failure> {
+    let odd = json!({ "provider": "no-such-provider", "actions": ["x"], "return_url": "https://app.example.com/" });
+    Ok(caller.post("/v1/connect-links", &odd).await?)
 }
 
 /// A refusal for a limit has every field, and they agree.

@@ -64,7 +64,7 @@ const LOADED: [&str; 13] = [
     "relationships",
 ];
 /// What the application's login reads (r) and does to a table: inserts (i), updates (u), deletes (d). A table that is not here is none of its.
-const APPS: [(&str, &str); 38] = [
+const APPS: [(&str, &str); 39] = [
     ("accounts", "ri"),
     ("acts", "ru"),
     ("api_keys", "riu"),
@@ -100,6 +100,7 @@ const APPS: [(&str, &str); 38] = [
     ("role_templates", "riud"),
     ("rotations", "riu"),
     ("shreddings", "ri"),
+    ("statement_publishers", "riu"),
     ("trust_statements", "ri"),
     ("tuples", "riud"),
     ("workspaces", "riu"),

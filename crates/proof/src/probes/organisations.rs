@@ -130,7 +130,17 @@ async fn tenant_keys(ground: &Ground) -> Outcome {
     let rival = Side::settle(ground, &owner, "keys_rival").await?;
     evidence.saw("an organisation of each tenant with everything in it", &mine.organisation.id, "201");
     over_the_api(&mine, &rival, &mut evidence).await?;
-    // Whoever has the database, and the product out of the way.
+    objects_that_point_elsewhere((&mine, &rival), &owner, &mut evidence).await?;
+    relations_that_point_elsewhere((&mine, &rival), &owner, &mut evidence).await?;
+    Ok(evidence)
+}
+
+/// Objects by whoever has the database, the product out of the way: under another tenant's, or under nothing.
+async fn objects_that_point_elsewhere(
+    (mine, rival): (&Side, &Side),
+    owner: &Owner,
+    evidence: &mut Evidence,
+) -> Result<(), Failure> {
     let nowhere = "gen_random_uuid()".to_owned();
     for (subject, kind, above) in [
         ("organisations", "department", "organisation"),
@@ -146,9 +156,18 @@ async fn tenant_keys(ground: &Ground) -> Outcome {
                  values ('{}', gen_random_uuid(), '{kind}', {parent}, 2, 'of a probe', 'a probe') returning id::text",
                 rival.id
             );
-            refused(&owner, (subject, &format!("a {kind} under {above}: {what}")), &insert, &mut evidence).await?;
+            refused(owner, (subject, &format!("a {kind} under {above}: {what}")), &insert, evidence).await?;
         }
     }
+    Ok(())
+}
+
+/// Who stands how to what, by the same hand: with one end in another tenant.
+async fn relations_that_point_elsewhere(
+    (mine, rival): (&Side, &Side),
+    owner: &Owner,
+    evidence: &mut Evidence,
+) -> Result<(), Failure> {
     let (role, theirs) = (stored::<RoleTemplateId>(&mine.template)?, stored::<KeyId>(&mine.key)?);
     let (own_role, own_key) = (stored::<RoleTemplateId>(&rival.template)?, stored::<KeyId>(&rival.key)?);
     let project = rival.object("project")?;
@@ -191,9 +210,9 @@ async fn tenant_keys(ground: &Ground) -> Outcome {
              returning workspace_id || ' ' || created_by",
             rival.id
         );
-        refused(&owner, (subject, what), &insert, &mut evidence).await?;
+        refused(owner, (subject, what), &insert, evidence).await?;
     }
-    Ok(evidence)
+    Ok(())
 }
 
 /// What another tenant's admin may try at the front door.

@@ -1,7 +1,12 @@
 //! Origins: a page of another site can make a browser send requests, and they must have no effect.
 
+use std::collections::BTreeSet;
+
+use domain::clock::Clock;
 use http::{Method, header};
 use serde_json::{Value, json};
+use time::{Duration, format_description::well_known::Rfc3339};
+use url::Url;
 
 use crate::{
     caller::{Caller, Reply},
@@ -9,7 +14,7 @@ use crate::{
     evidence::{Evidence, Failure, Outcome},
     ground::Ground,
     owner::{expect, text},
-    probe::{Attack, Probe},
+    probe::{Attack, Probe, Target},
     serving,
 };
 
@@ -18,7 +23,10 @@ pub(super) const FOREIGN_ORIGINS: Probe = Probe {
     name: "foreign-origins",
     points: &["foreign-origins"],
     tries: "an effect, or a readable answer, for a page of an origin that is not on the list",
-    attack: Attack::Rehearsed(|ground| Box::pin(foreign_origins(ground))),
+    attack: Attack::Both {
+        live: |target| Box::pin(foreign_origins(target)),
+        rehearsed: |ground| Box::pin(beside_a_listed_one(ground)),
+    },
 };
 
 /// Whether a request, or what a tenant says of itself, can put an origin on the list.
@@ -32,62 +40,76 @@ pub(super) const ORIGINS_FIXED: Probe = Probe {
 const JSON: (&str, &str) = ("content-type", "application/json");
 /// The origin that is on the list.
 const LISTED: &str = "https://app.example.com";
+/// What keys are called that pages make here.
+const LABEL: &str = "probe of origins";
 /// Where an attacker's page lies.
 const EVIL: &str = "https://evil.example";
-/// Origins that are on no list: another site, names that only begin or end alike, another scheme and port, an opaque one.
-const FOREIGN: [&str; 7] = [
-    EVIL,
-    "https://app.example.com.evil.example",
-    "https://evil-app.example.com",
-    "http://app.example.com",
-    "https://app.example.com:444",
-    "null",
-    "http://localhost:1",
-];
 
-async fn foreign_origins(ground: &Ground) -> Outcome {
+/// Origins that are on no list, by one that is: another site, names that only begin or end alike, another scheme and port, an opaque one.
+fn foreign_to(origin: &str) -> Result<Vec<String>, Failure> {
+    let known = Url::parse(origin)?;
+    let host = known.host_str().unwrap_or_default();
+    let name = host.trim_matches(['[', ']']).replace(':', "-");
+    let foreign = [
+        EVIL.to_owned(),
+        format!("https://{name}.evil.example"),
+        // What ends in a number is an address of its own, and no name.
+        if known.domain().is_some() { format!("https://evil-{name}") } else { format!("https://evil-{name}.example") },
+        format!("{}://{host}", if known.scheme() == "https" { "http" } else { "https" }),
+        format!("{}://{host}:444", known.scheme()),
+        "null".to_owned(),
+        "http://localhost:1".to_owned(),
+    ];
+    Ok(foreign.into_iter().filter(|foreign| foreign != origin).collect())
+}
+
+/// A server tells nobody which origins it lists: beside customers, its own is the one that may do what the others may not.
+async fn foreign_origins(target: &Target) -> Outcome {
+    let mut evidence = Evidence::new();
+    let page = expect(&target.stranger.get("/trust.json").await?, 200)?;
+    let own = text(&page, "/installation").to_owned();
+    let same = [("origin", own.as_str()), ("sec-fetch-site", "same-origin")];
+    let allowed = target.admin.send(Method::GET, "/v1/workspace", &same, bytes::Bytes::new()).await?;
+    expect(&allowed, 200)?;
+    evidence.saw(format!("a page of {own}, its own, is answered"), &own, allowed.status.as_str());
+    refused_from(&target.admin, &own, &mut evidence).await?;
+    preflights(&target.admin, &mut evidence).await?;
+    Ok(evidence)
+}
+
+async fn beside_a_listed_one(ground: &Ground) -> Outcome {
     let mut evidence = Evidence::new();
     let server = serving::with(ground, &format!("origins = \"{LISTED}\"\n")).await?;
     let admin = serving::admin(ground, &ground.stranger_at(&server.url)).await?;
     listed(&admin, &mut evidence).await?;
-    let before = keys(&admin).await?;
-    for origin in FOREIGN {
-        let page = [("origin", origin), ("sec-fetch-site", "cross-site")];
-        let made = make_key(&admin, &page).await?;
-        refused(&admin, &made, origin, "POST /v1/api-keys").await?;
-        evidence.tried(
-            "foreign-origins",
-            format!("POST /v1/api-keys from a page of {origin}: {}", made.status),
-            origin,
-            &made.body,
-        );
+    refused_from(&admin, LISTED, &mut evidence).await?;
+    Ok(evidence)
+}
+
+/// Pages of origins that are not this one neither act nor read.
+async fn refused_from(admin: &Caller, taken: &str, evidence: &mut Evidence) -> Result<(), Failure> {
+    let before = own_keys(admin).await?;
+    for origin in &foreign_to(taken)? {
+        let page = [("origin", origin.as_str()), ("sec-fetch-site", "cross-site")];
+        let made = make_key(admin, &page).await?;
+        refused(admin, &made, origin, "POST /v1/api-keys").await?;
+        let tried = format!("POST /v1/api-keys from a page of {origin}: {}", made.status);
+        evidence.tried("foreign-origins", tried, origin, &made.body);
         let read = admin.send(Method::GET, "/v1/workspace", &page, bytes::Bytes::new()).await?;
-        refused(&admin, &read, origin, "GET /v1/workspace").await?;
-        evidence.tried(
-            "foreign-origins",
-            format!("GET /v1/workspace from a page of {origin}: {}", read.status),
-            origin,
-            &read.body,
-        );
+        refused(admin, &read, origin, "GET /v1/workspace").await?;
+        let tried = format!("GET /v1/workspace from a page of {origin}: {}", read.status);
+        evidence.tried("foreign-origins", tried, origin, &read.body);
     }
     // A browser that was told to send no origin still says that another site's page is asking.
-    let silent = make_key(&admin, &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")]).await?;
-    refused(&admin, &silent, "a site that is not named", "POST /v1/api-keys").await?;
-    evidence.tried(
-        "foreign-origins",
-        format!("POST /v1/api-keys from a site that is not named: {}", silent.status),
-        "",
-        &silent.body,
-    );
-    preflights(&admin, &mut evidence).await?;
-    let after = keys(&admin).await?;
-    if before != after {
-        return Err(Failure::broken(
-            "a refused request of a foreign page had an effect",
-            json!({ "before": before, "after": after }),
-        ));
-    }
-    Ok(evidence)
+    let silent = make_key(admin, &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")]).await?;
+    refused(admin, &silent, "a site that is not named", "POST /v1/api-keys").await?;
+    let tried = format!("POST /v1/api-keys from a site that is not named: {}", silent.status);
+    evidence.tried("foreign-origins", tried, "", &silent.body);
+    let made = own_keys(admin).await?.into_iter().find(|key| !before.contains(key));
+    made.map_or(Ok(()), |id| {
+        let difference = "a refused request of a foreign page has made a key";
+        Err(Failure::broken(difference, json!({ "id": id })))
+    })
 }
 
 /// A listed origin's page acts, reads the answer, and is told so beforehand.
@@ -114,13 +136,15 @@ async fn listed(admin: &Caller, evidence: &mut Evidence) -> Result<(), Failure> 
     Ok(())
 }
 
-/// At every path of the API a foreign page is told that it may not.
+/// At every path of the API a foreign page is told that it may not: a browser asks for all methods of a path at once.
 async fn preflights(admin: &Caller, evidence: &mut Evidence) -> Result<(), Failure> {
-    for operation in document::operations(admin).await?.iter().filter(|it| it.credential != Credential::None) {
-        let target = operation.target(str::to_owned);
+    let operations = document::operations(admin).await?;
+    let guarded = operations.iter().filter(|operation| operation.credential != Credential::None);
+    let targets: BTreeSet<String> = guarded.map(|operation| operation.target(str::to_owned)).collect();
+    for target in targets {
         let asked = preflight(admin, &target, EVIL).await?;
-        refused(admin, &asked, EVIL, &format!("the preflight of {} {}", operation.method, operation.path)).await?;
-        let tried = format!("the preflight of {} {} for {EVIL}: {}", operation.method, operation.path, asked.status);
+        refused(admin, &asked, EVIL, &format!("the preflight of {target}")).await?;
+        let tried = format!("the preflight of {target} for {EVIL}: {}", asked.status);
         evidence.tried("foreign-origins", tried, &target, &asked.body);
     }
     Ok(())
@@ -239,15 +263,17 @@ async fn preflight(caller: &Caller, target: &str, origin: &str) -> Result<Reply,
 }
 
 async fn make_key(admin: &Caller, headers: &[(&str, &str)]) -> Result<Reply, Failure> {
-    let body = json!({ "label": "probe of origins", "role": "service" }).to_string();
+    // It ends by itself, also where nobody lives to end it.
+    let ends = (Clock::system().now() + Duration::minutes(10)).format(&Rfc3339)?;
+    let body = json!({ "label": LABEL, "role": "service", "expires_at": ends }).to_string();
     Ok(admin.send(Method::POST, "/v1/api-keys", &[headers, &[JSON]].concat(), body.into()).await?)
 }
 
-/// The ids of all keys, newest first.
-async fn keys(admin: &Caller) -> Result<Vec<String>, Failure> {
+/// The ids of the newest keys that this probe's own requests have made: who else makes or ends some meanwhile is no effect of a page.
+async fn own_keys(admin: &Caller) -> Result<Vec<String>, Failure> {
     let listed = expect(&admin.get("/v1/api-keys?limit=100").await?, 200)?;
     let list = listed.get("data").and_then(Value::as_array).into_iter().flatten();
-    Ok(list.map(|key| text(key, "/id").to_owned()).collect())
+    Ok(list.filter(|key| text(key, "/label") == LABEL).map(|key| text(key, "/id").to_owned()).collect())
 }
 
 /// Ends a key that was answered, if one was.
@@ -263,5 +289,24 @@ pub(super) fn ended(reply: &Reply) -> Result<(), Failure> {
     match reply.status.as_u16() {
         204 | 404 => Ok(()),
         other => Err(Failure::unproven(format!("a key of a probe was not ended: {other}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_foreign_is_never_the_origin_itself() {
+        for own in
+            ["https://keys.acme.dev", "http://localhost:4180", "http://127.0.0.1:4180", "http://[::1]:4180", LISTED]
+        {
+            let foreign = foreign_to(own).unwrap();
+            assert!(foreign.iter().all(|origin| origin != own), "{own}: {foreign:?}");
+            for origin in foreign.iter().filter(|origin| *origin != "null") {
+                let read = Url::parse(origin).unwrap_or_else(|error| panic!("{origin}: {error}"));
+                assert_eq!(&read.origin().ascii_serialization(), origin, "{own}");
+            }
+        }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::sync::PoisonError;
 
+use domain::clock::Clock;
 use http::Method;
 use serde_json::{Value, json};
+use time::{Duration, format_description::well_known::Rfc3339};
 use url::{Url, form_urlencoded::byte_serialize};
 
 use crate::{
@@ -12,8 +14,13 @@ use crate::{
     evidence::{Evidence, Failure, Outcome, sha256},
     ground::Ground,
     owner::{RETURN, expect, text},
-    probe::{Attack, Probe},
+    probe::{Attack, Probe, Target},
+    probes::{
+        connecting::{ask_at_a_door, say_no},
+        origins::revoke,
+    },
     search::Needle,
+    secret_scan::Scanner,
 };
 
 /// Whether markup of a stranger's comes out as markup.
@@ -29,7 +36,10 @@ pub(super) const NO_SECRET_IN_BROWSER: Probe = Probe {
     name: "no-secret-in-browser",
     points: &["no-secret-in-browser"],
     tries: "a secret of the installation, of an account or of a caller in anything that a browser is sent",
-    attack: Attack::Rehearsed(|ground| Box::pin(no_secret_in_browser(ground))),
+    attack: Attack::Both {
+        live: |target| Box::pin(no_secret_in_browser(target)),
+        rehearsed: |ground| Box::pin(no_secret_of_the_installation(ground)),
+    },
 };
 
 /// Markup, with a word in it that shows where it came out.
@@ -152,46 +162,123 @@ async fn link(admin: &Caller, connection: Option<&str>) -> Result<String, Failur
     Ok(Url::parse(text(&link, "/url"))?.path().to_owned())
 }
 
-async fn no_secret_in_browser(ground: &Ground) -> Outcome {
+/// Beside customers nobody knows the installation's secrets: what is looked for are the callers' own, and whatever has a secret's form.
+async fn no_secret_in_browser(target: &Target) -> Outcome {
+    let mut evidence = Evidence::new();
+    let witness = Witness::default();
+    let admin = target.admin.watched_by(&witness);
+    let made = a_key(&admin, &witness, &mut evidence).await?;
+    let key = Needle::new("the key that was made for it", text(&made, "/key"));
+    let secrets = [Needle::new("an admin's key", admin.key().unwrap_or_default()), key];
+    let outcome = in_no_answer(&admin, (&witness, &secrets), &mut evidence).await;
+    revoke(&target.admin, &made).await?;
+    outcome?;
+    Ok(evidence)
+}
+
+async fn in_no_answer(
+    admin: &Caller,
+    (witness, secrets): (&Witness, &[Needle]),
+    evidence: &mut Evidence,
+) -> Result<(), Failure> {
+    let browser = admin.with_no_cookies();
+    if let Some(asked) = ask_at_a_door(admin, None).await? {
+        let led_on = names_no_secret(&asked.authorize_url);
+        let left = say_no(&asked).await;
+        led_on?;
+        left?;
+        refusals_of_links(&browser).await?;
+        has_no_form_of_one(witness, &["32 bytes in base64"])?;
+        look(evidence, witness, secrets, ("pages", "an owner's way to a platform's door, and its refusals"))?;
+    } else {
+        evidence.saw("no account can be connected at this server: there is no page for owners", "", "");
+    }
+    public_routes(&browser, (witness, secrets), evidence).await?;
+    // A statement that is published quotes what probes sent: `api_key:key_…` is the name of a key, and no value with a secret's name.
+    has_no_form_of_one(witness, &["32 bytes in base64", "a value with a secret's name"])
+}
+
+/// Of what a browser carries on to a platform nothing is named as a secret is (RFC 6749 §2.3.1, RFC 7636 §4.5).
+fn names_no_secret(authorize_url: &str) -> Result<(), Failure> {
+    const SECRETS: [&str; 5] = ["secret", "verifier", "password", "assertion", "access_token"];
+    let url = Url::parse(authorize_url)?;
+    let named = url.query_pairs().find(|(name, _)| SECRETS.iter().any(|secret| name.contains(secret)));
+    let Some((name, value)) = named else { return Ok(()) };
+    let obtained = json!({ "parameter": name, "sha256": sha256(value.as_bytes()) });
+    Err(Failure::broken("a browser carries a secret to a platform", obtained))
+}
+
+/// Nothing in what was answered so far has the form of a secret, but for kinds that say too little there. Tokens of links and cookies are
+/// the browser's own, and have none.
+fn has_no_form_of_one(witness: &Witness, but: &[&str]) -> Result<(), Failure> {
+    let scanner = Scanner::new()?;
+    let answers = witness.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = answers.iter().flat_map(|answer| scanner.find(&String::from_utf8_lossy(answer)));
+    match found.into_iter().find(|found| !but.contains(&found.kind)) {
+        Some(found) => {
+            let obtained = json!({ "what": found.kind, "sha256": found.sha256 });
+            Err(Failure::broken(format!("a browser was sent {}", found.kind), obtained))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A key that ends by itself. The search finds it in the one answer that shows it, which is then forgotten.
+async fn a_key(admin: &Caller, witness: &Witness, evidence: &mut Evidence) -> Result<Value, Failure> {
+    let ends = (Clock::system().now() + Duration::minutes(10)).format(&Rfc3339)?;
+    let wanted = json!({ "label": "probe of secrets", "role": "service", "expires_at": ends });
+    let made = expect(&admin.post("/v1/api-keys", &wanted).await?, 201)?;
+    let planted = Needle::new("the key that was made for it", text(&made, "/key"));
+    if found(witness, std::slice::from_ref(&planted)).is_none() || planted.is_blind() {
+        revoke(admin, &made).await?;
+        return Err(Failure::unproven("the search does not find a key where one is shown"));
+    }
+    evidence.saw("the search finds a key in the one answer that shows it", "", &planted.sha256);
+    witness.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    Ok(made)
+}
+
+async fn refusals_of_links(browser: &Caller) -> Result<(), Failure> {
+    browser.get("/connect/callback/x?state=none&error=access_denied").await?;
+    browser.get("/connect/no-such-link").await?;
+    Ok(())
+}
+
+/// What is answered to everybody.
+async fn public_routes(
+    browser: &Caller,
+    (witness, secrets): (&Witness, &[Needle]),
+    evidence: &mut Evidence,
+) -> Result<(), Failure> {
+    let origin = origin(browser.base());
+    for operation in document::operations(browser).await? {
+        if operation.credential == Credential::None {
+            let target = operation.target(str::to_owned);
+            let headers = [("origin", origin.as_str())];
+            browser.send(operation.method.clone(), &target, &headers, bytes::Bytes::new()).await?;
+            let what = format!("{} {}", operation.method, operation.path);
+            look(evidence, witness, secrets, ("public-routes", &what))?;
+        }
+    }
+    Ok(())
+}
+
+/// On a scratch installation its own secrets are known, and an account is connected.
+async fn no_secret_of_the_installation(ground: &Ground) -> Outcome {
     let mut evidence = Evidence::new();
     let witness = Witness::default();
     let node = ground.node().await?;
     let own = ground.target().await?.admin.key().unwrap_or_default().to_owned();
     let admin = Caller::new(&node.url, Some(Witness::clone(&witness))).with_key(&own);
-    // The search finds what is there: the one answer that shows a key.
-    let label = json!({ "label": "probe of secrets", "role": "service" });
-    let made = expect(&admin.post("/v1/api-keys", &label).await?, 201)?;
-    let planted = Needle::new("the key that was made for it", text(&made, "/key"));
-    if found(&witness, std::slice::from_ref(&planted)).is_none() {
-        return Err(Failure::unproven("the search does not find a key where one is shown"));
-    }
-    admin.delete(&format!("/v1/api-keys/{}", text(&made, "/id"))).await?;
-    evidence.saw("the search finds a key in the one answer that shows it", label.to_string(), &planted.sha256);
-    witness.lock().unwrap_or_else(PoisonError::into_inner).clear();
-
     let connected = ground.connect(&admin, "egret", &["profile.read", "post.create"]).await?;
     let secrets = secrets(ground, &own)?;
     let browser = admin.with_no_cookies();
     let page = link(&admin, Some(&connected.connection)).await?;
     browser.get(&page).await?;
     browser.submit(&page, &[("allow", "profile.read")]).await?;
-    browser.get("/connect/callback/x?state=none&error=access_denied").await?;
-    browser.get("/connect/no-such-link").await?;
+    refusals_of_links(&browser).await?;
     look(&mut evidence, &witness, &secrets, ("pages", "an owner's whole way, and its refusals"))?;
-    for operation in document::operations(&browser).await? {
-        if operation.credential == Credential::None {
-            let target = operation.target(str::to_owned);
-            browser
-                .send(operation.method.clone(), &target, &[("origin", origin(&node.url).as_str())], bytes::Bytes::new())
-                .await?;
-            look(
-                &mut evidence,
-                &witness,
-                &secrets,
-                ("public-routes", &format!("{} {}", operation.method, operation.path)),
-            )?;
-        }
-    }
+    public_routes(&browser, (&witness, &secrets), &mut evidence).await?;
     Ok(evidence)
 }
 

@@ -1,8 +1,12 @@
 //! Routes: every row of the table, by everybody who may not; and what a request leaves behind.
 
+mod beside_customers;
+mod refusals;
+
 use domain::{api_key, environment::Environment};
 use serde_json::{Value, json};
 
+use self::refusals::{Refusals, silent};
 use super::trust::Page;
 use crate::{
     caller::{Caller, Reply},
@@ -21,7 +25,10 @@ pub(super) const ROUTE_GUARDS: Probe = Probe {
     name: "route-guards",
     points: &["route-guards"],
     tries: "every route without a credential, with a broken one, with another workspace's, with a role below; every public one for what it tells",
-    attack: Attack::Rehearsed(|ground| Box::pin(route_guards(ground))),
+    attack: Attack::Both {
+        live: |target| Box::pin(beside_customers::route_guards(target)),
+        rehearsed: |ground| Box::pin(route_guards(ground)),
+    },
 };
 
 /// Whether something can be done, or read by the operator's staff, of which no trail is left.
@@ -122,7 +129,7 @@ pub(super) struct Walk<'w> {
     /// A key of every role below an admin's.
     below: Vec<(Role, Caller)>,
     values: Values,
-    private: Vec<String>,
+    refusals: Refusals,
 }
 
 impl<'w> Walk<'w> {
@@ -166,14 +173,15 @@ impl<'w> Walk<'w> {
             RETURN.to_owned(),
         ]);
         let operator = stock.operator.clone();
-        Ok(Self { table, stranger, operator, admin, broken, rival, below, values, private })
+        let refusals = Refusals { private };
+        Ok(Self { table, stranger, operator, admin, broken, rival, below, values, refusals })
     }
 
     /// Every row by somebody without a credential that is one, and what is beside the table.
     pub(super) async fn by_nobody(&self, evidence: &mut Evidence) -> Result<(), Failure> {
         for route in &self.table.routes {
             if route.guard == Guard::Public {
-                self.as_anybody(route, evidence).await?;
+                self.refusals.as_anybody(route, (&self.stranger, &self.values), evidence).await?;
             } else {
                 self.without_credential(route, evidence).await?;
             }
@@ -184,7 +192,7 @@ impl<'w> Walk<'w> {
     /// Whether a reply shows something that others must not learn.
     pub(super) fn is_private(&self, reply: &Reply) -> bool {
         let said = String::from_utf8_lossy(&reply.body);
-        self.private.iter().any(|word| !word.is_empty() && said.contains(word.as_str()))
+        self.refusals.private.iter().any(|word| !word.is_empty() && said.contains(word.as_str()))
     }
 
     /// Refused with 401, whatever is wrong with the credential.
@@ -193,16 +201,16 @@ impl<'w> Walk<'w> {
         let other = if route.guard == Guard::ApiKey { &self.operator } else { &self.admin };
         for (what, caller) in &self.broken {
             let reply = route.send(caller, &self.values, &[]).await?;
-            self.note(route, what, &[401], &reply, evidence)?;
+            self.refusals.note(route, what, &[401], &reply, evidence)?;
         }
         // A new one each time: what a node makes of a key, it remembers.
         let made_up = self.stranger.with_key(&api_key::generate(Environment::Local).0);
         for (what, caller) in [("a well-formed key that nobody made", &made_up), ("a key of the other kind", other)] {
             let reply = route.send(caller, &self.values, &[]).await?;
-            self.note(route, what, &[401], &reply, evidence)?;
+            self.refusals.note(route, what, &[401], &reply, evidence)?;
         }
         let reply = route.send(&self.stranger, &self.values, &[("authorization", &bearer)]).await?;
-        self.note(route, "a good key under another scheme", &[401], &reply, evidence)
+        self.refusals.note(route, "a good key under another scheme", &[401], &reply, evidence)
     }
 
     /// Another workspace's admin meets what is not there, or his own workspace.
@@ -216,7 +224,7 @@ impl<'w> Walk<'w> {
             true => &[404, 422],
             false => &[],
         };
-        self.note(route, "another workspace's admin", statuses, &reply, evidence)
+        self.refusals.note(route, "another workspace's admin", statuses, &reply, evidence)
     }
 
     /// Every role below: refused what it may not; and what it may read, it reads, and nothing that does not concern it.
@@ -225,7 +233,7 @@ impl<'w> Walk<'w> {
             let whose = role.words();
             if !role.may(&route.permission) {
                 let reply = route.send(caller, &self.values, &[]).await?;
-                self.note(route, whose, role.refusals(route.names_its_object()), &reply, evidence)?;
+                self.refusals.note(route, whose, &[role.refusal(route.object().as_deref())], &reply, evidence)?;
                 continue;
             }
             // What changes something is tried by whoever may as well, and here it would hide what somebody changes who may not.
@@ -243,27 +251,9 @@ impl<'w> Walk<'w> {
                 silent(route, whose, &reply, others)?;
             }
             let tried = format!("{} by {whose}: {}", route.title(), reply.status);
-            evidence.tried("api-routes", tried, route.title(), &reply.body);
+            // What somebody reads who may is his workspace's own.
+            evidence.tried("api-routes", tried, route.title(), sha256(&reply.body));
         }
-        Ok(())
-    }
-
-    /// A public row has its reason, and tells a stranger nothing of anybody.
-    async fn as_anybody(&self, route: &Route, evidence: &mut Evidence) -> Result<(), Failure> {
-        if route.why.as_deref().is_none_or(|why| why.len() < 10) {
-            return Err(Failure::broken(format!("{} is open to all for no reason", route.title()), route.title()));
-        }
-        let mut guessed = self.values.clone();
-        for secret in ["token", "code"] {
-            guessed.insert(secret.to_owned(), domain::random::token());
-        }
-        let reply = route.send(&self.stranger, &guessed, &[]).await?;
-        if reply.status.is_server_error() {
-            return Err(Failure::unproven(format!("{} answered {}", route.title(), reply.status)));
-        }
-        silent(route, "anybody", &reply, self.private.iter())?;
-        let (path, status) = (route.title(), reply.status);
-        evidence.tried("public-routes", format!("{path} by anybody: {status}"), path, &reply.body);
         Ok(())
     }
 
@@ -297,54 +287,6 @@ impl<'w> Walk<'w> {
             evidence.saw(format!("GET {path}: {}", reply.status), path, &reply.body);
         }
         Ok(())
-    }
-
-    /// Notes one refusal, or breaks: by a status that is none of these, or by what is told with it.
-    fn note(
-        &self,
-        route: &Route,
-        whose: &str,
-        statuses: &[u16],
-        reply: &Reply,
-        evidence: &mut Evidence,
-    ) -> Result<(), Failure> {
-        silent(route, whose, reply, self.private.iter())?;
-        // A server that fails neither lets in nor refuses.
-        if reply.status.is_server_error() {
-            return Err(Failure::unproven(format!("{} with {whose} was answered {}", route.title(), reply.status)));
-        }
-        if !statuses.is_empty() && !statuses.contains(&reply.status.as_u16()) {
-            let body = String::from_utf8_lossy(&reply.body).chars().take(400).collect::<String>();
-            let obtained =
-                json!({ "route": route.title(), "with": whose, "status": reply.status.as_u16(), "answer": body });
-            return Err(Failure::broken(
-                format!("{} with {whose} was answered {}", route.title(), reply.status),
-                obtained,
-            ));
-        }
-        let tried = format!("{} with {whose}: {}", route.title(), reply.status);
-        evidence.tried("api-routes", tried, route.title(), &reply.body);
-        Ok(())
-    }
-}
-
-/// Breaks where a reply says one of these words.
-fn silent<'p>(
-    route: &Route,
-    whose: &str,
-    reply: &Reply,
-    mut private: impl Iterator<Item = &'p String>,
-) -> Result<(), Failure> {
-    let mut said = String::from_utf8_lossy(&reply.body).into_owned();
-    for (name, value) in &reply.headers {
-        said.extend(["\n", name.as_str(), ": ", &String::from_utf8_lossy(value.as_bytes())]);
-    }
-    match private.find(|word| !word.is_empty() && said.contains(word.as_str())) {
-        None => Ok(()),
-        Some(word) => {
-            let obtained = json!({ "route": route.title(), "with": whose, "told": word });
-            Err(Failure::broken(format!("{} with {whose} tells {word}", route.title()), obtained))
-        }
     }
 }
 

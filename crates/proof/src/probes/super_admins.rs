@@ -1,14 +1,17 @@
 //! Super-admins: named at the machine and never otherwise, and alone in raising a plan and in touching what is the system's own.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use domain::{clock::Clock, random};
+use domain::random;
+use futures_util::future::join;
 use serde_json::json;
 
+use super::facts::{Stalled, listening};
 use crate::{
     caller::{Caller, Reply},
     evidence::{Evidence, Failure, Outcome},
     ground::{Ground, Node},
+    held::HeldHead,
     owner::{expect, text},
     probe::{Attack, Probe},
     routes::{Guard, Route, Table},
@@ -19,16 +22,20 @@ use crate::{
 /// Whether somebody is super-admin whom nobody named so, or does without it what is a super-admin's alone.
 pub(super) const SUPER_ADMINS: Probe = Probe {
     name: "super-admins",
-    points: &["super-admins", "system-objects"],
-    tries: "to be super-admin by being one of the operator's persons; what is the super-admins' alone, by persons who are none and by a workspace's admin; to be one still when that was ended",
+    points: &["super-admins", "system-objects", "dismissed-persons", "dismissed-meanwhile", "publishing-keys"],
+    tries: "to be super-admin by being one of the operator's persons; what is the super-admins' alone, by persons who are none and by a workspace's admin; what is the operator's, with a key that only publishes statements; to be one still when that was ended: at the first request, on a node that hears nothing, and in a change that waited meanwhile",
     attack: Attack::Rehearsed(|ground| Box::pin(super_admins(ground))),
 };
 
+/// The workspace's name.
+const NAME: &str = "supers";
 /// What is theirs alone: the permission, and what it is about.
 const THEIRS: [(&str, &str); 2] = [("system_object.manage", "checklists"), ("plan.set", "plans")];
-/// After so long nothing that was ended may count anywhere.
-const REMEMBERED: Duration = Duration::from_secs(4);
-const EVERY: Duration = Duration::from_millis(20);
+/// What a key may do that only publishes statements.
+const PUBLISHING: &str = "trust_statement.publish";
+/// What ends it in the database as the product would, but tells no node.
+const RAISED: &str =
+    "update keyholder.heads set revision = revision + 1, raised_in = pg_current_xact_id() where kind = 'installation'";
 
 async fn super_admins(ground: &Ground) -> Outcome {
     let mut evidence = Evidence::new();
@@ -40,18 +47,56 @@ async fn super_admins(ground: &Ground) -> Outcome {
     // A key of the operator's makes nobody one, and neither does a workspace: only the word at the machine.
     let unasked = only_the_named(&owner, &before, "").await?;
     evidence.tried("super-admins", "a new person of the operator's is none", &name, unasked);
-    let stock = Stock::new(ground, "supers").await?;
+    let stock = Stock::new(ground, NAME).await?;
     let named = only_the_named(&owner, &before, &stock.person).await?;
     evidence.tried("super-admins", "who is named at the machine is one, and nobody with him", &stock.person, named);
+    theirs_alone(&table, &stock, &ordinary, &mut evidence).await?;
+    publishing_alone((ground, &table), &stock, &mut evidence).await?;
+    the_systems_own(&stock, &mut evidence).await?;
+    let others = listening(&owner.sql, &BTreeSet::new()).await?;
+    let second = ground.start_node(None).await?;
+    let tried = async {
+        let heard = listening(&owner.sql, &others).await?;
+        let end = End { ground, stock: &stock, owner: &owner, second: &second };
+        let mut broken = Vec::new();
+        // Each way, also where another has failed: each has its own control.
+        for tried in [
+            end.for_a_node_that_hears_nothing(&heard, &mut evidence).await,
+            end.for_a_change_that_waits(&mut evidence).await,
+            end.at_the_first_request(&mut evidence).await,
+        ] {
+            match tried {
+                Err(Failure::Broken { difference, obtained }) => broken.push((difference, obtained)),
+                other => other?,
+            }
+        }
+        if broken.is_empty() {
+            return Ok(());
+        }
+        let (differences, obtained): (Vec<_>, Vec<_>) = broken.into_iter().unzip();
+        Err(Failure::broken(differences.join("; "), obtained))
+    };
+    let tried: Result<(), Failure> = tried.await;
+    second.end().await;
+    tried.map(|()| evidence)
+}
+
+/// What is the super-admins' alone, by a person who is none, by a workspace's admin, and by one of them.
+async fn theirs_alone(
+    table: &Table,
+    stock: &Stock<'_>,
+    ordinary: &Caller,
+    evidence: &mut Evidence,
+) -> Result<(), Failure> {
     for (permission, subject) in THEIRS {
-        let rows: Vec<&Route> = of(&table, permission);
+        let rows: Vec<&Route> = of(table, permission);
         if rows.is_empty() {
             return Err(Failure::unproven(format!("no route has the permission {permission}")));
         }
         for route in rows {
             let (values, _) = stock.fill(route).await?;
             for (whose, caller, status) in [
-                ("a person of the operator's who is none", &ordinary, 403),
+                ("a person of the operator's who is none", ordinary, 403),
                 ("the workspace's admin", &stock.workspace.admin, 401),
             ] {
                 let reply = route.send(caller, &values, &[]).await?;
@@ -65,11 +110,39 @@ async fn super_admins(ground: &Ground) -> Outcome {
             evidence.tried(subject, format!("{} by a super-admin: {}", route.title(), reply.status), route.title(), "");
         }
     }
-    the_systems_own(&stock, &mut evidence).await?;
-    let second = ground.start_node(None).await?;
-    let ended = ended(ground, &stock, &second, &mut evidence).await;
-    second.end().await;
-    ended.map(|()| evidence)
+    Ok(())
+}
+
+/// Every row of the operator's, with a key that only publishes statements: it is no person, and knows of no workspace.
+async fn publishing_alone(
+    (ground, table): (&Ground, &Table),
+    stock: &Stock<'_>,
+    evidence: &mut Evidence,
+) -> Result<(), Failure> {
+    let name = format!("publisher.{}", hex::encode(random::bytes::<3>()));
+    let publisher = stock.operator.with_key(&ground.publisher(&name).await?);
+    let whose = "a key that only publishes statements";
+    let (mut publishing, mut others) = (0, 0);
+    for route in table.routes.iter().filter(|route| route.guard == Guard::OperatorKey) {
+        let (values, _) = stock.fill(route).await?;
+        let reply = route.send(&publisher, &values, &[]).await?;
+        if route.permission == PUBLISHING {
+            // What the statement itself is worth is another question: it was let in to ask.
+            if ![200, 201, 409, 422].contains(&reply.status.as_u16()) {
+                return Err(Failure::unproven(format!("{} by {whose}: {}", route.title(), reply.status)));
+            }
+            publishing += 1;
+        } else {
+            let answers: &[u16] = if route.object().is_some() { &[403, 404] } else { &[403] };
+            refused(route, whose, (&reply, answers))?;
+            others += 1;
+        }
+        evidence.saw(format!("{} by {whose}: {}", route.title(), reply.status), whose, &reply.body);
+    }
+    if publishing == 0 || others == 0 {
+        return Err(Failure::unproven("the operator's rows do not have both: what such a key may do, and what not"));
+    }
+    Ok(())
 }
 
 /// The rows of the operator's with a permission.
@@ -157,44 +230,93 @@ async fn untouched(stock: &Stock<'_>, (id, inner): (&str, &str), evidence: &mut 
     Ok(())
 }
 
-/// Ended at the machine, it is ended on every node.
-async fn ended(ground: &Ground, stock: &Stock<'_>, second: &Node, evidence: &mut Evidence) -> Result<(), Failure> {
-    let key = stock.operator.key().unwrap_or_default();
-    let nodes = [
-        ("the first node", stock.operator.clone()),
-        ("the second node", ground.stranger_at(&second.url).with_key(key)),
-    ];
-    let path = format!("/v1/installation/workspaces/{}/objects", stock.workspace.id);
-    let asks = async |caller: &Caller| -> Result<Reply, Failure> {
-        Ok(caller.post(&path, &json!({ "type": "folder", "name": "of a probe" })).await?)
-    };
-    for (node, caller) in &nodes {
-        expect(&asks(caller).await?, 201)?;
-        evidence.saw(format!("a super-admin on {node}"), &path, "201");
+/// The end of it, on two nodes.
+struct End<'e> {
+    ground: &'e Ground,
+    stock: &'e Stock<'e>,
+    owner: &'e Owner,
+    second: &'e Node,
+}
+
+impl End<'_> {
+    fn on_second(&self, caller: &Caller) -> Caller {
+        self.ground.stranger_at(&self.second.url).with_key(caller.key().unwrap_or_default())
     }
-    ground.operate(&["operator", "super-admin", "revoke", &stock.person]).await?;
-    let clock = Clock::system();
-    for (node, caller) in &nodes {
-        let from = clock.since_boot();
-        loop {
-            let reply = asks(caller).await?;
-            let took = clock.since_boot().saturating_sub(from);
-            match reply.status.as_u16() {
-                403 => {
-                    let tried = format!("one whom that was taken from, on {node}: 403 after {} ms", took.as_millis());
-                    evidence.tried("super-admins", tried, &path, &reply.body);
-                    break;
-                }
-                201 if took < REMEMBERED => tokio::time::sleep(EVERY).await,
-                201 => {
-                    return Err(Failure::broken(
-                        format!("who is no super-admin any more counts as one on {node}"),
-                        reply.json(),
-                    ));
-                }
-                other => return Err(Failure::unproven(format!("neither granted nor denied, but {other}"))),
+
+    /// Something that is a super-admin's alone: a folder of the system's own.
+    async fn asks(&self, caller: &Caller) -> Result<Reply, Failure> {
+        let path = format!("/v1/installation/workspaces/{}/objects", self.stock.workspace.id);
+        Ok(caller.post(&path, &json!({ "type": "folder", "name": "of a probe" })).await?)
+    }
+
+    fn denied(what: &str, reply: &Reply, evidence: &mut Evidence) -> Result<(), Failure> {
+        match reply.status.as_u16() {
+            403 => {
+                evidence.tried("super-admins", format!("{what}: 403"), what, &reply.body);
+                Ok(())
             }
+            201 => Err(Failure::broken(format!("{what} counts"), reply.json())),
+            other => Err(Failure::unproven(format!("{what} is neither granted nor denied, but {other}"))),
         }
     }
-    Ok(())
+
+    /// Another person who is super-admin, and the statements that end that without a word to any node.
+    async fn another(&self, name: &str) -> Result<(Caller, String), Failure> {
+        let name = format!("{name}.{}", hex::encode(random::bytes::<3>()));
+        let caller = self.stock.operator.with_key(&self.ground.operator(&name).await?);
+        self.ground.operate(&["operator", "super-admin", "grant", &name]).await?;
+        expect(&self.asks(&caller).await?, 201)?;
+        let gone = "delete from keyholder.installation_tuples where relation = 'super_admin'";
+        Ok((caller, format!("{RAISED}; {gone} and subject = 'operator:{name}'")))
+    }
+
+    /// While the other node hears nothing and trusts what it holds, it asks before one of the operator's persons does anything.
+    async fn for_a_node_that_hears_nothing(
+        &self,
+        heard: &BTreeSet<i32>,
+        evidence: &mut Evidence,
+    ) -> Result<(), Failure> {
+        let (caller, gone) = self.another("unheard").await?;
+        let (caller, admin) = (self.on_second(&caller), self.on_second(&self.stock.workspace.admin));
+        expect(&self.asks(&caller).await?, 201)?;
+        // By this the node holds the facts.
+        expect(&admin.get("/v1/workspace").await?, 200)?;
+        let _stalled = Stalled::begin(heard)?;
+        self.owner.sql.client.batch_execute(&format!("begin; {gone}; commit")).await?;
+        let what = "the first request of one whom it was taken from, on a node that hears nothing";
+        Self::denied(what, &self.asks(&caller).await?, evidence)
+    }
+
+    /// A change that began while he was one, and waits for the workspace when that is ended.
+    async fn for_a_change_that_waits(&self, evidence: &mut Evidence) -> Result<(), Failure> {
+        let (caller, gone) = self.another("waiting").await?;
+        let workspace = self.owner.workspace(NAME).await?;
+        let held = HeldHead::take(self.ground.login("owner")?, &workspace).await?;
+        let ended = async {
+            held.is_awaited(self.owner).await?;
+            self.owner.sql.client.batch_execute(&format!("begin; {gone}; commit")).await?;
+            held.release().await
+        };
+        let (reply, ended) = join(self.asks(&caller), ended).await;
+        ended?;
+        Self::denied("a change that waited while that was taken from whoever makes it", &reply?, evidence)
+    }
+
+    /// Ended at the machine, it is ended on every node, from the first request on.
+    async fn at_the_first_request(&self, evidence: &mut Evidence) -> Result<(), Failure> {
+        let nodes = [
+            ("the first node", self.stock.operator.clone()),
+            ("the second node", self.on_second(&self.stock.operator)),
+        ];
+        for (node, caller) in &nodes {
+            expect(&self.asks(caller).await?, 201)?;
+            evidence.saw(format!("a super-admin on {node}"), *node, "201");
+        }
+        self.ground.operate(&["operator", "super-admin", "revoke", &self.stock.person]).await?;
+        for (node, caller) in &nodes {
+            let what = format!("the first request of one whom it was taken from, on {node}");
+            Self::denied(&what, &self.asks(caller).await?, evidence)?;
+        }
+        Ok(())
+    }
 }

@@ -1,4 +1,4 @@
-//! The trust page: whether it says more than was shown, hides what is not held or overdue, and tells how to report a vulnerability.
+//! The trust page: whether it hides what is not held or overdue, what it says of the database, and how a vulnerability is reported.
 
 use std::{collections::BTreeMap, fs};
 
@@ -8,33 +8,24 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use domain::{
-    blueprint::{Attestation, Blueprint},
-    claim::{Claim, Kind, Ledger},
+    blueprint::Blueprint,
+    claim::Ledger,
     clock::Clock,
     random,
-    statement::{
-        self, Build, Came, Envelope, Frame, Mode, Run, Scope, Signature, Standing, Statement, assemble, signed_bytes,
-    },
+    statement::{self, Build, Came, Envelope, Frame, Mode, Run, Scope, Signature, Statement, assemble, signed_bytes},
 };
 use http::Method;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
+    answered::by_server,
     caller::{Caller, Reply},
     database::Session,
     evidence::{Evidence, Failure, Outcome, sha256},
     ground::{Ground, Serving},
     owner::{expect, text},
     probe::{Attack, Probe, Target},
-};
-
-/// Whether the page can be made to list as kept what was not proven, or what is not there.
-pub(super) const HONEST_LIST: Probe = Probe {
-    name: "honest-list",
-    points: &["honest-list", "statement-signatures", "statement-numbers", "statement-audience"],
-    tries: "a claim on the trust page that is shown as kept and was not proven there, or that is planned",
-    attack: Attack::Rehearsed(|ground| Box::pin(honest_list(ground))),
 };
 
 /// Whether the page keeps quiet of certificates that are not held, or claims one.
@@ -79,7 +70,7 @@ pub(super) struct Page {
     server: Serving,
     pub(super) stranger: Caller,
     operator: Caller,
-    key: Ed25519KeyPair,
+    pub(super) key: Ed25519KeyPair,
 }
 
 impl Page {
@@ -99,22 +90,18 @@ impl Page {
         Ok(Self { server, stranger, operator, key })
     }
 
-    async fn data(&self) -> Result<Value, Failure> {
+    pub(super) async fn data(&self) -> Result<Value, Failure> {
         expect(&self.stranger.get("/trust.json").await?, 200)
     }
 
-    async fn publish(&self, statement: &Statement, key: &Ed25519KeyPair) -> Result<Reply, Failure> {
-        let payload = statement.to_bytes()?;
-        let signature = key.sign(&signed_bytes(&payload)).as_ref().to_vec();
-        let envelope = Envelope::new(payload, vec![Signature { key: String::new(), signature }])?;
-        Ok(self.operator.send(Method::POST, PUBLISH, &[JSON], envelope.to_json().into()).await?)
+    pub(super) async fn publish(&self, statement: &Statement, key: &Ed25519KeyPair) -> Result<Reply, Failure> {
+        post(&self.operator, &signed(statement, key)?).await
     }
 
     /// A statement of this moment that is taken here: its payload and its signature, as an envelope has them.
     pub(super) fn sample(&self, ground: &Ground) -> Result<(String, String), Failure> {
-        let ledger = Ledger::embedded().map_err(|faults| Failure::unproven(format!("{faults:?}")))?;
         let told = Told { now: now(), program: "5c".repeat(32), audience: None };
-        let payload = told.statement(ground, &ledger, "a walk")?.to_bytes()?;
+        let payload = told.statement(ground.blueprint(), &ledger()?, "a walk")?.to_bytes()?;
         let signature = self.key.sign(&signed_bytes(&payload));
         Ok((STANDARD.encode(&payload), STANDARD.encode(signature)))
     }
@@ -125,183 +112,43 @@ impl Page {
     }
 }
 
-/// A claim of the page by its first id, with its state, from the data.
-fn listed(page: &Value) -> Vec<(String, String)> {
-    let claims = page.get("claims").and_then(Value::as_array).into_iter().flatten();
-    claims.map(|claim| (text(claim, "/ids/0").to_owned(), text(claim, "/state").to_owned())).collect()
+/// The claims that the program was built with.
+pub(super) fn ledger() -> Result<Ledger, Failure> {
+    Ledger::embedded().map_err(|faults| Failure::unproven(format!("{faults:?}")))
 }
 
-async fn honest_list(ground: &Ground) -> Outcome {
-    let mut evidence = Evidence::new();
-    let page = Page::open(ground, None).await?;
-    let ledger = Ledger::embedded().map_err(|faults| Failure::unproven(format!("{faults:?}")))?;
-    let planned = planned(ground, &ledger);
-    nothing_is_kept(&listed(&page.data().await?), &planned, "before any statement")?;
-
-    let program = text(&page.data().await?, "/serves/binary_sha256").to_owned();
-    let frame = Told { now: now(), program, audience: None };
-    let stranger = Ed25519KeyPair::generate()?;
-    let forged = page.publish(&frame.statement(ground, &ledger, "a")?, &stranger).await?;
-    if forged.status.is_success() {
-        return Err(Failure::broken("a statement that nobody trusted has signed was taken", forged.json()));
-    }
-    let tried = "a statement with the signature of nobody who is trusted";
-    evidence.tried("refused-statements", tried, forged.status.as_str(), &forged.body);
-    let other = Told { program: "5b".repeat(32), now: frame.now - Duration::MINUTE, audience: None };
-    expect(&page.publish(&other.statement(ground, &ledger, "b")?, &page.key).await?, 201)?;
-    nothing_is_kept(&shown_after(&page, "lapsed").await?, &planned, "by a statement of another build")?;
-    evidence.saw("a statement of another build", &other.program, "nothing is kept by it");
-
-    // The allowed thing: what was proven, here and now, is listed as kept; and a claim that is planned is said to be proven.
-    let mut statement = frame.statement(ground, &ledger, "c")?;
-    let bold = claim_planned(&mut statement, &planned);
-    let proven = proven(ground, &ledger);
-    if proven.is_empty() || proven.iter().any(|id| bold.contains(id)) {
-        return Err(Failure::unproven("a claim is both proven and planned, or none is proven"));
-    }
-    expect(&page.publish(&statement, &page.key).await?, 201)?;
-    let shown = shown_after(&page, "kept").await?;
-    let html = String::from_utf8_lossy(&page.stranger.get("/trust").await?.body).into_owned();
-    for (id, state) in &shown {
-        let (is_planned, is_proven) = (planned.contains_key(id), proven.contains(id));
-        let article =
-            article(&html, id).ok_or_else(|| Failure::broken(format!("{id} is not on the page"), id.as_str()))?;
-        if !article.contains(&format!("class=\"state {state}\"")) {
-            return Err(Failure::broken(
-                format!("the page shows {id} otherwise than its data, which say {state}"),
-                id.as_str(),
-            ));
-        }
-        match state.as_str() {
-            "kept" if is_planned || !is_proven => {
-                return Err(Failure::broken(format!("{id} is shown as kept, and is not"), id.as_str()));
-            }
-            "kept" => evidence.tried("kept-claims", format!("{id} is proven, and shown as kept"), id, state),
-            "planned" if is_planned => {
-                let lacking = planned.get(id).map_or("", String::as_str);
-                evidence.tried("planned-claims", format!("{id} is shown as planned: {lacking}"), id, state);
-            }
-            _ if is_planned || is_proven => {
-                return Err(Failure::broken(format!("{id} is shown as {state}"), id.as_str()));
-            }
-            _ => evidence.saw(format!("{id} is shown as {state}"), id, state),
-        }
-    }
-    takes_no_other(ground, &page, (&ledger, &frame), &mut evidence).await?;
-    page.close().await?;
-    Ok(evidence)
+/// A statement with the signature of this key, in its envelope.
+pub(super) fn signed(statement: &Statement, key: &Ed25519KeyPair) -> Result<Envelope, Failure> {
+    let payload = statement.to_bytes()?;
+    let signature = key.sign(&signed_bytes(&payload)).as_ref().to_vec();
+    Ok(Envelope::new(payload, vec![Signature { key: String::new(), signature }])?)
 }
 
-/// What was signed by the trusted key is taken once, in its order, and where it was made for.
-async fn takes_no_other(
-    ground: &Ground,
-    page: &Page,
-    (ledger, published): (&Ledger, &Told),
-    evidence: &mut Evidence,
-) -> Result<(), Failure> {
-    let at = |seconds: i64, audience: Option<&str>| Told {
-        now: published.now + Duration::seconds(seconds),
-        program: published.program.clone(),
-        audience: audience.map(str::to_owned),
-    };
-    for (what, told) in [
-        ("a statement that is older than the published one", at(-30, None)),
-        ("the statement that is published already", at(0, None)),
-        ("a newer statement that was made for another installation", at(1, Some("https://keyholder.another.example"))),
-    ] {
-        let reply = page.publish(&told.statement(ground, ledger, "c")?, &page.key).await?;
-        if reply.status.is_success() {
-            return Err(Failure::broken(format!("{what} was taken"), reply.json()));
-        }
-        if !reply.status.is_client_error() {
-            return Err(Failure::unproven(format!("{what} was answered {}", reply.status)));
-        }
-        evidence.tried("refused-statements", format!("{what}: {}", reply.status), what, &reply.body);
-    }
-    Ok(())
+/// Has a statement published, as far as the caller may.
+pub(super) async fn post(caller: &Caller, envelope: &Envelope) -> Result<Reply, Failure> {
+    Ok(caller.send(Method::POST, PUBLISH, &[JSON], envelope.to_json().into()).await?)
 }
 
-/// What the page lists, once a statement that was published is shown: at least one claim is in that state.
-async fn shown_after(page: &Page, state: &str) -> Result<Vec<(String, String)>, Failure> {
-    for _ in 0..100 {
-        let shown = listed(&page.data().await?);
-        if shown.iter().any(|(_, is)| is == state) {
-            return Ok(shown);
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    Err(Failure::unproven(format!("no claim is shown as {state}")))
-}
-
-fn nothing_is_kept(shown: &[(String, String)], planned: &BTreeMap<String, String>, when: &str) -> Result<(), Failure> {
-    if shown.is_empty() {
-        return Err(Failure::unproven("the page lists no claim"));
-    }
-    match shown.iter().find(|(id, state)| state == "kept" || (planned.contains_key(id) && state != "planned")) {
-        Some((id, state)) => Err(Failure::broken(format!("{id} is shown as {state} {when}"), id.as_str())),
-        None => Ok(()),
-    }
-}
-
-/// The claims of the blueprint that need something which is not there, by their first ids, with what that is. Read from the claims and
-/// from the blueprint themselves, and not by the rules by which the page judges them.
-fn planned(ground: &Ground, ledger: &Ledger) -> BTreeMap<String, String> {
-    let blueprint = ground.blueprint();
-    let claims = ledger.of(&blueprint.prefix).filter_map(|claim| {
-        let mut lacking = lacking(blueprint, claim);
-        if lacking.is_empty() && !claim.kinds.iter().any(|kind| is_tried(*kind)) && !is_said(blueprint, claim) {
-            lacking.push("an attestation".to_owned());
-        }
-        let id = claim.ids_of(&blueprint.prefix).next()?;
-        (!lacking.is_empty()).then(|| (id.to_string(), lacking.join(", ")))
-    });
-    claims.collect()
-}
-
-/// The claims that are proven where every probe has passed and tried everything, by their first ids.
-fn proven(ground: &Ground, ledger: &Ledger) -> Vec<String> {
-    let blueprint = ground.blueprint();
-    let claims = ledger.of(&blueprint.prefix).filter(|claim| {
-        let needs_word = !claim.kinds.iter().all(|kind| is_tried(*kind));
-        let has_probe = claim.probe.is_some() && claim.kinds.iter().any(|kind| is_tried(*kind));
-        has_probe && lacking(blueprint, claim).is_empty() && (!needs_word || is_said(blueprint, claim))
-    });
-    claims.filter_map(|claim| Some(claim.ids_of(&blueprint.prefix).next()?.to_string())).collect()
-}
-
-/// What a claim names and the blueprint has not built.
-fn lacking(blueprint: &Blueprint, claim: &Claim) -> Vec<String> {
-    claim.subjects.iter().filter(|subject| blueprint.planned.contains_key(*subject)).map(ToString::to_string).collect()
-}
-
-/// Whether a probe can try what a claim of this kind says.
-fn is_tried(kind: Kind) -> bool {
-    matches!(kind, Kind::Live | Kind::Build)
-}
-
-/// Whether somebody's word for a claim counts today.
-fn is_said(blueprint: &Blueprint, claim: &Claim) -> bool {
-    let today = now().date();
-    let of_claim = |attestation: &&Attestation| claim.ids.iter().any(|id| attestation.ids.contains(id));
-    blueprint.attestations.iter().filter(of_claim).any(|it| it.on <= today && today <= it.until)
-}
-
-fn now() -> OffsetDateTime {
+/// The present second.
+pub(super) fn now() -> OffsetDateTime {
     Clock::system().now().replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 /// What a statement tells beside its claims.
-struct Told {
-    now: OffsetDateTime,
-    program: String,
-    audience: Option<String>,
+pub(super) struct Told {
+    /// When it is made.
+    pub(super) now: OffsetDateTime,
+    /// SHA-256 of the program that it is about.
+    pub(super) program: String,
+    /// The installation that it is for.
+    pub(super) audience: Option<String>,
 }
 
 impl Told {
     /// A statement in which each probe of the blueprint has passed and tried everything.
-    fn statement(&self, ground: &Ground, ledger: &Ledger, mark: &str) -> Result<Statement, Failure> {
+    pub(super) fn statement(&self, blueprint: &Blueprint, ledger: &Ledger, mark: &str) -> Result<Statement, Failure> {
         let mut tried: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-        for claim in ledger.of(&ground.blueprint().prefix) {
+        for claim in ledger.of(&blueprint.prefix) {
             if let Some(probe) = &claim.probe {
                 let subjects = tried.entry(probe.clone()).or_default();
                 subjects.extend(claim.subjects.iter().map(|subject| (subject.to_string(), 1)));
@@ -329,30 +176,8 @@ impl Told {
         };
         let audience = self.audience.clone();
         let frame = Frame { scope: Scope::Whole, issued_at: self.now, life: Duration::HOUR, audience, build };
-        Ok(assemble(frame, ledger, ground.blueprint(), tried.into_iter().map(run).collect())?)
+        Ok(assemble(frame, ledger, blueprint, tried.into_iter().map(run).collect())?)
     }
-}
-
-/// Has a statement say of planned claims that they are kept, by a probe that passed. Returns which.
-fn claim_planned(statement: &mut Statement, planned: &BTreeMap<String, String>) -> Vec<String> {
-    let probe = statement.probes.first().map(|probed| probed.name.clone());
-    let mut bold = Vec::new();
-    for claimed in &mut statement.claims {
-        let Some(id) = claimed.ids.first().map(ToString::to_string) else { continue };
-        if planned.contains_key(&id) {
-            claimed.state = Standing::Kept;
-            claimed.outcome = Some(Came::Passed);
-            claimed.probe = claimed.probe.clone().or_else(|| probe.clone());
-            bold.push(id);
-        }
-    }
-    bold
-}
-
-/// The part of the page that is about a claim.
-fn article<'p>(html: &'p str, id: &str) -> Option<&'p str> {
-    let (_, from) = html.split_once(&format!("<article id=\"{id}\""))?;
-    Some(from.split_once("</article>")?.0)
 }
 
 async fn certificates_named(target: &Target) -> Outcome {
@@ -363,7 +188,13 @@ async fn certificates_named(target: &Target) -> Outcome {
     }
     let html = target.stranger.get("/trust").await?;
     expect(&html, 200)?;
-    let html = String::from_utf8_lossy(&html.body).into_owned();
+    claims_no_certificate(&page, &String::from_utf8_lossy(&html.body), &mut evidence)?;
+    Ok(evidence)
+}
+
+/// Every certificate that buyers ask for is named as not held, in the data and to people, and spoken of nowhere else.
+fn claims_no_certificate(page: &Value, html: &str, evidence: &mut Evidence) -> Result<(), Failure> {
+    let html = without_evidence(html);
     let named: Vec<&str> =
         page.get("not_held").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let shown =
@@ -389,7 +220,20 @@ async fn certificates_named(target: &Target) -> Outcome {
         }
         evidence.tried("certificates", format!("{name} is named as not held, and nowhere claimed"), name, shown);
     }
-    Ok(evidence)
+    Ok(())
+}
+
+/// The page without the evidence that is folded into it: there a statement quotes what probes tried, this one's words on certificates too.
+fn without_evidence(html: &str) -> String {
+    let mut rest = html;
+    let mut kept = String::with_capacity(html.len());
+    while let Some((before, (_, after))) =
+        rest.split_once("<details>").and_then(|(before, from)| Some((before, from.split_once("</details>")?)))
+    {
+        kept.push_str(before);
+        rest = after;
+    }
+    kept + rest
 }
 
 async fn review_date(ground: &Ground) -> Outcome {
@@ -446,6 +290,7 @@ async fn security_txt(target: &Target) -> Outcome {
     let page = expect(&target.stranger.get("/trust.json").await?, 200)?;
     let blueprint = text(&page, "/blueprint/name").to_owned();
     let reply = target.stranger.get("/.well-known/security.txt").await?;
+    by_server("security.txt", &reply)?;
     if reply.status != 200 {
         return Err(Failure::broken("there is no security.txt", json!({ "status": reply.status.as_u16() })));
     }
@@ -552,6 +397,32 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "# Please send the steps.\n# Please keep it private.\nContact: mailto:a@b.example\nExpires: 2030-06-01T00:00:00Z\n";
+
+    /// A page as it is shown once a statement is published that this probe's own evidence is in.
+    fn page_with(said: &str) -> (Value, String) {
+        let not_held = CERTIFICATES.join(", ");
+        let words = format!("We have no {not_held}.");
+        let seen = "<tr><td>SOC 2 Type II is named as not held, and nowhere claimed</td></tr>";
+        let html = format!(
+            "<article id=\"MW-43\"><h3>{words}</h3><details>{seen}</details></article>\
+             <article id=\"MW-44\"><h3>Another.</h3><details>{seen}</details></article>\
+             <p><strong>Not held</strong>, though buyers ask for them: {not_held}.</p>{said}"
+        );
+        (json!({ "not_held": CERTIFICATES, "claims": [{ "words": words }, { "words": "Another." }] }), html)
+    }
+
+    #[test]
+    fn evidence_that_was_published_is_no_claim_to_a_certificate_and_words_beside_it_are() {
+        let judged = |said: &str| {
+            let (data, html) = page_with(said);
+            let mut evidence = Evidence::new();
+            claims_no_certificate(&data, &html, &mut evidence).map(|()| evidence.tried["certificates"])
+        };
+        assert_eq!(judged("").unwrap(), 3);
+        for said in ["<p>We have ISO 27001.</p>", "<details><p>We have ISO 27001.</p>"] {
+            assert!(matches!(judged(said), Err(Failure::Broken { .. })), "{said}");
+        }
+    }
 
     #[test]
     fn each_fault_of_a_security_txt_is_found() {

@@ -6,7 +6,9 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use super::{
     ConditionError,
+    function::Function,
     parse::{Each, Expression, Form, Macro, Operator},
+    pattern::Pattern,
     value::Value,
 };
 
@@ -95,23 +97,33 @@ impl<'a> Evaluation<'a> {
                 Ok(Value::List(list?.into()))
             }
             Form::Map(parts) => self.map(parts),
-            Form::Call(function, arguments) => {
-                let values: Evaluated<Vec<Value>> = arguments.iter().map(|argument| self.value(argument)).collect();
-                let values = values?;
-                self.spend(values.iter().map(Value::weight).sum::<usize>() + function.cost())?;
-                function
-                    .apply(&values)
-                    .map_or_else(|| failed(format!("{function:?} makes nothing of its arguments")), Ok)
-            }
+            Form::Call(function, arguments) => self.call(*function, arguments),
             Form::Matches(of, pattern) => match self.value(of)? {
-                Value::Text(text) => {
-                    self.spend(1 + text.len() / 16)?;
-                    Ok(Value::Bool(pattern.is_match(&text)))
-                }
+                Value::Text(text) => self.matches(pattern, &text),
                 other => failed(format!("{} is no text", other.kind())),
             },
             Form::Each(each, inner) => self.each(*each, inner),
         }
+    }
+
+    fn call(&mut self, function: Function, arguments: &'a [Expression]) -> Evaluated {
+        let values: Evaluated<Vec<Value>> = arguments.iter().map(|argument| self.value(argument)).collect();
+        let values = values?;
+        self.spend(values.iter().map(Value::weight).sum::<usize>() + function.cost(&values))?;
+        match (function, values.as_slice()) {
+            (Function::Matches, [Value::Text(text), Value::Text(of)]) => match Pattern::new(of) {
+                Some(pattern) => self.matches(&pattern, text),
+                None => failed("matches() has no pattern, or one that costs too much"),
+            },
+            _ => function
+                .apply(&values)
+                .map_or_else(|| failed(format!("{function:?} makes nothing of its arguments")), Ok),
+        }
+    }
+
+    fn matches(&mut self, pattern: &Pattern, text: &str) -> Evaluated {
+        self.spend(pattern.cost(text))?;
+        Ok(Value::Bool(pattern.is_in(text)))
     }
 
     fn truth(&mut self, expression: &'a Expression) -> Evaluated<bool> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use time::{Duration, OffsetDateTime};
 
-use super::{moment, parse::pattern, value::Value};
+use super::{moment, pattern, value::Value};
 
 /// A function. Of something (`text.size()`) and about something (`size(text)`) are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +68,9 @@ impl Function {
     }
 
     /// How many steps it is, besides those for its arguments: a pattern that is not known before is compiled every time.
-    pub(super) const fn cost(self) -> usize {
-        match self {
-            Self::Matches => 500,
+    pub(super) fn cost(self, arguments: &[Value]) -> usize {
+        match (self, arguments) {
+            (Self::Matches, [_, Value::Text(of)]) => pattern::effort(of),
             _ => 0,
         }
     }
@@ -86,7 +86,6 @@ impl Function {
             (Self::EndsWith, [Value::Text(text), Value::Text(part)]) => {
                 Some(Value::Bool(text.ends_with(part.as_ref())))
             }
-            (Self::Matches, [Value::Text(text), Value::Text(of)]) => Some(Value::Bool(pattern(of)?.is_match(text))),
             (Self::ToDyn, [any]) => Some(any.clone()),
             (Self::ToInt, [any]) => to_int(any).map(Value::Int),
             (Self::ToUint, [any]) => to_uint(any).map(Value::Uint),

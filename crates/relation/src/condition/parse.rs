@@ -1,11 +1,10 @@
 //! The syntax of CEL: an expression's tree.
 
-use regex::{Regex, RegexBuilder};
-
 use super::{
     ConditionFault,
     function::Function,
     lex::{Token, tokens},
+    pattern::{MOST_OF_MODEL, Pattern},
     value::Value,
 };
 
@@ -13,9 +12,6 @@ use super::{
 const LENGTH: usize = 16 * 1024;
 const DEPTH: usize = 64;
 const HEIGHT: usize = 200;
-/// How large a pattern may become, in bytes, and what is kept while it is matched.
-const PATTERN: usize = 32 * 1024;
-const PATTERN_CACHE: usize = 512 * 1024;
 
 /// A part of an expression, and where it begins.
 #[derive(Debug)]
@@ -55,7 +51,7 @@ pub(super) enum Form {
     Map(Vec<(Expression, Expression)>),
     Call(Function, Vec<Expression>),
     /// `text.matches(pattern)` with a pattern that is known.
-    Matches(Box<Expression>, Regex),
+    Matches(Box<Expression>, Pattern),
     Each(Macro, Box<Each>),
 }
 
@@ -113,29 +109,32 @@ pub(super) enum Operator {
     Remainder,
 }
 
-/// Reads an expression.
-pub(super) fn parse(text: &str) -> Result<Expression, ConditionFault> {
+/// What the patterns of an expression cost to be compiled, and about how many bytes they take.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Patterns {
+    pub(super) effort: usize,
+    pub(super) bytes: usize,
+}
+
+/// Reads an expression, and says what its patterns come to.
+pub(super) fn parse(text: &str) -> Result<(Expression, Patterns), ConditionFault> {
     if text.len() > LENGTH {
         return Err(ConditionFault { problem: format!("the expression is longer than {LENGTH} bytes"), at: 0 });
     }
     let tokens = tokens(text)?;
-    let mut parser = Parser { tokens: &tokens, next: 0, depth: 0 };
+    let mut parser = Parser { tokens: &tokens, next: 0, depth: 0, patterns: Patterns::default() };
     let expression = parser.expression()?;
     match parser.token() {
-        Token::End => Ok(expression),
+        Token::End => Ok((expression, parser.patterns)),
         _ => Err(parser.fault("the expression should have ended here")),
     }
-}
-
-/// A pattern, compiled.
-pub(super) fn pattern(text: &str) -> Option<Regex> {
-    RegexBuilder::new(text).size_limit(PATTERN).dfa_size_limit(PATTERN_CACHE).build().ok()
 }
 
 struct Parser<'a> {
     tokens: &'a [(Token, usize)],
     next: usize,
     depth: usize,
+    patterns: Patterns,
 }
 
 type Parsed<T = Expression> = Result<T, ConditionFault>;
@@ -318,7 +317,7 @@ impl<'a> Parser<'a> {
         }
         let mut arguments = vec![of];
         arguments.extend(self.expressions(")")?);
-        call(name, arguments, true)
+        self.call(name, arguments, true)
             .ok_or_else(|| ConditionFault { problem: format!("there is no function '{name}' of this form"), at })
     }
 
@@ -386,7 +385,7 @@ impl<'a> Parser<'a> {
                         Some(Form::Member(of, key)) => Form::Has(of, key),
                         _ => return Err(ConditionFault { problem: "has() is about a member".to_owned(), at }),
                     },
-                    (false, arguments) => call(name, arguments, false).ok_or_else(|| ConditionFault {
+                    (false, arguments) => self.call(name, arguments, false).ok_or_else(|| ConditionFault {
                         problem: format!("there is no function '{name}' of this form"),
                         at,
                     })?,
@@ -410,16 +409,19 @@ impl<'a> Parser<'a> {
         }
         Ok(all)
     }
-}
 
-fn call(name: &str, mut arguments: Vec<Expression>, of_something: bool) -> Option<Form> {
-    let function = Function::from_name(name, of_something, arguments.len())?;
-    if function == Function::Matches
-        && let Some(Expression { form: Form::Literal(Value::Text(text)), .. }) = arguments.get(1)
-    {
-        let pattern = pattern(text)?;
-        arguments.truncate(1);
-        return Some(Form::Matches(Box::new(arguments.pop()?), pattern));
+    fn call(&mut self, name: &str, mut arguments: Vec<Expression>, of_something: bool) -> Option<Form> {
+        let function = Function::from_name(name, of_something, arguments.len())?;
+        if function == Function::Matches
+            && let Some(Expression { form: Form::Literal(Value::Text(text)), .. }) = arguments.get(1)
+        {
+            // Nothing is compiled beyond what a whole model may have.
+            let pattern = if self.patterns.effort < MOST_OF_MODEL { Pattern::new(text)? } else { return None };
+            self.patterns.effort += pattern.effort();
+            self.patterns.bytes += pattern.bytes();
+            arguments.truncate(1);
+            return Some(Form::Matches(Box::new(arguments.pop()?), pattern));
+        }
+        Some(Form::Call(function, arguments))
     }
-    Some(Form::Call(function, arguments))
 }

@@ -154,6 +154,14 @@ fn no_condition_takes_longer_than_it_is_given() {
     {
         assert_eq!(ask(typed, costly, &long), Err(ConditionError::TooCostly), "{costly}");
     }
+    // A pattern that comes with the question is compiled each time, and one of many classes costs more than a condition has.
+    let given: &[(&str, &str)] = &[("s", "string"), ("p", "string")];
+    let pattern = |text: &str| ask(given, "s.matches(p)", &json!({ "s": "abc", "p": text }));
+    assert_eq!(pattern("^a.c$"), Ok(true));
+    assert_eq!(pattern(r"^\w{3}$"), Ok(true));
+    for costly in [&r"\w?".repeat(200), &format!("(?i){}", "[^a]".repeat(7)), &"a".repeat(20_000)] {
+        assert_eq!(pattern(costly), Err(ConditionError::TooCostly), "{costly:.40}");
+    }
     let mut parameters = BTreeMap::new();
     parameters.insert("x".to_owned(), ParameterType::plain(ParameterKind::Int));
     assert!(fits(&parameters, json!({ "x": 1 }).as_object().unwrap()));

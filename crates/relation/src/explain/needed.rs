@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Hindrance, Lack, Proof, prove};
 use crate::{
-    check::{Asker, Search, Verdict, holds},
+    budget::Budget,
+    check::{Asker, Search, Verdict},
     condition::Context,
     list_objects,
     query::{Brought, CheckRequest, Limits, ListObjectsRequest, QueryError, checked_user, lay},
@@ -128,14 +129,22 @@ impl<'a, T: Tuples> Inquiry<'a, T> {
         }
         let tuples: Way = self.request.brought.tuples.iter().chain(way).cloned().collect();
         let brought = Brought { tuples: &tuples, ..self.request.brought };
-        let mut overlay = lay(self.schema, self.kept, brought, &self.limits)?;
+        let mut budget = Budget::new(&self.limits, brought);
+        let mut overlay = match lay(self.schema, self.kept, brought, &self.limits, &mut budget) {
+            // What cannot be tried within the bound does not suffice as far as was found.
+            Err(QueryError::TooComplex) => {
+                self.limits.steps = 0;
+                return Ok(false);
+            }
+            laid => laid?,
+        };
         let (place, asker) = (overlay.place(object)?, Asker::new(self.schema, &mut overlay, self.user)?);
-        let mut search = Search::new(self.schema, &overlay, asker, brought.context, &self.limits);
+        let mut search = Search::new(self.schema, &overlay, asker, brought, (self.limits.depth, budget));
         let found = search.answer(place, relation);
-        self.limits.steps = search.steps();
+        self.limits.steps = search.left();
         match found {
             Ok(stands) => Ok(stands),
-            Err(QueryError::Read(error)) => Err(error.into()),
+            Err(error) if error.ends_all() => Err(error),
             Err(_) => Ok(false),
         }
     }
@@ -309,7 +318,7 @@ impl<'a, T: Tuples> Inquiry<'a, T> {
         let limits = Limits { steps: self.limits.steps.min(LISTING), ..self.limits };
         let known = match list_objects(self.schema, self.kept, request, &limits) {
             Ok(objects) => objects,
-            Err(QueryError::Read(error)) => return Err(error.into()),
+            Err(error) if error.ends_all() => return Err(error),
             Err(_) => {
                 self.is_complete = false;
                 Vec::new()
@@ -338,11 +347,13 @@ impl<'a, T: Tuples> Inquiry<'a, T> {
 
     /// Whether a tuple's condition is met; if not, it is a hindrance.
     fn applies(&mut self, object: &str, rules: &RelationRules, present: &Present) -> bool {
-        let error = match holds(self.schema, present.condition.as_ref(), self.request.brought.context).0 {
-            Ok(true) => return true,
-            Ok(false) => None,
-            Err(QueryError::Condition { source, .. }) => Some(source),
-            Err(_) => return false,
+        // The search that comes to it pays for it.
+        let mut unpaid = Budget::new(&Limits::default(), self.request.brought);
+        let error = match unpaid.holds(self.schema, present.condition.as_ref(), self.request.brought.context) {
+            Ok(Ok(true)) => return true,
+            Ok(Ok(false)) => None,
+            Ok(Err(QueryError::Condition { source, .. })) => Some(source),
+            Ok(Err(_)) | Err(_) => return false,
         };
         let user = UserRef { object: &present.object, relation: present.relation.as_deref() }.to_string();
         let tuple = Relationship {
@@ -359,7 +370,8 @@ impl<'a, T: Tuples> Inquiry<'a, T> {
     fn is_excluded(&mut self, object: &str, relation: RelationId, rule: &'a Rule) -> Result<bool, QueryError> {
         let place = (self.overlay.place(object)?, relation);
         let asker = Asker::new(self.schema, &mut self.overlay, self.user)?;
-        let brought = (self.request.brought.context, &self.limits);
+        let budget = Budget::new(&self.limits, self.request.brought);
+        let brought = (self.request.brought, (self.limits.depth, budget));
         match prove(self.schema, &self.overlay, asker, brought, (place, Some(rule))) {
             Ok(Proof::Stands(by)) => {
                 let relation = self.schema.rules(relation).name.clone();
@@ -367,7 +379,7 @@ impl<'a, T: Tuples> Inquiry<'a, T> {
                 Ok(true)
             }
             Ok(Proof::DoesNot | Proof::Withheld(_)) => Ok(false),
-            Err(QueryError::Read(error)) => Err(error.into()),
+            Err(error) if error.ends_all() => Err(error),
             Err(_) => Ok(true),
         }
     }
@@ -387,15 +399,15 @@ impl<'a, T: Tuples> Inquiry<'a, T> {
         }
         let place = (self.overlay.place(object)?, relation);
         let asker = Asker::new(self.schema, &mut self.overlay, self.user)?;
-        let context: Option<&Context> = self.request.brought.context;
-        let mut search = Search::new(self.schema, &self.overlay, asker, context, &self.limits);
+        let bounds = (self.limits.depth, Budget::new(&self.limits, self.request.brought));
+        let mut search = Search::new(self.schema, &self.overlay, asker, self.request.brought, bounds);
         let found = search.region(place, operand, 0);
-        let left = search.steps();
+        let left = search.left();
         // All that is asked on the way comes out of one allowance.
         self.limits.steps = left;
         let stands = match found {
             Ok(found) => matches!(found.verdict, Verdict::Yes),
-            Err(QueryError::Read(error)) => return Err(error.into()),
+            Err(error) if error.ends_all() => return Err(error),
             Err(_) => false,
         };
         self.stands.insert(key, stands);

@@ -39,7 +39,7 @@ fn house(tuples: &[Relationship]) -> House {
 
 impl House {
     fn ask(&self, object: &str, relation: &str, user: &str, context: &Json) -> Explanation {
-        let brought = Brought { context: context.as_object(), tuples: &[] };
+        let brought = Brought { context: context.as_object(), ..Brought::default() };
         let request = CheckRequest { object, relation, user, brought };
         explain(&self.schema, &self.tuples, request, &Limits::default()).unwrap()
     }

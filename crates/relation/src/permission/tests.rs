@@ -155,7 +155,8 @@ fn each_role_may_what_it_is_for_and_nothing_else() {
     let host = Principal::operator("ada", now);
     let named = |name: &str| Principal::named_operator(name.to_owned(), OperatorId::new(&h.clock), now);
     let stranger = Principal::api_key(KeyId::new(&h.clock), h.workspace, now);
-    let table: [(&str, &Principal, [&str; 3]); 14] = [
+    let publisher = Principal::statement_publisher("ada".to_owned(), OperatorId::new(&h.clock), now);
+    let table: [(&str, &Principal, [&str; 3]); 15] = [
         ("admin", admin, ["+++++++++++++----", "+++-", "++--"]),
         ("admin with the mandate", admin_grantee, ["+++++++++++++----", "+++-", "++++"]),
         ("support agent", support, ["++++++++---------", "+---", "+---"]),
@@ -171,6 +172,7 @@ fn each_role_may_what_it_is_for_and_nothing_else() {
         ("host", &host, ["-------------++++", "...+", "...."]),
         ("operator by key", &named("bob"), ["-----------------", "....", "...."]),
         ("super-admin by key", &named("ada"), ["-----------------", "....", "...."]),
+        ("what publishes statements, of a super-admin's name", &publisher, [".................", "....", "...."]),
     ];
     for (what, who, expected) in table {
         assert_eq!(h.all(who), expected.map(str::to_owned), "{what}");
@@ -182,15 +184,46 @@ fn a_super_admin_is_one_by_a_tuple_and_by_his_own_key() {
     let h = house(&own());
     let installation = format!("installation:{}", InstallationId::ONE);
     let workspace = format!("workspace:{}", h.workspace);
-    for (user, expected) in
-        [("operator:ada", true), ("operator:bob", false), ("host:here", false), ("api_key:ada", false)]
-    {
+    for (user, expected) in [
+        ("operator:ada", true),
+        ("operator:bob", false),
+        ("host:here", false),
+        ("api_key:ada", false),
+        ("statement_publisher:ada", false),
+    ] {
         for object in [&installation, &workspace] {
             assert_eq!(h.facts.check(object, "super_admin", user).unwrap(), expected, "{user} of {object}");
         }
     }
     let nobody = Facts::none_yet(&own(), h.workspace);
     assert!(!nobody.check(&installation, "super_admin", "operator:ada").unwrap(), "no tuple, no super-admin");
+}
+
+/// Every action on the installation, so that one which comes later is in it.
+#[test]
+fn what_publishes_statements_does_that_and_nothing_else() {
+    let h = house(&own());
+    let (installation, workspace) =
+        (format!("installation:{}", InstallationId::ONE), format!("workspace:{}", h.workspace));
+    let (publisher, person) = ("statement_publisher:prover", "operator:bob");
+    let may = |object: &str, relation: &str, user: &str| h.facts.check(object, relation, user).unwrap();
+    let mut times = 0;
+    for action in action::ALL.iter().filter(|action| action.object != "object") {
+        let Some(relation) = action.relation else { continue };
+        let object = match action.object {
+            "installation" => installation.clone(),
+            "connection" => format!("connection:{}", h.connection),
+            "mandate" => format!("mandate:{}", h.mandate),
+            _ => workspace.clone(),
+        };
+        let is_publishing = action.name == "trust_statement.publish";
+        assert_eq!(may(&object, relation, publisher), is_publishing, "{action:?}");
+        times += usize::from(is_publishing);
+    }
+    assert_eq!(times, 1);
+    assert!(may(&installation, "can_publish_statements", person), "a person publishes as well");
+    assert!(may(&installation, "can_see", publisher), "it is refused there, and not told of nothing");
+    assert!(!may(&workspace, "can_see", publisher), "it knows of no workspace");
 }
 
 #[test]

@@ -4,20 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Allowed, AllowedShape, By, Dependent, Kind, RelationId, RelationRules, Rule, Schema, TypeId};
 use crate::{
-    condition::Compiled,
+    condition::{Compiled, MOST_OF_PATTERNS},
     model::{Fault, FaultKind, Model, Relation, Rewrite, Shape, validate},
 };
 
 /// How many types and relations a model may have.
 const TYPES: usize = 1_000;
 const RELATIONS: usize = 20_000;
+/// How many ways from relation to relation: few words of a model may make very many.
+const WAYS: usize = 200_000;
 
 pub(super) fn compile(model: Model) -> Result<Schema, Vec<Fault>> {
     let too_large =
         model.types.len() > TYPES || model.types.iter().map(|kind| kind.relations.len()).sum::<usize>() > RELATIONS;
     if too_large {
-        let message = format!("the model has more than {TYPES} types or {RELATIONS} relations");
-        return Err(vec![Fault { message, kind: FaultKind::TooLarge, place: None }]);
+        return Err(too_much(format!("the model has more than {TYPES} types or {RELATIONS} relations")));
     }
     let mut faults: Vec<Fault> =
         validate(&model).into_iter().filter(|fault| fault.kind != FaultKind::ConditionNotUsed).collect();
@@ -25,10 +26,14 @@ pub(super) fn compile(model: Model) -> Result<Schema, Vec<Fault>> {
     if !faults.is_empty() {
         return Err(faults);
     }
-    let mut schema = Schema { model, types: Vec::new(), by_name: HashMap::new(), relations: Vec::new(), conditions };
+    let (types, by_name) = (Vec::new(), HashMap::new());
+    let mut schema = Schema { model, types, by_name, relations: Vec::new(), conditions, ways: 0 };
     number(&mut schema);
-    let rules = all_rules(&schema);
-    schema.relations = rules;
+    schema.relations = all_rules(&schema);
+    schema.ways = schema.relations.iter().map(|rules| rules.allowed.len() + ways(&rules.rule)).sum();
+    if schema.ways > WAYS {
+        return Err(too_much(format!("the model has more than {WAYS} ways from relation to relation")));
+    }
     let dependents = all_dependents(&schema);
     for (relation, dependent) in dependents {
         if let Some(rules) = schema.relations.get_mut(relation.0 as usize) {
@@ -38,11 +43,31 @@ pub(super) fn compile(model: Model) -> Result<Schema, Vec<Fault>> {
     Ok(schema)
 }
 
+fn too_much(message: String) -> Vec<Fault> {
+    vec![Fault { message, kind: FaultKind::TooLarge, place: None }]
+}
+
+/// How many relations a rule leads to. Operators inside each other are bounded by the model's validation.
+fn ways(rule: &Rule) -> usize {
+    match rule {
+        Rule::Direct => 0,
+        Rule::Computed(_) => 1,
+        Rule::From { computed, .. } => computed.len(),
+        Rule::Union(children) | Rule::Intersection(children) => children.iter().map(ways).sum(),
+        Rule::Difference(pair) => ways(&pair.0) + ways(&pair.1),
+    }
+}
+
 fn conditions(model: &Model, faults: &mut Vec<Fault>) -> BTreeMap<String, Compiled> {
-    let mut conditions = BTreeMap::new();
+    let (mut conditions, mut effort) = (BTreeMap::new(), 0);
     for (name, condition) in &model.conditions {
+        if effort > MOST_OF_PATTERNS {
+            faults.extend(too_much("the patterns of the model's conditions cost too much".to_owned()));
+            break;
+        }
         match Compiled::new(condition) {
             Ok(compiled) => {
+                effort += compiled.effort();
                 conditions.insert(name.clone(), compiled);
             }
             Err(fault) => faults.push(Fault {

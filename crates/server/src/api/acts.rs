@@ -22,9 +22,11 @@ use utoipa::ToSchema;
 use crate::{
     answer,
     guard::Caller,
-    input::{BodySchema, Input, Page, Reader, Takes},
+    input::{
+        BodySchema, Input, Page, Reader, Takes,
+        members::{Members, members},
+    },
     problem::Problem,
-    route::collect,
 };
 
 pub(crate) const IDEMPOTENCY_KEY: (&str, &str) = (
@@ -36,18 +38,18 @@ pub(crate) const IDEMPOTENCY_KEY: (&str, &str) = (
 /// The largest answer that is parsed: what a provider file may let through.
 const MOST_ANSWER: usize = 64 * 1024 * 1024;
 
-/// What to do.
-#[derive(ToSchema)]
-#[schema(as = NewAct)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct ActBody {
-    /// Under which mandate.
-    mandate: String,
-    /// The action's name.
-    action: String,
-    /// Its input, as the provider's schema of the action says; empty, if not given.
-    #[schema(value_type = Option<Object>)]
-    input: Option<Value>,
+members! {
+    /// What to do.
+    struct ActBody as NewAct {
+        /// Under which mandate.
+        #[schema(value_type = String)]
+        mandate: MandateId,
+        /// The action's name.
+        action: String,
+        /// Its input, as the provider's schema of the action says; empty, if not given.
+        #[schema(value_type = Option<Object>)]
+        input: Option<Value>,
+    }
 }
 
 /// An act, read.
@@ -56,17 +58,13 @@ pub(crate) struct NewAct(Request);
 impl Input for NewAct {
     const TAKES: Takes = Takes::Json;
     const HEADERS: &'static [(&'static str, &'static str)] = &[IDEMPOTENCY_KEY];
-    const SCHEMA: Option<BodySchema> = Some(("NewAct", collect::<ActBody>));
+    const SCHEMA: Option<BodySchema> = Some(ActBody::SHAPE);
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         let key = idempotency_key(from);
-        let mut body = from.body()?;
-        let mandate = body.required::<MandateId>(from, "mandate");
-        let action = body.required(from, "action");
-        let input = body.optional(from, "input");
-        body.finish(from);
+        let ActBody { mandate, action, input } = from.whole()?;
         let input = input.unwrap_or_else(|| Value::Object(Map::new()));
-        Some(Self(Request { mandate: mandate?, wish: Wish::Named { action: action?, input }, key }))
+        Some(Self(Request { mandate, wish: Wish::Named { action, input }, key }))
     }
 }
 

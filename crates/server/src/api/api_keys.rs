@@ -17,43 +17,21 @@ use utoipa::ToSchema;
 use crate::{
     answer,
     guard::Caller,
-    input::{BodySchema, Input, Page, Reader, Takes},
+    input::{Input, Page, Reader, members::members},
     problem::Problem,
-    route::collect,
 };
 
-/// A key to be made.
-#[derive(ToSchema)]
-#[schema(as = NewApiKey)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct KeyBody {
-    /// What to call it, 1 to 200 characters.
-    label: String,
-    /// `admin` (manages the workspace), `support_agent` (sees what an admin sees, and changes nothing), `user` (invites owners, and acts
-    /// under mandates) or `service` (acts under mandates).
-    role: String,
-    /// When it ends by itself.
-    expires_at: Option<OffsetDateTime>,
-}
-
-/// A key to be made, read.
-pub(crate) struct NewKey {
-    label: String,
-    role: Role,
-    expires_at: Option<OffsetDateTime>,
-}
-
-impl Input for NewKey {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("NewApiKey", collect::<KeyBody>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let mut body = from.body()?;
-        let label = body.required(from, "label");
-        let role = body.required(from, "role");
-        let expires_at = body.optional(from, "expires_at");
-        body.finish(from);
-        Some(Self { label: label?, role: role?, expires_at })
+members! {
+    /// A key to be made.
+    pub(crate) struct NewKey as NewApiKey {
+        /// What to call it, 1 to 200 characters.
+        label: String,
+        /// `admin` (manages the workspace), `support_agent` (sees what an admin sees, and changes nothing), `user` (invites owners, and acts
+        /// under mandates) or `service` (acts under mandates).
+        #[schema(value_type = String)]
+        role: Role,
+        /// When it ends by itself.
+        expires_at: Option<OffsetDateTime>,
     }
 }
 

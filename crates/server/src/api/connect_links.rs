@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::response::Response;
+use domain::id::ConnectionId;
 use http::StatusCode;
 use serde::Serialize;
 use service::{
@@ -13,13 +14,7 @@ use service::{
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::{
-    answer,
-    guard::Caller,
-    input::{BodySchema, Input, Reader, Takes},
-    problem::Problem,
-    route::collect,
-};
+use crate::{answer, guard::Caller, input::members::members, problem::Problem};
 
 /// A link for an owner. Its address is shown once.
 #[derive(Serialize, ToSchema)]
@@ -34,41 +29,25 @@ pub(crate) struct LinkView {
     expires_at: OffsetDateTime,
 }
 
-/// What an owner is asked for.
-#[derive(ToSchema)]
-#[schema(as = NewConnectLink)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct InvitationBody {
-    /// The provider's name.
-    provider: String,
-    /// The actions wanted: the owner may allow fewer.
-    actions: Vec<String>,
-    /// A registered return address.
-    return_url: String,
-    /// The connection that is to be consented to anew.
-    connection: Option<String>,
-}
-
-/// An invitation, read.
-pub(crate) struct NewLink(Invitation);
-
-impl Input for NewLink {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("NewConnectLink", collect::<InvitationBody>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let mut body = from.body()?;
-        let provider = body.required(from, "provider");
-        let actions = body.required(from, "actions");
-        let return_url = body.required(from, "return_url");
-        let reconnects = body.optional(from, "connection");
-        body.finish(from);
-        Some(Self(Invitation { provider: provider?, actions: actions?, return_url: return_url?, reconnects }))
+members! {
+    /// What an owner is asked for.
+    pub(crate) struct NewLink as NewConnectLink {
+        /// The provider's name.
+        provider: String,
+        /// The actions wanted: the owner may allow fewer.
+        actions: Vec<String>,
+        /// A registered return address.
+        return_url: String,
+        /// The connection that is to be consented to anew.
+        #[schema(value_type = Option<String>)]
+        connection: Option<ConnectionId>,
     }
 }
 
 pub(crate) async fn create(app: Arc<App>, caller: Caller<InviteOwner>, input: NewLink) -> Result<Response, Problem> {
-    let link = connect::invite(&app, caller.principal(), input.0).await?;
+    let NewLink { provider, actions, return_url, connection: reconnects } = input;
+    let invitation = Invitation { provider, actions, return_url, reconnects };
+    let link = connect::invite(&app, caller.principal(), invitation).await?;
     let view = LinkView { id: link.id.to_string(), url: link.url.into(), expires_at: link.expires_at };
     answer::json(StatusCode::CREATED, &view)
 }

@@ -16,9 +16,8 @@ use utoipa::ToSchema;
 use crate::{
     answer,
     guard::Caller,
-    input::{BodySchema, Input, Page, Reader, Takes},
+    input::{Input, Page, Reader, members::members},
     problem::Problem,
-    route::collect,
 };
 
 /// An account that an owner has entrusted to the workspace.
@@ -169,22 +168,11 @@ pub(crate) async fn disconnect(app: Arc<App>, caller: Caller<Disconnect>, One(id
     answer::ok(&certificate_view(&certificate))
 }
 
-/// The one-time code of a new connection.
-#[derive(ToSchema)]
-pub(crate) struct Redemption {
-    /// As it came to the return address in `keyholder_code`.
-    code: String,
-}
-
-impl Input for Redemption {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("Redemption", collect::<Self>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let mut body = from.body()?;
-        let code = body.required(from, "code");
-        body.finish(from);
-        Some(Self { code: code? })
+members! {
+    /// The one-time code of a new connection.
+    pub(crate) struct Redemption as Redemption {
+        /// As it came to the return address in `keyholder_code`.
+        code: String,
     }
 }
 

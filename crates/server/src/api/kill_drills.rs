@@ -22,9 +22,8 @@ use crate::{
     answer,
     api::audit,
     guard::Caller,
-    input::{BodySchema, Input, Page, Reader, Takes},
+    input::{Input, Page, Reader, members::members},
     problem::Problem,
-    route::collect,
 };
 
 /// A drill that ends every connection of the installation, or of one provider.
@@ -173,26 +172,13 @@ fn line(line: Line) -> LineView {
     }
 }
 
-/// What is proposed.
-#[derive(ToSchema)]
-#[schema(as = NewKillDrill)]
-pub(crate) struct Proposal {
-    /// Why: 1 to 500 characters. It is shown to whoever approves, and stays in the trail.
-    reason: String,
-    /// The provider whose connections are to be ended; all, where none is named.
-    provider: Option<String>,
-}
-
-impl Input for Proposal {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("NewKillDrill", collect::<Self>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let mut body = from.body()?;
-        let reason = body.required(from, "reason");
-        let provider = body.optional(from, "provider");
-        body.finish(from);
-        Some(Self { reason: reason?, provider })
+members! {
+    /// What is proposed.
+    pub(crate) struct Proposal as NewKillDrill {
+        /// Why: 1 to 500 characters. It is shown to whoever approves, and stays in the trail.
+        reason: String,
+        /// The provider whose connections are to be ended; all, where none is named.
+        provider: Option<String>,
     }
 }
 

@@ -4,27 +4,26 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::response::Response;
 use domain::{
-    budget::Limit,
-    id::{KeyId, MandateId},
+    budget::{Limit, Period, Unit},
+    id::{ConnectionId, KeyId, MandateId},
     mandate::{Conditions, FieldCondition, Hours, Mandate, Terms},
 };
 use http::StatusCode;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::Value;
 use service::{
     App,
     action::{CreateMandate, ListWorkspace, ReadMandate, RevokeMandate},
     mandate::{self, Revoked, Wanted},
 };
-use time::OffsetDateTime;
+use time::{OffsetDateTime, Time};
 use utoipa::ToSchema;
 
 use crate::{
     answer, api,
     guard::Caller,
-    input::{BodySchema, Fields, FromJson, Input, Page, Reader, Takes},
+    input::{FromJson, Input, Page, Reader, members::members},
     problem::Problem,
-    route::collect,
 };
 
 /// What a grantee may do on a connection. Its limits are listed with the workspace's budgets.
@@ -63,166 +62,99 @@ fn view(mandate: Mandate) -> MandateView {
     }
 }
 
-/// The terms of a new mandate.
-#[derive(ToSchema)]
-#[schema(as = NewMandate)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct MandateBody {
-    /// The connection.
-    connection: String,
-    /// Who may use it: an API key's id.
-    grantee: String,
-    /// The actions, all of them among those that the owner allowed.
-    actions: Vec<String>,
-    /// Its own budgets; none, if not given.
-    limits: Option<Vec<LimitBody>>,
-    /// What narrows it.
-    conditions: Option<ConditionsBody>,
-    /// When it ends by itself.
-    expires_at: Option<OffsetDateTime>,
-    /// Not supported yet: anything but null is refused.
-    #[schema(value_type = Option<Object>)]
-    guard: Option<Value>,
-    /// Not supported yet: anything but null is refused.
-    #[schema(value_type = Option<Object>)]
-    approval: Option<Value>,
-}
-
-/// At most `cap` of `unit` in each `per`.
-#[derive(ToSchema)]
-#[schema(as = Limit)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-pub(crate) struct LimitBody {
-    /// `acts`, `posts`, `messages`, `recipients`, `tokens`, `bytes` or `cents`.
-    unit: String,
-    /// `minute`, `hour`, `day` or `month`, in UTC.
-    per: String,
-    /// The most that one window may hold.
-    cap: u64,
-}
-
-/// What narrows a mandate.
-#[derive(ToSchema)]
-#[schema(as = Conditions)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct ConditionsBody {
-    /// The hours of the day, UTC, in which it holds.
-    hours: Option<HoursBody>,
-    /// What each input field must keep to.
-    fields: Option<BTreeMap<String, FieldConditionBody>>,
-}
-
-/// Hours of the day, UTC; `from` later than `to` spans midnight.
-#[derive(ToSchema)]
-#[schema(as = Hours)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct HoursBody {
-    /// First minute, `HH:MM`.
-    from: String,
-    /// First minute after, `HH:MM`.
-    to: String,
-}
-
-/// What one input field must keep to.
-#[derive(ToSchema)]
-#[schema(as = FieldCondition)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct FieldConditionBody {
-    /// The longest text, in characters.
-    max_length: Option<u32>,
-    /// The only values that may be given.
-    #[schema(value_type = Option<Vec<Object>>)]
-    allowed: Option<Vec<Value>>,
-}
-
-/// A new mandate, read.
-pub(crate) struct NewMandate(Wanted);
-
-impl Input for NewMandate {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("NewMandate", collect::<MandateBody>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let mut body = from.body()?;
-        let connection = body.required(from, "connection");
-        let grantee = body.required::<KeyId>(from, "grantee");
-        let actions = body.required(from, "actions");
-        let limits = body.optional(from, "limits");
-        let conditions = body.optional(from, "conditions");
-        let expires_at = body.optional(from, "expires_at");
-        let guard = body.value("guard").is_some();
-        let approval = body.value("approval").is_some();
-        body.finish(from);
-        let terms = Terms {
-            connection: connection?,
-            grantee: format!("api_key:{}", grantee?),
-            actions: actions?,
-            limits: limits.unwrap_or_default(),
-            conditions: conditions.unwrap_or_default(),
-            expires_at,
-        };
-        Some(Self(Wanted { terms, guard, approval }))
+members! {
+    /// The terms of a new mandate.
+    pub(crate) struct NewMandate as NewMandate {
+        /// The connection.
+        #[schema(value_type = String)]
+        connection: ConnectionId,
+        /// Who may use it: an API key's id.
+        #[schema(value_type = String)]
+        grantee: KeyId,
+        /// The actions, all of them among those that the owner allowed.
+        actions: Vec<String>,
+        /// Its own budgets; none, if not given.
+        limits: Option<Vec<LimitBody>>,
+        /// What narrows it.
+        conditions: Option<ConditionsBody>,
+        /// When it ends by itself.
+        expires_at: Option<OffsetDateTime>,
+        /// Not supported yet: anything but null is refused.
+        #[schema(value_type = Option<Object>)]
+        guard: Option<Value>,
+        /// Not supported yet: anything but null is refused.
+        #[schema(value_type = Option<Object>)]
+        approval: Option<Value>,
     }
 }
 
-impl FromJson for Limit {
-    fn from_json(value: &Value, at: &str, from: &mut Reader<'_>) -> Option<Self> {
-        let mut fields = object(value, at, from)?;
-        let unit = fields.required(from, "unit");
-        let per = fields.required(from, "per");
-        let cap = fields.required(from, "cap");
-        fields.finish(from);
-        Some(Self { unit: unit?, per: per?, cap: cap? })
+members! {
+    /// At most `cap` of `unit` in each `per`.
+    struct LimitBody as Limit {
+        /// `acts`, `posts`, `messages`, `recipients`, `tokens`, `bytes` or `cents`.
+        #[schema(value_type = String)]
+        unit: Unit,
+        /// `minute`, `hour`, `day` or `month`, in UTC.
+        #[schema(value_type = String)]
+        per: Period,
+        /// The most that one window may hold.
+        cap: u64,
     }
 }
 
-impl FromJson for Conditions {
-    fn from_json(value: &Value, at: &str, from: &mut Reader<'_>) -> Option<Self> {
-        let mut fields = object(value, at, from)?;
-        let hours = fields.optional(from, "hours");
-        let of_fields = fields.optional::<ByField>(from, "fields");
-        fields.finish(from);
-        Some(Self { hours, fields: of_fields.map(|ByField(fields)| fields).unwrap_or_default() })
+members! {
+    /// What narrows a mandate.
+    struct ConditionsBody as Conditions {
+        /// The hours of the day, UTC, in which it holds.
+        hours: Option<HoursBody>,
+        /// What each input field must keep to.
+        fields: Option<BTreeMap<String, FieldConditionBody>>,
     }
 }
 
-struct ByField(BTreeMap<String, FieldCondition>);
-
-impl FromJson for ByField {
-    fn from_json(value: &Value, at: &str, from: &mut Reader<'_>) -> Option<Self> {
-        let Some(members) = value.as_object() else {
-            from.fault(at, "is an object");
-            return None;
-        };
-        let must = "is an object of max_length (a whole number) and allowed (a list)";
-        let read: Vec<_> = members
-            .iter()
-            .map(|(name, value)| Some((name.clone(), parsed(value, &format!("{at}/{name}"), must, from)?)))
-            .collect();
-        read.into_iter().collect::<Option<_>>().map(Self)
+members! {
+    /// Hours of the day, UTC; `from` later than `to` spans midnight.
+    struct HoursBody as Hours {
+        /// First minute, `HH:MM`.
+        #[schema(value_type = String)]
+        from: Time,
+        /// First minute after, `HH:MM`.
+        #[schema(value_type = String)]
+        to: Time,
     }
 }
 
-impl FromJson for Hours {
-    fn from_json(value: &Value, at: &str, from: &mut Reader<'_>) -> Option<Self> {
-        parsed(value, at, "is an object of from and to, each HH:MM", from)
+members! {
+    /// What one input field must keep to.
+    struct FieldConditionBody as FieldCondition {
+        /// The longest text, in characters.
+        max_length: Option<u32>,
+        /// The only values that may be given.
+        #[schema(value_type = Option<Vec<Object>>)]
+        allowed: Option<Vec<Value>>,
     }
 }
 
-fn parsed<T: DeserializeOwned>(value: &Value, at: &str, must: &str, from: &mut Reader<'_>) -> Option<T> {
-    let parsed = T::deserialize(value).ok();
-    if parsed.is_none() {
-        from.fault(at, must);
-    }
-    parsed
+fn wanted(body: NewMandate) -> Wanted {
+    let NewMandate { connection, grantee, actions, limits, conditions, expires_at, guard, approval } = body;
+    let limits = limits.unwrap_or_default().into_iter().map(|LimitBody { unit, per, cap }| Limit { unit, per, cap });
+    let terms = Terms {
+        connection,
+        grantee: format!("api_key:{grantee}"),
+        actions,
+        limits: limits.collect(),
+        conditions: conditions.map(narrowing).unwrap_or_default(),
+        expires_at,
+    };
+    Wanted { terms, guard: guard.is_some(), approval: approval.is_some() }
 }
 
-fn object<'a>(value: &'a Value, at: &str, from: &mut Reader<'_>) -> Option<Fields<'a>> {
-    let members = value.as_object();
-    if members.is_none() {
-        from.fault(at, "is an object");
+fn narrowing(ConditionsBody { hours, fields }: ConditionsBody) -> Conditions {
+    let of_field = |FieldConditionBody { max_length, allowed }| FieldCondition { max_length, allowed };
+    Conditions {
+        hours: hours.map(|HoursBody { from, to }| Hours { from, to }),
+        fields: fields.unwrap_or_default().into_iter().map(|(name, field)| (name, of_field(field))).collect(),
     }
-    Some(Fields::new(members?, at.to_owned()))
 }
 
 pub(crate) async fn create(
@@ -230,7 +162,7 @@ pub(crate) async fn create(
     caller: Caller<CreateMandate>,
     input: NewMandate,
 ) -> Result<Response, Problem> {
-    let mandate = mandate::create(&app, caller.principal(), input.0).await?;
+    let mandate = mandate::create(&app, caller.principal(), wanted(input)).await?;
     answer::json(StatusCode::CREATED, &view(mandate))
 }
 
@@ -256,36 +188,27 @@ pub(crate) async fn get(app: Arc<App>, caller: Caller<ReadMandate>, One(id): One
     answer::ok(&view(mandate::get(&app, caller.principal(), id).await?))
 }
 
-/// How a mandate is ended.
-#[derive(ToSchema)]
-#[schema(as = Revocation)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct RevocationBody {
-    /// How long to wait for acts that are on their way, in milliseconds, at most 30000; 0 if not given.
-    wait_ms: Option<u64>,
+members! {
+    /// How a mandate is ended.
+    pub(crate) struct Revocation as Revocation {
+        /// How long to wait for acts that are on their way, in milliseconds, at most 30000; 0 if not given.
+        #[schema(value_type = Option<u64>)]
+        wait_ms: Option<Wait>,
+    }
 }
 
-/// A revocation, read.
-pub(crate) struct Revocation {
-    id: MandateId,
-    wait: Option<Duration>,
-}
+/// For how long a revocation waits.
+struct Wait(Duration);
 
 const MOST_WAIT_MS: u64 = 30_000;
 
-impl Input for Revocation {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("Revocation", collect::<RevocationBody>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let id = from.path("id");
-        let mut body = from.body()?;
-        let wait_ms = body.optional::<u64>(from, "wait_ms");
-        body.finish(from);
-        if wait_ms.is_some_and(|wait| wait > MOST_WAIT_MS) {
-            from.fault("/wait_ms", "is at most 30000");
+impl FromJson for Wait {
+    fn from_json(value: &Value, at: &str, from: &mut Reader<'_>) -> Option<Self> {
+        let wait = u64::from_json(value, at, from)?;
+        if wait > MOST_WAIT_MS {
+            from.fault(at, "is at most 30000");
         }
-        Some(Self { id: id?, wait: wait_ms.map(Duration::from_millis) })
+        Some(Self(Duration::from_millis(wait)))
     }
 }
 
@@ -312,8 +235,9 @@ struct EndedView {
 pub(crate) async fn revoke(
     app: Arc<App>,
     caller: Caller<RevokeMandate>,
-    Revocation { id, wait }: Revocation,
+    (One(id), Revocation { wait_ms }): (One, Revocation),
 ) -> Result<Response, Problem> {
+    let wait = wait_ms.map(|Wait(wait)| wait);
     let Revoked { in_flight, ended } = mandate::revoke(&app, caller.principal(), id, wait).await?;
     let ended = ended.into_iter().map(|(act, state)| EndedView { act: act.to_string(), state: state.as_str() });
     answer::ok(&RevokedView { in_flight: in_flight.iter().map(ToString::to_string).collect(), ended: ended.collect() })

@@ -20,9 +20,8 @@ use utoipa::ToSchema;
 use crate::{
     answer,
     guard::Caller,
-    input::{BodySchema, Fields, Input, Page, Query, Reader, Takes},
+    input::{Input, Page, Query, Reader, members::members},
     problem::Problem,
-    route::collect,
 };
 
 /// A thing of the workspace that permission is asked on.
@@ -50,69 +49,31 @@ fn view(object: Object) -> ObjectView {
     ObjectView { id: id.to_string(), r#type: type_name, parent, name, system: is_system, created_at }
 }
 
-/// An object to be made.
-#[derive(ToSchema)]
-#[schema(as = NewObject)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct ObjectBody {
-    /// A type that the model lets stand there.
-    r#type: String,
-    /// What to call it, 1 to 200 characters.
-    name: String,
-}
-
-fn new(body: &mut Fields<'_>, from: &mut Reader<'_>) -> Option<New> {
-    let type_name = body.required(from, "type");
-    let name = body.required(from, "name");
-    Some(New { type_name: type_name?, name: name? })
-}
-
-/// An object at the top, read.
-pub(crate) struct AtTop(New);
-
-impl Input for AtTop {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("NewObject", collect::<ObjectBody>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let mut body = from.body()?;
-        let new = new(&mut body, from);
-        body.finish(from);
-        new.map(Self)
+members! {
+    /// An object to be made.
+    pub(crate) struct NewObject as NewObject {
+        /// A type that the model lets stand there.
+        r#type: String,
+        /// What to call it, 1 to 200 characters.
+        name: String,
     }
 }
 
-/// An object under another, read.
-pub(crate) struct Under(ObjectId, New);
-
-impl Input for Under {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("NewObject", collect::<ObjectBody>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let parent = from.path("id");
-        let mut body = from.body()?;
-        let new = new(&mut body, from);
-        body.finish(from);
-        Some(Self(parent?, new?))
-    }
+fn new(NewObject { r#type: type_name, name }: NewObject) -> New {
+    New { type_name, name }
 }
 
-pub(crate) async fn create(
-    app: Arc<App>,
-    caller: Caller<CreateObject>,
-    AtTop(new): AtTop,
-) -> Result<Response, Problem> {
-    let made = object::create(&app, caller.principal(), &new).await?;
+pub(crate) async fn create(app: Arc<App>, caller: Caller<CreateObject>, body: NewObject) -> Result<Response, Problem> {
+    let made = object::create(&app, caller.principal(), &new(body)).await?;
     answer::json(StatusCode::CREATED, &view(made))
 }
 
 pub(crate) async fn create_under(
     app: Arc<App>,
     caller: Caller<CreateObjectUnder>,
-    Under(parent, new): Under,
+    (One(parent), body): (One, NewObject),
 ) -> Result<Response, Problem> {
-    let made = object::create_under(&app, caller.principal(), parent, &new).await?;
+    let made = object::create_under(&app, caller.principal(), parent, &new(body)).await?;
     answer::json(StatusCode::CREATED, &view(made))
 }
 
@@ -163,35 +124,18 @@ pub(crate) async fn get(app: Arc<App>, caller: Caller<ReadObject>, One(id): One)
     answer::ok(&view(object::get(&app, caller.principal(), id).await?))
 }
 
-/// What an object is to be called.
-#[derive(ToSchema)]
-#[schema(as = ObjectChange)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct NameBody {
-    /// 1 to 200 characters.
-    name: String,
-}
-
-/// Another name, read.
-pub(crate) struct Rename(ObjectId, String);
-
-impl Input for Rename {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("ObjectChange", collect::<NameBody>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let id = from.path("id");
-        let mut body = from.body()?;
-        let name = body.required(from, "name");
-        body.finish(from);
-        Some(Self(id?, name?))
+members! {
+    /// What an object is to be called.
+    pub(crate) struct Rename as ObjectChange {
+        /// 1 to 200 characters.
+        name: String,
     }
 }
 
 pub(crate) async fn rename(
     app: Arc<App>,
     caller: Caller<ManageObject>,
-    Rename(id, name): Rename,
+    (One(id), Rename { name }): (One, Rename),
 ) -> Result<Response, Problem> {
     answer::ok(&view(object::rename(&app, caller.principal(), id, &name).await?))
 }
@@ -201,41 +145,34 @@ pub(crate) async fn remove(app: Arc<App>, caller: Caller<ManageObject>, One(id):
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// An object of the system's own, to be made.
-#[derive(ToSchema)]
-#[schema(as = NewSystemObject)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct SystemBody {
-    /// A type that the model lets stand there.
-    r#type: String,
-    /// What to call it, 1 to 200 characters.
-    name: String,
-    /// Another of the system's own, under which it is to stand; at the top, if not given.
-    parent: Option<String>,
+members! {
+    /// An object of the system's own, to be made.
+    pub(crate) struct NewSystemObject as NewSystemObject {
+        /// A type that the model lets stand there.
+        r#type: String,
+        /// What to call it, 1 to 200 characters.
+        name: String,
+        /// Another of the system's own, under which it is to stand; at the top, if not given.
+        #[schema(value_type = Option<String>)]
+        parent: Option<ObjectId>,
+    }
 }
 
-/// An object of the system's own, read.
-pub(crate) struct NewSystem(WorkspaceId, Option<ObjectId>, New);
+/// A workspace, by the path.
+pub(crate) struct Of(WorkspaceId);
 
-impl Input for NewSystem {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("NewSystemObject", collect::<SystemBody>));
-
+impl Input for Of {
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let workspace = from.path("workspace");
-        let mut body = from.body()?;
-        let new = new(&mut body, from);
-        let parent = body.optional(from, "parent");
-        body.finish(from);
-        Some(Self(workspace?, parent, new?))
+        from.path("workspace").map(Self)
     }
 }
 
 pub(crate) async fn create_system(
     app: Arc<App>,
     caller: Caller<ManageSystemObjects>,
-    NewSystem(workspace, parent, new): NewSystem,
+    (Of(workspace), NewSystemObject { r#type: type_name, name, parent }): (Of, NewSystemObject),
 ) -> Result<Response, Problem> {
+    let new = New { type_name, name };
     let made = object::create_system(&app, caller.principal(), workspace, (parent, &new)).await?;
     answer::json(StatusCode::CREATED, &view(made))
 }

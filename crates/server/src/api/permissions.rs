@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::Value;
 use service::{
     App,
     action::ExplainPermission,
@@ -14,46 +15,39 @@ use utoipa::ToSchema;
 use crate::{
     answer,
     guard::Caller,
-    input::{BodySchema, Input, Reader, Takes},
+    input::{FromJson, Reader, members::members},
     problem::Problem,
-    route::collect,
 };
 
 /// The longest of a question's texts, in bytes.
 const LONGEST: usize = 512;
 
-/// A question about a permission.
-#[derive(ToSchema)]
-#[schema(as = PermissionQuestion)]
-#[expect(dead_code, reason = "it is read field by field, and stands here for its schema")]
-struct QuestionBody {
-    /// Who would do it: an API key's id, or `account:…`, `app:…`; the caller where it is not given. About others asks who looks after the
-    /// workspace.
-    #[schema(required = false)]
-    user: Option<String>,
-    /// A permission's name (`connection.read`), or a relation of the model (`can_use`).
-    permission: String,
-    /// The object: its id (`con_…`), or type and name (`feature:content-sync`); the workspace where it is not given.
-    #[schema(required = false)]
-    object: Option<String>,
+members! {
+    /// A question about a permission.
+    pub(crate) struct QuestionBody as PermissionQuestion {
+        /// Who would do it: an API key's id, or `account:…`, `app:…`; the caller where it is not given. About others asks who looks after the
+        /// workspace.
+        #[schema(value_type = Option<String>)]
+        user: Option<Text>,
+        /// A permission's name (`connection.read`), or a relation of the model (`can_use`).
+        #[schema(value_type = String)]
+        permission: Text,
+        /// The object: its id (`con_…`), or type and name (`feature:content-sync`); the workspace where it is not given.
+        #[schema(value_type = Option<String>)]
+        object: Option<Text>,
+    }
 }
 
-impl Input for Question {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("PermissionQuestion", collect::<QuestionBody>));
+/// A text of a question.
+struct Text(String);
 
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let mut body = from.body()?;
-        let user = body.optional::<String>(from, "user");
-        let permission = body.required::<String>(from, "permission");
-        let object = body.optional::<String>(from, "object");
-        body.finish(from);
-        for (text, at) in [(&user, "/user"), (&permission, "/permission"), (&object, "/object")] {
-            if text.as_ref().is_some_and(|text| text.is_empty() || text.len() > LONGEST) {
-                from.fault(at, format!("has 1 to {LONGEST} bytes"));
-            }
+impl FromJson for Text {
+    fn from_json(value: &Value, at: &str, from: &mut Reader<'_>) -> Option<Self> {
+        let text = String::from_json(value, at, from)?;
+        if text.is_empty() || text.len() > LONGEST {
+            from.fault(at, format!("has 1 to {LONGEST} bytes"));
         }
-        Some(Self { user, permission: permission?, object })
+        Some(Self(text))
     }
 }
 
@@ -255,8 +249,10 @@ fn view(explained: &Explained) -> ExplanationView {
 pub(crate) async fn explain(
     app: Arc<App>,
     caller: Caller<ExplainPermission>,
-    question: Question,
+    QuestionBody { user, permission: Text(permission), object }: QuestionBody,
 ) -> Result<Response, Problem> {
+    let text = |Text(text): Text| text;
+    let question = Question { user: user.map(text), permission, object: object.map(text) };
     let workspace = caller.principal().workspace().ok_or(service::Refusal::NotFound)?;
     let explained = permission::explain(&app, caller.principal(), workspace, &question).await?;
     answer::ok(&view(&explained))
@@ -264,7 +260,7 @@ pub(crate) async fn explain(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
     use service::permission::{Lack, QueryError};
 
     use super::*;

@@ -15,9 +15,8 @@ use utoipa::ToSchema;
 use crate::{
     answer,
     guard::Caller,
-    input::{BodySchema, Input, Reader, Takes},
+    input::{Input, Reader, members::members},
     problem::Problem,
-    route::collect,
 };
 
 /// The plan of a workspace.
@@ -65,12 +64,12 @@ pub(crate) async fn feature(app: Arc<App>, caller: Caller<ReadPlan>, One(name): 
     answer::ok(&view(plan::feature(&app, caller.principal(), &name).await?))
 }
 
-/// The plan that a workspace is to have.
-#[derive(Serialize, ToSchema)]
-#[schema(as = NewPlan)]
-struct PlanBody {
-    /// Its name, as it is configured.
-    plan: String,
+members! {
+    /// The plan that a workspace is to have.
+    pub(crate) struct NewPlan as NewPlan {
+        /// Its name, as it is configured.
+        plan: String,
+    }
 }
 
 /// The plan that a workspace now has.
@@ -85,26 +84,20 @@ pub(crate) struct SetView {
     before: Option<String>,
 }
 
-/// A plan to be set, read.
-pub(crate) struct NewPlan {
-    workspace: WorkspaceId,
-    plan: String,
-}
+/// The workspace, by the path.
+pub(crate) struct Of(WorkspaceId);
 
-impl Input for NewPlan {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("NewPlan", collect::<PlanBody>));
-
+impl Input for Of {
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let workspace = from.path("workspace");
-        let mut body = from.body()?;
-        let plan = body.required(from, "plan");
-        body.finish(from);
-        Some(Self { workspace: workspace?, plan: plan? })
+        from.path("workspace").map(Self)
     }
 }
 
-pub(crate) async fn set(app: Arc<App>, caller: Caller<SetPlan>, input: NewPlan) -> Result<Response, Problem> {
-    let before = plan::set(&app, caller.principal(), input.workspace, &input.plan).await?;
-    answer::ok(&SetView { workspace: input.workspace.to_string(), plan: input.plan, before })
+pub(crate) async fn set(
+    app: Arc<App>,
+    caller: Caller<SetPlan>,
+    (Of(workspace), NewPlan { plan }): (Of, NewPlan),
+) -> Result<Response, Problem> {
+    let before = plan::set(&app, caller.principal(), workspace, &plan).await?;
+    answer::ok(&SetView { workspace: workspace.to_string(), plan, before })
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
-use domain::{id::ObjectId, object::Subject};
+use domain::{
+    id::ObjectId,
+    object::{Subject, is_name},
+};
 use http::StatusCode;
 use serde::Serialize;
 use service::{
@@ -16,9 +19,8 @@ use utoipa::ToSchema;
 use crate::{
     answer,
     guard::Caller,
-    input::{BodySchema, Input, Query, Reader, Takes},
+    input::{Input, Query, Reader, limit, members::members},
     problem::Problem,
-    route::collect,
 };
 
 /// That a subject stands in a relation to an object.
@@ -33,42 +35,21 @@ pub(crate) struct RelationshipView {
     subject: String,
 }
 
-/// A relationship to be given.
-#[derive(ToSchema)]
-#[schema(as = NewRelationship)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct RelationshipBody {
-    /// A relation that the model gives to objects of its type.
-    relation: String,
-    /// An API key's id; a role template's id, for whoever holds it; or an object's id, `#` and a relation, for whoever stands in that.
-    subject: String,
-}
-
-/// A relationship to be given, read.
-pub(crate) struct NewRelationship {
-    object: ObjectId,
-    relation: String,
-    subject: Subject,
-}
-
-impl Input for NewRelationship {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("NewRelationship", collect::<RelationshipBody>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let object = from.path("id");
-        let mut body = from.body()?;
-        let relation = body.required(from, "relation");
-        let subject = body.required(from, "subject");
-        body.finish(from);
-        Some(Self { object: object?, relation: relation?, subject: subject? })
+members! {
+    /// A relationship to be given.
+    pub(crate) struct NewRelationship as NewRelationship {
+        /// A relation that the model gives to objects of its type.
+        relation: String,
+        /// An API key's id; a role template's id, for whoever holds it; or an object's id, `#` and a relation, for whoever stands in that.
+        #[schema(value_type = String)]
+        subject: Subject,
     }
 }
 
 pub(crate) async fn add(
     app: Arc<App>,
     caller: Caller<ManageObject>,
-    NewRelationship { object, relation, subject }: NewRelationship,
+    (One(object), NewRelationship { relation, subject }): (One, NewRelationship),
 ) -> Result<Response, Problem> {
     relationship::add(&app, caller.principal(), object, (&relation, &subject)).await?;
     answer::json(StatusCode::CREATED, &view(object, relation, &subject))
@@ -87,10 +68,48 @@ impl Input for One {
     }
 }
 
-pub(crate) async fn list(app: Arc<App>, caller: Caller<ListRelationships>, One(id): One) -> Result<Response, Problem> {
-    let found = relationship::list(&app, caller.principal(), id).await?;
-    let most = found.len();
-    answer::page(found, most, |_| String::new(), |(relation, subject)| view(id, relation, &subject))
+/// Which page of the relationships to an object.
+pub(crate) struct Listing {
+    object: ObjectId,
+    after: Option<(String, Subject)>,
+    limit: usize,
+}
+
+impl Input for Listing {
+    const QUERY: Query = Query::Known(&[
+        ("limit", "The most items, 1 to 100; 50 if not given."),
+        ("before", "Only what stands behind the last item of the page that named this as its `next`."),
+    ]);
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let object = from.path("id");
+        let after = from.query("before").map(place);
+        if after == Some(None) {
+            from.fault("?before", "is what a page of this list named as its `next`");
+        }
+        let limit = limit(from);
+        Some(Self { object: object?, after: after.flatten(), limit: limit? })
+    }
+}
+
+/// Where a page ends, as its `next` says it: in an address no letter of it means anything else.
+fn next((relation, subject): &(String, Subject)) -> String {
+    format!("{relation}:{subject}").replace('#', ":")
+}
+
+/// What [`next`] says, read.
+fn place(text: &str) -> Option<(String, Subject)> {
+    let (relation, subject) = text.split_once(':').filter(|(relation, _)| is_name(relation))?;
+    Some((relation.to_owned(), subject.replacen(':', "#", 1).parse().ok()?))
+}
+
+pub(crate) async fn list(
+    app: Arc<App>,
+    caller: Caller<ListRelationships>,
+    Listing { object, after, limit }: Listing,
+) -> Result<Response, Problem> {
+    let found = relationship::list(&app, caller.principal(), object, (after.as_ref(), answer::and_one(limit))).await?;
+    answer::page(found, limit, next, |(relation, subject)| view(object, relation, &subject))
 }
 
 /// A relationship to be taken, read from path and query.
@@ -107,8 +126,8 @@ impl Input for Taken {
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         let object = from.path("id");
         let relation = from.query("relation").map(str::to_owned);
-        if relation.is_none() {
-            from.fault("?relation", "is required");
+        if !relation.as_deref().is_some_and(is_name) {
+            from.fault("?relation", "has 1 to 50 small letters, digits, `_` and `-`");
         }
         let subject = match from.query("subject").map(str::parse) {
             Some(Ok(subject)) => Some(subject),
@@ -133,4 +152,33 @@ pub(crate) async fn remove(
 ) -> Result<Response, Problem> {
     relationship::remove(&app, caller.principal(), object, (&relation, &subject)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        clock::Clock,
+        id::{KeyId, RoleTemplateId},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_pages_end_is_read_as_it_is_said_and_needs_no_escaping() {
+        let clock = Clock::system();
+        let object = ObjectId::new(&clock);
+        for subject in [
+            Subject::Key(KeyId::new(&clock)),
+            Subject::Role(RoleTemplateId::new(&clock)),
+            Subject::Members(object, "member-of_it".to_owned()),
+        ] {
+            let end = ("viewer".to_owned(), subject);
+            let said = next(&end);
+            assert!(said.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-:".contains(letter)), "{said}");
+            assert_eq!(place(&said), Some(end));
+        }
+        for text in ["", "viewer", "viewer:", "viewer:anyone", "Viewer:key_1", ":", &format!("viewer:{object}")] {
+            assert_eq!(place(text), None, "{text}");
+        }
+    }
 }

@@ -20,9 +20,8 @@ use utoipa::ToSchema;
 use crate::{
     answer,
     guard::Caller,
-    input::{BodySchema, Fields, Input, Page, Reader, Takes},
+    input::{Input, Page, Reader, members::members},
     problem::Problem,
-    route::collect,
 };
 
 /// A named bundle of permissions.
@@ -70,43 +69,22 @@ fn view(template: Template, assignees: Option<Vec<KeyId>>) -> TemplateView {
     }
 }
 
-/// A template to be made.
-#[derive(ToSchema)]
-#[schema(as = NewRoleTemplate)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct TemplateBody {
-    /// What to call it, 1 to 100 characters.
-    name: String,
-    /// 1 to 100 names of permissions on the workspace, each one that the caller has himself.
-    permissions: Vec<String>,
-}
-
-fn bundle(body: &mut Fields<'_>, from: &mut Reader<'_>) -> Option<Bundle> {
-    let name = body.required(from, "name");
-    let permissions = body.required::<Vec<String>>(from, "permissions");
-    Some(Bundle { name: name?, permissions: permissions?.into_iter().collect() })
-}
-
-/// A template to be made, read.
-pub(crate) struct NewTemplate(Bundle);
-
-impl Input for NewTemplate {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("NewRoleTemplate", collect::<TemplateBody>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let mut body = from.body()?;
-        let bundle = bundle(&mut body, from);
-        body.finish(from);
-        bundle.map(Self)
+members! {
+    /// A template to be made.
+    pub(crate) struct NewTemplate as NewRoleTemplate {
+        /// What to call it, 1 to 100 characters.
+        name: String,
+        /// 1 to 100 names of permissions on the workspace, each one that the caller has himself.
+        permissions: Vec<String>,
     }
 }
 
 pub(crate) async fn create(
     app: Arc<App>,
     caller: Caller<ManageRoleTemplates>,
-    NewTemplate(bundle): NewTemplate,
+    NewTemplate { name, permissions }: NewTemplate,
 ) -> Result<Response, Problem> {
+    let bundle = Bundle { name, permissions: permissions.into_iter().collect() };
     let made = role_template::create(&app, caller.principal(), bundle).await?;
     answer::json(StatusCode::CREATED, &view(made, None))
 }
@@ -134,37 +112,15 @@ pub(crate) async fn get(app: Arc<App>, caller: Caller<ListRoleTemplates>, One(id
     answer::ok(&view(template, Some(assignees)))
 }
 
-/// What a template is to be.
-#[derive(ToSchema)]
-#[schema(as = RoleTemplateChange)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct ChangeBody {
-    /// What to call it, 1 to 100 characters.
-    name: String,
-    /// All that it is to permit.
-    permissions: Vec<String>,
-    /// What the same request answered without it. Not given, nothing is changed, and the difference is answered.
-    confirm: Option<String>,
-}
-
-/// What a template is to be, read.
-pub(crate) struct Wanted {
-    id: RoleTemplateId,
-    bundle: Bundle,
-    confirm: Option<String>,
-}
-
-impl Input for Wanted {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("RoleTemplateChange", collect::<ChangeBody>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let id = from.path("id");
-        let mut body = from.body()?;
-        let bundle = bundle(&mut body, from);
-        let confirm = body.optional(from, "confirm");
-        body.finish(from);
-        Some(Self { id: id?, bundle: bundle?, confirm })
+members! {
+    /// What a template is to be.
+    pub(crate) struct Wanted as RoleTemplateChange {
+        /// What to call it, 1 to 100 characters.
+        name: String,
+        /// All that it is to permit.
+        permissions: Vec<String>,
+        /// What the same request answered without it. Not given, nothing is changed, and the difference is answered.
+        confirm: Option<String>,
     }
 }
 
@@ -191,8 +147,9 @@ pub(crate) struct ChangeView {
 pub(crate) async fn change(
     app: Arc<App>,
     caller: Caller<ManageRoleTemplates>,
-    Wanted { id, bundle, confirm }: Wanted,
+    (One(id), Wanted { name, permissions, confirm }): (One, Wanted),
 ) -> Result<Response, Problem> {
+    let bundle = Bundle { name, permissions: permissions.into_iter().collect() };
     let change = role_template::change(&app, caller.principal(), (id, bundle), confirm.as_deref()).await?;
     let Change { version, difference: Difference { renamed, added, removed }, affected, confirm } = change;
     answer::ok(&ChangeView {
@@ -215,35 +172,19 @@ pub(crate) async fn remove(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Who is to hold a template.
-#[derive(ToSchema)]
-#[schema(as = NewAssignee)]
-#[expect(dead_code, reason = "the shape of the body, for the document")]
-struct AssigneeBody {
-    /// An API key's id.
-    key: String,
-}
-
-/// Who is to hold a template, read.
-pub(crate) struct NewAssignee(RoleTemplateId, KeyId);
-
-impl Input for NewAssignee {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("NewAssignee", collect::<AssigneeBody>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let id = from.path("id");
-        let mut body = from.body()?;
-        let key = body.required(from, "key");
-        body.finish(from);
-        Some(Self(id?, key?))
+members! {
+    /// Who is to hold a template.
+    pub(crate) struct NewAssignee as NewAssignee {
+        /// An API key's id.
+        #[schema(value_type = String)]
+        key: KeyId,
     }
 }
 
 pub(crate) async fn assign(
     app: Arc<App>,
     caller: Caller<ManageRoleTemplates>,
-    NewAssignee(id, key): NewAssignee,
+    (One(id), NewAssignee { key }): (One, NewAssignee),
 ) -> Result<Response, Problem> {
     role_template::assign(&app, caller.principal(), id, key).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

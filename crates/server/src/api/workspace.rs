@@ -12,13 +12,7 @@ use service::{
 };
 use utoipa::ToSchema;
 
-use crate::{
-    answer,
-    guard::Caller,
-    input::{BodySchema, Input, Reader, Takes},
-    problem::Problem,
-    route::collect,
-};
+use crate::{answer, guard::Caller, input::members::members, problem::Problem};
 
 /// A workspace.
 #[derive(Serialize, ToSchema)]
@@ -37,22 +31,12 @@ pub(crate) async fn get(app: Arc<App>, caller: Caller<ReadWorkspace>, (): ()) ->
     answer::ok(&WorkspaceView { id: id.to_string(), name, return_addresses })
 }
 
-/// An address to which a browser may be sent with the one-time code of a new connection.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ReturnAddress {
-    /// `https`, or `http` on localhost; without credentials and without a fragment.
-    url: String,
-}
-
-impl Input for ReturnAddress {
-    const TAKES: Takes = Takes::Json;
-    const SCHEMA: Option<BodySchema> = Some(("ReturnAddress", collect::<Self>));
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let mut body = from.body()?;
-        let url = body.required(from, "url");
-        body.finish(from);
-        Some(Self { url: url? })
+members! {
+    /// An address to which a browser may be sent with the one-time code of a new connection.
+    #[derive(Serialize)]
+    pub(crate) struct ReturnAddress as ReturnAddress {
+        /// `https`, or `http` on localhost; without credentials and without a fragment.
+        url: String,
     }
 }
 

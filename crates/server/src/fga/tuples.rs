@@ -325,7 +325,7 @@ impl Input for WantedChanges {
 #[derive(Serialize, ToSchema)]
 #[schema(as = FgaChanges)]
 pub(crate) struct ChangesView {
-    /// The oldest first.
+    /// The oldest first; perhaps fewer than were asked for, or none, though more come.
     changes: Vec<ChangeView>,
     /// What to give for what comes next: the same again, where nothing has come since.
     continuation_token: String,
@@ -368,16 +368,14 @@ pub(crate) async fn changes(
     let most = i64::try_from(size).unwrap_or(i64::MAX);
     let wanted = ChangesWanted { after, type_name, since, most };
     let found = fga::read_changes(&app, caller.principal(), store, wanted).await?;
-    let next = found
-        .last()
-        .map(|change| format!("{}.{}|{}", change.at.revision, change.at.place, type_name.unwrap_or_default()));
+    let next = found.end.map(|end| format!("{}.{}|{}", end.revision, end.place, type_name.unwrap_or_default()));
     let view = |change: &fga::Change| ChangeView {
         tuple_key: TupleBody::from(&change.tuple),
         operation: if change.is_write { "TUPLE_OPERATION_WRITE" } else { "TUPLE_OPERATION_DELETE" },
         timestamp: change.changed_at,
     };
     answer::ok(&ChangesView {
-        changes: found.iter().map(view).collect(),
+        changes: found.changes.iter().map(view).collect(),
         continuation_token: next.or(token).unwrap_or_default(),
     })
 }

@@ -12,8 +12,7 @@ use relation::{
 use serde_json::{Value, json};
 
 use super::{
-    FgaError,
-    model::schema,
+    FgaError, model,
     refused::store_or_not_found,
     store::reference,
     tuple::{about, well_formed},
@@ -42,7 +41,7 @@ pub async fn write(
     app: &App,
     caller: &Principal,
     store: RelationStoreId,
-    model: RelationModelId,
+    id: RelationModelId,
     assertions: Vec<Assertion>,
 ) -> Result<(), FgaError> {
     if assertions.len() > MOST {
@@ -51,16 +50,26 @@ pub async fn write(
     let workspace = workspace_of(caller)?;
     let (mut tenant, _) = app.enter::<ManageStores>(caller, workspace, workspace).await?;
     store::fga::find(&mut tenant, store).await.map_err(store_or_not_found)?;
-    let schema = schema(app, &mut tenant, store, model).await?;
-    for assertion in &assertions {
-        check(&schema, assertion)?;
-    }
+    let (found, epoch) = (model::find(app, &mut tenant, store, id).await?, tenant.epoch());
+    tenant.finish().await?;
+    let schema = model::schema(app, (store, epoch, id), found).await?;
+    let assertions = app.fga.work(move || about_the_model(&schema, assertions)).await??;
     let count = assertions.len();
+    let (mut tenant, _) = app.enter::<ManageStores>(caller, workspace, workspace).await?;
+    store::fga::find(&mut tenant, store).await.map_err(store_or_not_found)?;
     let all = Value::Array(assertions.into_iter().map(|assertion| assertion.json).collect());
-    store::fga::assertion::write(&mut tenant, store, model, &all).await?;
-    let detail = json!({ "model": model.to_string(), "assertions": count });
+    if !store::fga::assertion::write(&mut tenant, store, id, &all).await? {
+        return Err(FgaError::no_room());
+    }
+    let detail = json!({ "model": id.to_string(), "assertions": count });
     tenant.commit(Event::new("relation_assertions.written", reference(store)).with(detail)).await?;
     Ok(())
+}
+
+/// Assertions of which each is about the model.
+fn about_the_model(schema: &Schema, assertions: Vec<Assertion>) -> Result<Vec<Assertion>, FgaError> {
+    assertions.iter().try_for_each(|assertion| check(schema, assertion))?;
+    Ok(assertions)
 }
 
 fn check(schema: &Schema, assertion: &Assertion) -> Result<(), FgaError> {
@@ -76,13 +85,13 @@ pub async fn read(
     app: &App,
     caller: &Principal,
     store: RelationStoreId,
-    model: RelationModelId,
+    id: RelationModelId,
 ) -> Result<Value, FgaError> {
     let workspace = workspace_of(caller)?;
     let (mut tenant, _) = app.enter::<ReadStores>(caller, workspace, workspace).await?;
     store::fga::find(&mut tenant, store).await.map_err(store_or_not_found)?;
-    schema(app, &mut tenant, store, model).await?;
-    let found = store::fga::assertion::read(&mut tenant, store, model).await?;
+    model::exists(&mut tenant, store, id).await?;
+    let found = store::fga::assertion::read(&mut tenant, store, id).await?;
     tenant.finish().await?;
     Ok(found.unwrap_or_else(|| json!([])))
 }

@@ -74,7 +74,7 @@ type PageKey = (RelationStoreId, State, Want);
 type SchemaKey = (RelationStoreId, i64, RelationModelId);
 
 /// A place for work that takes long. Whoever has it goes on, and gives it back when the last work on it has ended.
-pub(super) type HeavyPlace = Arc<OwnedSemaphorePermit>;
+pub(super) type Place = Arc<OwnedSemaphorePermit>;
 
 /// What is kept of all stores.
 pub(crate) struct Relations {
@@ -91,6 +91,8 @@ pub(crate) struct Relations {
     pub(super) turns: Cache<RelationStoreId, Arc<Mutex<()>>>,
     /// Places for questions that take long.
     heavy: Arc<Semaphore>,
+    /// Places for making schemas of models.
+    models: Arc<Semaphore>,
     /// Places for transactions that stay open while a question goes on: the others need connections, too.
     pub(super) readers: Arc<Semaphore>,
     /// Places for reading small stores whole. No question of a large store ever has one.
@@ -118,6 +120,7 @@ impl Relations {
             turns: Cache::builder().max_capacity(10_000).time_to_idle(IDLE).build(),
             // One core stays for everything else.
             heavy: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
+            models: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
             readers: Arc::new(Semaphore::new(4)),
             loads: Semaphore::new(2),
         }
@@ -180,15 +183,20 @@ impl Relations {
         tokio::task::spawn_blocking(move || span.in_scope(work)).await.map_err(|_| BrokenOff)
     }
 
-    /// A place for work that may take long, of which few goes on at once.
-    pub(super) async fn heavy_place(&self) -> Result<HeavyPlace, BrokenOff> {
-        Ok(Arc::new(Arc::clone(&self.heavy).acquire_owned().await.map_err(|_| BrokenOff)?))
+    /// A place for a question that may take long, of which few go on at once.
+    pub(super) async fn heavy_place(&self) -> Result<Place, BrokenOff> {
+        taken(&self.heavy).await
     }
 
-    /// Work at such a place, which is taken until it has ended, whoever still waits.
-    pub(super) async fn heavy_work<T: Send + 'static>(
+    /// A place for making the schema of a model, of which few are made at once. Whoever waits for one has no transaction open.
+    pub(super) async fn model_place(&self) -> Result<Place, BrokenOff> {
+        taken(&self.models).await
+    }
+
+    /// Work at a place, which is taken until it has ended, whoever still waits.
+    pub(super) async fn work_at<T: Send + 'static>(
         &self,
-        place: &HeavyPlace,
+        place: &Place,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, BrokenOff> {
         let place = Arc::clone(place);
@@ -200,7 +208,11 @@ impl Relations {
     }
 }
 
-fn weight(bytes: usize) -> u32 {
+async fn taken(places: &Arc<Semaphore>) -> Result<Place, BrokenOff> {
+    Ok(Arc::new(Arc::clone(places).acquire_owned().await.map_err(|_| BrokenOff)?))
+}
+
+pub(super) fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
@@ -217,5 +229,20 @@ mod tests {
         let soon = Duration::from_millis(1);
         assert!(timeout(soon, kept.loading(SMALL + 1)).await.is_err());
         assert!(timeout(Duration::from_mins(1), kept.loading(SMALL)).await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_place_is_taken_until_the_work_at_it_has_ended_and_not_until_nobody_waits() {
+        let kept = Relations::new(Bounds::default());
+        let free = kept.models.available_permits();
+        let (ends, ended) = std::sync::mpsc::channel::<()>();
+        let place = kept.model_place().await.unwrap();
+        let waited = kept.work_at(&place, move || ended.recv());
+        assert!(timeout(Duration::from_millis(1), waited).await.is_err());
+        drop(place);
+        assert_eq!(kept.models.available_permits(), free - 1);
+        ends.send(()).unwrap();
+        let all = kept.models.acquire_many(u32::try_from(free).unwrap());
+        assert!(timeout(Duration::from_mins(1), all).await.unwrap().is_ok());
     }
 }

@@ -21,7 +21,7 @@ use store::{
     },
 };
 
-use super::{FgaError, refused::store_or_not_found, store::reference};
+use super::{FgaError, cache::weight, refused::store_or_not_found, store::reference};
 use crate::{App, Refusal, gateway::workspace_of};
 
 /// How many bytes of models one page of their list has, about.
@@ -49,7 +49,9 @@ pub async fn write(
     let workspace = workspace_of(caller)?;
     // Who may not is refused before the work.
     app.allows::<ManageStores>(caller, workspace).await?;
-    let (schema, text) = app.fga.work(move || compiled(&model)).await??;
+    let place = app.fga.model_place().await?;
+    let (schema, text) = app.fga.work_at(&place, move || compiled(&model)).await??;
+    drop(place);
     let id = RelationModelId::new(&app.clock);
     let (mut tenant, _) = app.enter::<ManageStores>(caller, workspace, workspace).await?;
     match store::fga::model::write(&mut tenant, store, id, &text).await.map_err(store_or_not_found)? {
@@ -57,10 +59,12 @@ pub async fn write(
         Written::TooMany => {
             return Err(FgaError::Exceeded { what: "models", limit: u64::from(MOST_MODELS.unsigned_abs()) });
         }
+        Written::TooLarge => return Err(FgaError::no_room()),
     }
     let (detail, epoch) = (json!({ "model": id.to_string() }), tenant.epoch());
     tenant.commit(Event::new("relation_model.written", reference(store)).with(detail)).await?;
-    app.fga.schemas.insert((store, epoch, id), (Arc::new(schema), weight(&text))).await;
+    let weight = weighed(&schema, &text);
+    app.fga.schemas.insert((store, epoch, id), (Arc::new(schema), weight)).await;
     Ok(id)
 }
 
@@ -70,32 +74,62 @@ fn compiled(json: &Value) -> Result<(Schema, String), FgaError> {
     Ok((Schema::new(model).map_err(FgaError::InvalidModel)?, text))
 }
 
-/// About how many bytes a schema takes that was made of this text.
-fn weight(text: &str) -> u32 {
-    u32::try_from(text.len().saturating_mul(8)).unwrap_or(u32::MAX)
+/// About how many bytes a schema takes that was made of this text: what is kept of the text, and what was made of it.
+fn weighed(schema: &Schema, text: &str) -> u32 {
+    weight(text.len().saturating_mul(4).saturating_add(schema.bytes()))
 }
 
-/// The schema of a model: from memory, or of the text that the store has.
-pub(super) async fn schema<A: UsesStores>(
+/// A model that was found: in memory, or as the text of which its schema is to be made.
+pub(super) enum Found {
+    Schema(Arc<Schema>),
+    Text(String),
+}
+
+/// Looks for a model: in memory, then in the store.
+pub(super) async fn find<A: UsesStores>(
     app: &App,
     tenant: &mut Tenant<A>,
     store: RelationStoreId,
     id: RelationModelId,
+) -> Result<Found, FgaError> {
+    match app.fga.schemas.get(&(store, tenant.epoch(), id)).await {
+        Some((schema, _)) => Ok(Found::Schema(schema)),
+        None => text(tenant, store, id).await.map(Found::Text),
+    }
+}
+
+/// The schema of a model that was found in this epoch. It may have to wait for its turn to be made: no transaction is open meanwhile.
+pub(super) async fn schema(
+    app: &App,
+    (store, epoch, id): (RelationStoreId, i64, RelationModelId),
+    found: Found,
 ) -> Result<Arc<Schema>, FgaError> {
-    let epoch = tenant.epoch();
+    let text = match found {
+        Found::Schema(schema) => return Ok(schema),
+        Found::Text(text) => text,
+    };
+    let place = app.fga.model_place().await?;
+    // Whoever had the place before may have made it.
     if let Some((schema, _)) = app.fga.schemas.get(&(store, epoch, id)).await {
         return Ok(schema);
     }
-    let text = text(tenant, store, id).await?;
-    let weight = weight(&text);
-    let made = app.fga.work(move || {
+    let made = app.fga.work_at(&place, move || {
         let json: Value = serde_json::from_str(&text).map_err(|error| Refusal::internal("a model's text", error))?;
         // A model that was taken once and is not now would be a fault of ours: nothing is answered by it.
-        compiled(&json).map(|(schema, _)| Arc::new(schema))
+        compiled(&json).map(|(schema, _)| (weighed(&schema, &text), Arc::new(schema)))
     });
-    let schema = made.await??;
+    let (weight, schema) = made.await??;
     app.fga.schemas.insert((store, epoch, id), (Arc::clone(&schema), weight)).await;
     Ok(schema)
+}
+
+/// Whether a store has a model.
+pub(super) async fn exists<A: UsesStores>(
+    tenant: &mut Tenant<A>,
+    store: RelationStoreId,
+    id: RelationModelId,
+) -> Result<(), FgaError> {
+    text(tenant, store, id).await.map(|_| ())
 }
 
 async fn text<A: UsesStores>(

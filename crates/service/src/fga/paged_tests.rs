@@ -3,7 +3,10 @@ use relation::{
     query::{Brought, CheckRequest, Limits, ListObjectsRequest, ListUsersRequest, QueryError},
 };
 
-use super::*;
+use super::{
+    super::question::{Check, Question, batch},
+    *,
+};
 
 /// A store of which pages are read when they are wanted.
 struct Store(Vec<Relationship>);
@@ -36,7 +39,16 @@ impl Store {
 
     /// Asks until nothing is missing; the answer, and how often pages were fetched.
     fn ask<A>(&self, question: impl Fn(&View) -> Result<A, QueryError>) -> (Result<A, QueryError>, usize) {
-        let mut view = View::default();
+        self.ask_knowing(&[], question)
+    }
+
+    /// The same, where names are known from the beginning.
+    fn ask_knowing<A>(
+        &self,
+        names: &[String],
+        question: impl Fn(&View) -> Result<A, QueryError>,
+    ) -> (Result<A, QueryError>, usize) {
+        let mut view = View::knowing(names);
         let mut rounds = 0;
         loop {
             let answer = question(&view);
@@ -82,7 +94,7 @@ fn pages_answer_as_memory_does() {
     let (schema, store, limits) = (schema(), store(), Limits::default());
     let held = Snapshot::new(&store.0).unwrap();
     let contextual = [Relationship::new("group:1", "member", "user:eve")];
-    let brought = Brought { context: None, tuples: &contextual };
+    let brought = Brought { tuples: &contextual, ..Brought::default() };
     for user in ["user:anne", "user:bob", "user:eve", "group:1#member", "user:*"] {
         for at in 0..8 {
             let object = format!("folder:{at}");
@@ -117,4 +129,34 @@ fn what_lies_beside_each_other_is_fetched_together() {
     let (answer, rounds) = Store(tuples).ask(|view| check(&schema, view, request, &Limits::default()));
     assert!(answer.unwrap());
     assert!(rounds <= 4, "{rounds} rounds for two levels");
+}
+
+#[test]
+fn what_a_batch_lacks_is_fetched_together() {
+    let (schema, store, limits) = (schema(), store(), Limits::default());
+    let held = Snapshot::new(&store.0).unwrap();
+    let check_of = |at: usize| {
+        let user = if at.is_multiple_of(3) { "user:anne".to_owned() } else { format!("user:{at}") };
+        let contextual =
+            (0..20).map(|more| Relationship::new("group:1", "member", format!("user:{at}-{more}"))).collect();
+        Check { of: Relationship::new(format!("folder:{}", at % 8), "viewer", user), contextual, context: None }
+    };
+    let checks: Vec<Check> = (0..40).map(check_of).collect();
+    let asked = std::cell::Cell::new(0_usize);
+    let of = |checks: &[Check]| {
+        let question = Question::Batch(checks.to_vec());
+        let (answers, rounds) = store.ask_knowing(&question.names(), |view| {
+            asked.set(asked.get() + 1);
+            batch(&schema, view, checks, (&limits, None))
+        });
+        let answers: Vec<bool> = answers.unwrap().into_iter().map(Result::unwrap).collect();
+        (answers, rounds)
+    };
+    let longest = checks.iter().map(|check| of(std::slice::from_ref(check)).1).max().unwrap();
+    asked.set(0);
+    let (answers, rounds) = of(&checks);
+    assert!(rounds <= longest, "{rounds} rounds for all, {longest} for one");
+    assert!(asked.get() <= rounds + 1, "{} askings for {rounds} rounds", asked.get());
+    let expected = batch(&schema, &held, &checks, (&limits, None)).unwrap();
+    assert_eq!(answers, expected.into_iter().map(Result::unwrap).collect::<Vec<_>>());
 }

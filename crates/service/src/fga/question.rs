@@ -12,7 +12,7 @@ use domain::{
     principal::Principal,
 };
 use relation::{
-    Relationship, Schema, Snapshot,
+    Relationship, Schema, Snapshot, StopSign, UserRef,
     action::ReadStores,
     condition::Context,
     expand::{self, Node},
@@ -31,8 +31,8 @@ use tokio::sync::OwnedSemaphorePermit;
 pub use super::cache::Bounds;
 use super::{
     FgaError,
-    cache::{HeavyPlace, Held, State},
-    model::schema,
+    cache::{Held, Place, State},
+    model,
     paged::View,
     refused::store_or_not_found,
 };
@@ -139,33 +139,41 @@ impl Question {
         }
     }
 
-    /// Puts it to tuples. A batch with a check that was too complex for these limits is one as a whole, unless they are the widest.
-    fn put<T: Tuples>(&self, schema: &Schema, tuples: &T, limits: &Limits) -> Result<Put, QueryError> {
-        Ok(match self {
-            Self::Check(asked) => Put::Allowed(check(schema, tuples, asked, limits)?),
-            Self::Batch(all) => {
-                let mut answers = Vec::with_capacity(all.len());
-                let each = of_batch(limits, all.len());
-                for asked in all {
-                    match check(schema, tuples, asked, &each) {
-                        Err(error @ QueryError::Read(_)) => return Err(error),
-                        Err(QueryError::TooComplex) if *limits == QUICK => return Err(QueryError::TooComplex),
-                        answer => answers.push(answer),
-                    }
-                }
-                Put::Batch(answers)
+    /// The names of objects that it comes with itself, and those of all users of a type.
+    pub(super) fn names(&self) -> Vec<String> {
+        let (mut written, mut tuples): (Vec<&str>, Vec<&Relationship>) = (Vec::new(), Vec::new());
+        match self {
+            Self::Check(Check { of, contextual, .. }) => tuples.extend(contextual.iter().chain([of])),
+            Self::Batch(all) => tuples.extend(all.iter().flat_map(|asked| asked.contextual.iter().chain([&asked.of]))),
+            Self::Expand { object: named, contextual, .. }
+            | Self::ListObjects { user: named, contextual, .. }
+            | Self::ListUsers { object: named, contextual, .. } => {
+                written.push(named);
+                tuples.extend(contextual);
             }
+        }
+        written.extend(tuples.into_iter().flat_map(|tuple| [tuple.object.as_str(), tuple.user.as_str()]));
+        let objects = written.into_iter().filter_map(UserRef::parse);
+        objects.flat_map(|user| [user.object.to_owned(), format!("{}:*", user.type_name())]).collect()
+    }
+
+    /// Puts it to tuples. A batch with a check that was too complex for these limits is one as a whole, unless they are the widest.
+    fn put<T: Tuples>(&self, schema: &Schema, tuples: &T, limits: &Limits, stop: &StopSign) -> Result<Put, QueryError> {
+        let stop = Some(stop);
+        Ok(match self {
+            Self::Check(asked) => Put::Allowed(check(schema, tuples, asked, (limits, stop))?),
+            Self::Batch(all) => Put::Batch(batch(schema, tuples, all, (limits, stop))?),
             Self::Expand { object, relation, contextual } => {
-                let brought = Brought { context: None, tuples: contextual };
+                let brought = Brought { context: None, tuples: contextual, stop };
                 Put::Tree(expand::expand(schema, tuples, ExpandRequest { object, relation, brought }, limits)?)
             }
             Self::ListObjects { object_type, relation, user, contextual, context } => {
-                let brought = Brought { context: context.as_ref(), tuples: contextual };
+                let brought = Brought { context: context.as_ref(), tuples: contextual, stop };
                 let request = ListObjectsRequest { object_type, relation, user, brought };
                 Put::Objects(relation::list_objects(schema, tuples, request, limits)?)
             }
             Self::ListUsers { object, relation, user_type, user_relation, contextual, context } => {
-                let brought = Brought { context: context.as_ref(), tuples: contextual };
+                let brought = Brought { context: context.as_ref(), tuples: contextual, stop };
                 let user_relation = user_relation.as_deref();
                 let request = ListUsersRequest { object, relation, user_type, user_relation, brought };
                 Put::Users(relation::list_users(schema, tuples, request, limits)?)
@@ -181,8 +189,33 @@ fn of_batch(limits: &Limits, checks: usize) -> Limits {
     Limits { steps: limits.steps.min(all / checks.max(1)), ..*limits }
 }
 
-fn check<T: Tuples>(schema: &Schema, tuples: &T, asked: &Check, limits: &Limits) -> Result<bool, QueryError> {
-    let brought = Brought { context: asked.context.as_ref(), tuples: &asked.contextual };
+/// Each check with its own answer. Where tuples are missing, all that any of the checks lacks is found before it is said.
+pub(super) fn batch<T: Tuples>(
+    schema: &Schema,
+    tuples: &T,
+    all: &[Check],
+    (limits, stop): (&Limits, Option<&StopSign>),
+) -> Result<Vec<Result<bool, QueryError>>, QueryError> {
+    let each = of_batch(limits, all.len());
+    let (mut answers, mut missing) = (Vec::with_capacity(all.len()), None);
+    for asked in all {
+        match check(schema, tuples, asked, (&each, stop)) {
+            Err(QueryError::Stopped) => return Err(QueryError::Stopped),
+            Err(QueryError::TooComplex) if *limits == QUICK => return Err(QueryError::TooComplex),
+            Err(error @ QueryError::Read(_)) => missing = Some(error),
+            answer => answers.push(answer),
+        }
+    }
+    missing.map_or(Ok(answers), Err)
+}
+
+fn check<T: Tuples>(
+    schema: &Schema,
+    tuples: &T,
+    asked: &Check,
+    (limits, stop): (&Limits, Option<&StopSign>),
+) -> Result<bool, QueryError> {
+    let brought = Brought { context: asked.context.as_ref(), tuples: &asked.contextual, stop };
     let Relationship { object, relation, user, .. } = &asked.of;
     relation::check(schema, tuples, CheckRequest { object, relation, user, brought }, limits)
 }
@@ -238,19 +271,40 @@ pub async fn ask(app: &App, caller: &Principal, asked: Asked) -> Result<(Answer,
 }
 
 async fn answer(app: &App, caller: &Principal, asked: Asked) -> Result<(Answer, RelationModelId), FgaError> {
-    let Asked { store, model, question } = asked;
+    let Asked { store, model: named, question } = asked;
     let workspace = workspace_of(caller)?;
     let (mut tenant, _) = app.enter::<ReadStores>(caller, workspace, workspace).await?;
     let standing = store::fga::standing(&mut tenant, store).await.map_err(store_or_not_found)?;
-    let model = model.or(standing.newest).ok_or_else(|| FgaError::NoModel(store.to_string()))?;
-    let schema = schema(app, &mut tenant, store, model).await?;
+    let id = named.or(standing.newest).ok_or_else(|| FgaError::NoModel(store.to_string()))?;
+    let (found, epoch) = (model::find(app, &mut tenant, store, id).await?, tenant.epoch());
     tenant.finish().await?;
-    let on_its_way = Asker { app, caller, workspace, store, schema, question: Arc::new(question) };
+    let schema = model::schema(app, (store, epoch, id), found).await?;
+    let (question, waiting) = (Arc::new(question), Waiting::default());
+    let on_its_way = Asker { app, caller, workspace, store, schema, question, waiting };
     let put = match on_its_way.held(standing).await? {
         Some(held) => on_its_way.in_memory(held).await?,
         None => on_its_way.paged(standing.at).await?,
     };
-    Ok((put.into(), model))
+    Ok((put.into(), id))
+}
+
+/// Whoever waits for an answer. Gone, it leaves the sign behind at which work for the answer ends.
+#[derive(Default)]
+struct Waiting(Arc<StopSign>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// Counts work that ended because nobody waited for its answer any more.
+fn told(outcome: Result<Put, QueryError>) -> Result<Put, QueryError> {
+    if matches!(outcome, Err(QueryError::Stopped)) {
+        metrics::counter!("keyholder_relation_questions_stopped_total").increment(1);
+        tracing::debug!("a question to a relation store ended: nobody waited for it any more");
+    }
+    outcome
 }
 
 /// A question on its way.
@@ -261,6 +315,7 @@ struct Asker<'a> {
     store: RelationStoreId,
     schema: Arc<Schema>,
     question: Arc<Question>,
+    waiting: Waiting,
 }
 
 impl Asker<'_> {
@@ -309,12 +364,13 @@ impl Asker<'_> {
     async fn in_memory(&self, held: Arc<Held>) -> Result<Put, FgaError> {
         let put = |limits: Limits| {
             let (schema, held, question) = (Arc::clone(&self.schema), Arc::clone(&held), Arc::clone(&self.question));
-            move || question.put(&schema, &held.tuples, &limits)
+            let stop = Arc::clone(&self.waiting.0);
+            move || told(question.put(&schema, &held.tuples, &limits, &stop))
         };
         match self.app.fga.work(put(QUICK)).await? {
             Err(QueryError::TooComplex) => {
                 let place = self.app.fga.heavy_place().await?;
-                Ok(self.app.fga.heavy_work(&place, put(Limits::default())).await??)
+                Ok(self.app.fga.work_at(&place, put(Limits::default())).await??)
             }
             answer => Ok(answer?),
         }
@@ -322,7 +378,7 @@ impl Asker<'_> {
 
     /// Puts the question to the pages that are there, and fetches what is missing, until nothing is.
     async fn paged(&self, at: State) -> Result<Put, FgaError> {
-        let mut known = Known::new(at, self.app.fga.bounds);
+        let mut known = Known::new(at, self.app.fga.bounds, &self.question.names());
         let mut place = None;
         loop {
             let outcome = self.put(&mut known.view, place.as_ref()).await?;
@@ -345,17 +401,18 @@ impl Asker<'_> {
     }
 
     /// Puts the question to a view; it may take long where it has a place for that.
-    async fn put(&self, view: &mut View, place: Option<&HeavyPlace>) -> Result<Result<Put, QueryError>, FgaError> {
+    async fn put(&self, view: &mut View, place: Option<&Place>) -> Result<Result<Put, QueryError>, FgaError> {
         let limits = if place.is_some() { Limits::default() } else { QUICK };
         let (schema, question, given) = (Arc::clone(&self.schema), Arc::clone(&self.question), std::mem::take(view));
+        let stop = Arc::clone(&self.waiting.0);
         let work = move || {
-            let outcome = question.put(&schema, &given, &limits);
-            (given, outcome)
+            let outcome = question.put(&schema, &given, &limits, &stop);
+            (given, told(outcome))
         };
         let kept = &self.app.fga;
         let (back, outcome) = match place {
             None => kept.work(work).await?,
-            Some(place) => kept.heavy_work(place, work).await?,
+            Some(place) => kept.work_at(place, work).await?,
         };
         *view = back;
         Ok(outcome)
@@ -382,11 +439,12 @@ impl Asker<'_> {
             let place = Arc::clone(&kept.readers).acquire_owned().await.map_err(|_| Refusal::Unavailable(None))?;
             let mut tenant = self.reading().await?;
             let standing = store::fga::standing(&mut tenant, self.store).await.map_err(store_or_not_found)?;
+            store::fga::by_index(&mut tenant).await?;
             known.reading = Some(Reading { tenant, _place: place });
             if standing.at != known.at {
                 // What was added before is of an older state: it is asked for again, of this one.
                 let (pages, reading) = (known.pages, known.reading.take());
-                *known = Known { pages, reading, ..Known::new(standing.at, kept.bounds) };
+                *known = Known { pages, reading, ..Known::new(standing.at, kept.bounds, &self.question.names()) };
                 return Ok(());
             }
         }
@@ -423,9 +481,10 @@ struct Reading {
 }
 
 impl Known {
-    fn new(at: State, bounds: Bounds) -> Self {
+    /// One that knows the names that the question comes with.
+    fn new(at: State, bounds: Bounds, names: &[String]) -> Self {
         let room = Room { tuples: bounds.lines, bytes: bounds.bytes };
-        Self { at, view: View::default(), pages: 0, room, reading: None }
+        Self { at, view: View::knowing(names), pages: 0, room, reading: None }
     }
 
     fn add(&mut self, want: &Want, lines: Arc<[Line]>) -> Result<(), FgaError> {
@@ -440,6 +499,43 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Groups that all are members of each other, where membership takes two things: it takes longer than anybody waits.
+    fn tangle() -> (Schema, Snapshot) {
+        let text = concat!(
+            "model\n  schema 1.1\ntype user\ntype group\n  relations\n    define cleared: [user, group#member]\n",
+            "    define member: [user, group#member] but not cleared\n"
+        );
+        let schema = Schema::new(relation::language::read_model(text).unwrap()).unwrap();
+        let pairs = (0..24).flat_map(|one| (0..24).map(move |other| (one, other)));
+        let tuples: Vec<Relationship> = pairs
+            .flat_map(|(one, other)| {
+                let of = |name| Relationship::new(format!("group:{one}"), name, format!("group:{other}#member"));
+                ["member", "cleared"].map(of)
+            })
+            .collect();
+        (schema, Snapshot::new(&tuples).unwrap())
+    }
+
+    #[tokio::test]
+    async fn work_ends_when_whoever_waited_for_it_is_gone() {
+        let kept = super::super::Relations::new(Bounds::default());
+        let (schema, tuples) = tangle();
+        let of = Relationship::new("group:0", "member", "user:nobody");
+        let question = Question::Check(Check { of, contextual: Vec::new(), context: None });
+        let waiting = Waiting::default();
+        let (stop, (tells, told_of)) = (Arc::clone(&waiting.0), std::sync::mpsc::channel());
+        let endless = Limits { steps: usize::MAX, ..Limits::default() };
+        let place = kept.heavy_place().await.unwrap();
+        let work = kept.work_at(&place, move || {
+            let outcome = told(question.put(&schema, &tuples, &endless, &stop));
+            tells.send(matches!(outcome, Err(QueryError::Stopped))).unwrap();
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(1), work).await.is_err(), "it goes on");
+        drop(waiting);
+        let ended = told_of.recv_timeout(Duration::from_mins(1));
+        assert_eq!(ended, Ok(true), "it goes on though nobody waits");
+    }
 
     #[test]
     fn a_batch_takes_no_more_than_one_quick_question_before_it_is_one_that_takes_long() {

@@ -6,7 +6,7 @@ use relation::{
     model::{Fault, JsonModelFault},
     query::QueryError,
 };
-use store::StoreError;
+use store::{StoreError, fga::MOST_BYTES_TOGETHER};
 
 use crate::Refusal;
 
@@ -82,6 +82,11 @@ const fn refused(code: &'static str, status: u16) -> Refused {
 }
 
 impl FgaError {
+    /// The stores of a workspace together hold as many bytes as they may.
+    pub(super) fn no_room() -> Self {
+        Self::Exceeded { what: "bytes of the workspace's stores", limit: MOST_BYTES_TOGETHER.unsigned_abs() }
+    }
+
     /// The code and the status; none for what any use case may be refused for.
     pub fn refused(&self) -> Option<Refused> {
         Some(match self {
@@ -148,6 +153,8 @@ impl From<QueryError> for FgaError {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Read(error) => Self::Refusal(Refusal::internal("a page of tuples", error)),
+            // Only who waits no longer could read it.
+            QueryError::Stopped => Self::TookTooLong,
             error => Self::Query(error),
         }
     }

@@ -13,15 +13,22 @@ use relation::{
 };
 use serde_json::Value;
 pub use store::fga::{
-    change::{Change, Place as ChangePlace, Wanted as ChangesWanted},
+    change::{Change, Page as ChangesPage, Place as ChangePlace, Wanted as ChangesWanted},
     tuple::{Filter, Stored},
 };
 use store::{
     StoreError,
-    fga::tuple::{Changes as Written, MOST_TUPLES, Outcome},
+    fga::{
+        MOST_TUPLES_TOGETHER,
+        tuple::{Changes as Written, MOST_TUPLES, Outcome},
+    },
 };
 
-use super::{FgaError, model::schema, refused::store_or_not_found};
+use super::{
+    FgaError,
+    model::{self, Found},
+    refused::store_or_not_found,
+};
 use crate::{App, Refusal, gateway::workspace_of};
 
 /// The most writes and deletes of one call, together.
@@ -77,14 +84,28 @@ pub async fn write(
         return Err(FgaError::NothingToWrite);
     }
     let workspace = workspace_of(caller)?;
-    for left in (0..TRIES).rev() {
+    let (mut left, mut made) = (TRIES, None);
+    while left > 0 {
         let (mut tenant, _) = app.enter::<WriteTuples>(caller, workspace, workspace).await?;
         if !changes.writes.is_empty() {
             let standing = store::fga::standing(&mut tenant, store).await.map_err(store_or_not_found)?;
-            let model = changes.model.or(standing.newest).ok_or_else(|| FgaError::NoModel(store.to_string()))?;
-            let schema = schema(app, &mut tenant, store, model).await?;
+            let id = changes.model.or(standing.newest).ok_or_else(|| FgaError::NoModel(store.to_string()))?;
+            let schema = match made.take().filter(|(of, _)| *of == (tenant.epoch(), id)) {
+                Some((_, schema)) => schema,
+                None => match model::find(app, &mut tenant, store, id).await? {
+                    Found::Schema(schema) => schema,
+                    text @ Found::Text(_) => {
+                        // It is made while no transaction is open; then the newest model is asked for again.
+                        let epoch = tenant.epoch();
+                        tenant.finish().await?;
+                        made = Some(((epoch, id), model::schema(app, (store, epoch, id), text).await?));
+                        continue;
+                    }
+                },
+            };
             changes.writes.iter().try_for_each(|tuple| well_formed(&schema, tuple))?;
         }
+        left -= 1;
         changes.deletes.iter().try_for_each(is_key)?;
         once_each(changes)?;
         let written = Written {
@@ -121,6 +142,10 @@ fn done(changes: &Changes, outcome: &Outcome) -> Result<i64, FgaError> {
         )),
         Outcome::ConditionDiffers(at) => FgaError::ConditionDiffers(named(&changes.writes, at)),
         Outcome::TooMany => FgaError::Exceeded { what: "tuples of a store", limit: MOST_TUPLES.unsigned_abs() },
+        Outcome::TooManyTogether => {
+            FgaError::Exceeded { what: "tuples of the workspace's stores", limit: MOST_TUPLES_TOGETHER.unsigned_abs() }
+        }
+        Outcome::TooLargeTogether => FgaError::no_room(),
     })
 }
 
@@ -215,7 +240,7 @@ pub async fn read_changes(
     caller: &Principal,
     store: RelationStoreId,
     wanted: ChangesWanted<'_>,
-) -> Result<Vec<Change>, FgaError> {
+) -> Result<ChangesPage, FgaError> {
     let workspace = workspace_of(caller)?;
     let (mut tenant, _) = app.enter::<ReadStores>(caller, workspace, workspace).await?;
     store::fga::find(&mut tenant, store).await.map_err(store_or_not_found)?;

@@ -32,6 +32,18 @@ pub struct Change {
     pub changed_at: OffsetDateTime,
 }
 
+/// Changes, and where to go on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The oldest first.
+    pub changes: Vec<Change>,
+    /// Up to where the changes were looked at; none where there was nothing to look at.
+    pub end: Option<Place>,
+}
+
+/// How many changes are looked at for one page: those of one type may be few among many, or none.
+const LOOKED_AT: i64 = 20_000;
+
 /// Which changes are read.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
@@ -45,7 +57,7 @@ pub struct Wanted<'a> {
     pub most: i64,
 }
 
-/// Reads changes, the oldest first.
+/// Reads changes, the oldest first. A page may have fewer than are wanted, or none, though others come behind its end.
 ///
 /// # Errors
 /// `Unavailable`.
@@ -53,13 +65,28 @@ pub async fn read<A: UsesStores>(
     tenant: &mut Tenant<A>,
     store: RelationStoreId,
     wanted: Wanted<'_>,
-) -> Result<Vec<Change>, StoreError> {
+) -> Result<Page, StoreError> {
     let workspace = tenant.workspace().uuid();
+    // Times rise with revisions: the first change since then has the smallest revision. What was looked at and what was found of it is
+    // one statement, so that nothing that comes meanwhile is passed over.
     let rows = sqlx::query!(
-        "select revision, place, is_write, object, relation, subject, condition, context, at from fga_changes \
-         where workspace_id = $1 and store_id = $2 and (revision, place) > ($3, $4) \
-           and ($5::text is null or (object >= $5 || ':' and object < $5 || ';')) and ($6::timestamptz is null or at >= $6) \
-         order by revision, place limit $7",
+        "with looked_at as materialized ( \
+           select c.revision, c.place, c.object, c.at from fga_changes c \
+             where c.workspace_id = $1 and c.store_id = $2 and (c.revision, c.place) > ($3, $4) \
+               and ($6::timestamptz is null or c.revision >= (select f.revision from fga_changes f \
+                 where f.workspace_id = $1 and f.store_id = $2 and f.at >= $6 order by f.at, f.revision limit 1)) \
+             order by c.revision, c.place limit $8), \
+         found as ( \
+           select l.revision, l.place from looked_at l \
+             where ($5::text is null or (l.object >= $5 || ':' and l.object < $5 || ';')) and ($6::timestamptz is null or l.at >= $6) \
+             order by l.revision, l.place limit $7) \
+         select e.revision as \"end_revision!\", e.place as \"end_place!\", c.revision as \"revision?\", c.place as \"place?\", \
+             c.is_write as \"is_write?\", c.object as \"object?\", c.relation as \"relation?\", c.subject as \"subject?\", \
+             c.condition as \"condition?\", c.context as \"context?\", c.at as \"at?\" \
+           from (select l.revision, l.place from looked_at l order by l.revision desc, l.place desc limit 1) e \
+           left join (found f join fga_changes c on c.workspace_id = $1 and c.store_id = $2 \
+             and c.revision = f.revision and c.place = f.place) on true \
+           order by c.revision, c.place",
         workspace,
         store.uuid(),
         wanted.after.revision,
@@ -67,14 +94,23 @@ pub async fn read<A: UsesStores>(
         wanted.type_name,
         wanted.since,
         wanted.most,
+        LOOKED_AT,
     )
     .fetch_all(tenant.sql())
     .await?;
-    let changes = rows.into_iter().map(|row| Change {
-        at: Place { revision: row.revision, place: row.place },
-        is_write: row.is_write,
-        tuple: relationship(row.object, row.relation, row.subject, row.condition, row.context),
-        changed_at: row.at,
-    });
-    Ok(changes.collect())
+    let last = rows.first().map(|row| Place { revision: row.end_revision, place: row.end_place });
+    let changes: Vec<Change> = rows
+        .into_iter()
+        .filter_map(|row| {
+            Some(Change {
+                at: Place { revision: row.revision?, place: row.place? },
+                is_write: row.is_write?,
+                tuple: relationship(row.object?, row.relation?, row.subject?, row.condition, row.context),
+                changed_at: row.at?,
+            })
+        })
+        .collect();
+    let is_full = i64::try_from(changes.len()).is_ok_and(|found| found >= wanted.most);
+    let end = if is_full { changes.last().map(|change| change.at) } else { last };
+    Ok(Page { changes, end })
 }

@@ -3,19 +3,21 @@
 use domain::id::{Id, RelationModelId, RelationStoreId};
 use relation::action::ManageStores;
 
-use super::UsesStores;
+use super::{UsesStores, weigh};
 use crate::{StoreError, Tenant};
 
 /// The most models that a store has.
 pub const MOST_MODELS: i32 = 1_000;
 
-/// What the writing of a model came to.
+/// What the writing of a model came to. All but `Yes` leave nothing behind once the transaction is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
     /// It is the newest now.
     Yes,
     /// The store has as many as it may.
     TooMany,
+    /// The stores of the workspace together have no room for it.
+    TooLarge,
 }
 
 /// Writes a model, as the text of its JSON. It is the newest from the commit on.
@@ -31,7 +33,7 @@ pub async fn write(
     let workspace = tenant.workspace().uuid();
     let principal = tenant.principal().reference();
     let number = sqlx::query_scalar!(
-        "update fga_stores set models = models + 1, updated_at = clock_timestamp() \
+        "update fga_stores set models = models + 1, updated_at = greatest(clock_timestamp(), updated_at) \
          where workspace_id = $1 and id = $2 and deleted_at is null returning models",
         workspace,
         store.uuid(),
@@ -52,6 +54,10 @@ pub async fn write(
     )
     .execute(tenant.sql())
     .await?;
+    let bytes = i64::try_from(text.len()).unwrap_or(i64::MAX);
+    if weigh(tenant, store, bytes).await?.is_too_large() {
+        return Ok(Written::TooLarge);
+    }
     Ok(Written::Yes)
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{UsesStores, change::MOST_CHANGES};
+use super::{MOST_BYTES_TOGETHER, MOST_TUPLES_TOGETHER, UsesStores, by_index, change::MOST_CHANGES, held};
 use crate::{StoreError, Tenant};
 
 /// The most tuples that a store holds.
@@ -43,14 +43,18 @@ pub enum Outcome {
     Missing(usize),
     /// The store would hold more tuples than it may.
     TooMany,
+    /// The stores of the workspace together would hold more tuples than they may.
+    TooManyTogether,
+    /// The stores of the workspace together would hold more bytes than they may.
+    TooLargeTogether,
 }
 
 fn key(tuple: &Relationship) -> Key<'_> {
     (&tuple.object, &tuple.relation, &tuple.user)
 }
 
-/// Object, relation and user of many tuples, each as a list.
-type Columns = (Vec<String>, Vec<String>, Vec<String>);
+/// Object, relation and user of many tuples, and whether the user is a userset, each as a list.
+type Columns = (Vec<String>, Vec<String>, Vec<String>, Vec<bool>);
 
 fn columns(tuples: &[Relationship]) -> Columns {
     let mut columns = Columns::default();
@@ -58,6 +62,7 @@ fn columns(tuples: &[Relationship]) -> Columns {
         columns.0.push(tuple.object.clone());
         columns.1.push(tuple.relation.clone());
         columns.2.push(tuple.user.clone());
+        columns.3.push(tuple.user.contains('#'));
     }
     columns
 }
@@ -72,21 +77,21 @@ pub async fn write(
     changes: Changes<'_>,
 ) -> Result<Outcome, StoreError> {
     let (workspace, id) = (tenant.workspace().uuid(), store.uuid());
-    let held = sqlx::query!(
-        "select revision, tuples, changes, clock_timestamp() as \"now!\" from fga_stores \
+    let before = sqlx::query!(
+        "select revision, tuples, changes, greatest(clock_timestamp(), updated_at) as \"now!\" from fga_stores \
          where workspace_id = $1 and id = $2 and deleted_at is null for no key update",
         workspace,
         id,
     )
     .fetch_one(tenant.sql())
     .await?;
-    let deleted = delete(tenant, id, changes.deletes).await?;
+    let (deleted, freed) = delete(tenant, id, changes.deletes).await?;
     if let Some(missing) = (0..changes.deletes.len()).find(|at| !deleted.contains(at))
         && !changes.ignore_missing
     {
         return Ok(Outcome::Missing(missing));
     }
-    let written = insert(tenant, id, changes.writes, held.now).await?;
+    let (written, taken) = insert(tenant, id, changes.writes, before.now).await?;
     if let Some(first) = (0..changes.writes.len()).find(|at| !written.contains(at)) {
         if !changes.ignore_duplicates {
             return Ok(Outcome::Duplicate(first));
@@ -98,27 +103,38 @@ pub async fn write(
     }
     let (more, fewer) = (count(written.len()), count(deleted.len()));
     if more + fewer == 0 {
-        return Ok(Outcome::Done(held.revision));
+        return Ok(Outcome::Done(before.revision));
     }
-    let tuples = held.tuples + more - fewer;
+    let tuples = before.tuples + more - fewer;
     if tuples > MOST_TUPLES && more > fewer {
         return Ok(Outcome::TooMany);
     }
-    let revision = held.revision + 1;
+    let revision = before.revision + 1;
     let gone = deleted.iter().filter_map(|at| changes.deletes.get(*at)).map(|tuple| (tuple, false));
     let new = written.iter().filter_map(|at| changes.writes.get(*at)).map(|tuple| (tuple, true));
     let all: Vec<(&Relationship, bool)> = gone.chain(new).collect();
-    remember(tenant, id, (revision, held.now), &all).await?;
-    let trimmed = if held.changes + more + fewer > MOST_CHANGES { trim(tenant, id).await? } else { 0 };
+    let remembered = remember(tenant, id, (revision, before.now), &all).await?;
+    let together = held(tenant).await?;
+    let is_too_large = |forgotten: i64| together.bytes + taken - freed + remembered - forgotten > MOST_BYTES_TOGETHER;
+    let (trimmed, forgotten) =
+        if before.changes + more + fewer > MOST_CHANGES || is_too_large(0) { trim(tenant, id).await? } else { (0, 0) };
+    if more > fewer && together.tuples + more - fewer > MOST_TUPLES_TOGETHER {
+        return Ok(Outcome::TooManyTogether);
+    }
+    // What only deletes is never refused: it makes room.
+    if more > 0 && is_too_large(forgotten) {
+        return Ok(Outcome::TooLargeTogether);
+    }
     sqlx::query!(
-        "update fga_stores set revision = $3, tuples = $4, changes = changes + $5, updated_at = $6 \
+        "update fga_stores set revision = $3, tuples = $4, changes = changes + $5, updated_at = $6, bytes = greatest(bytes + $7, 0) \
          where workspace_id = $1 and id = $2",
         workspace,
         id,
         revision,
         tuples,
         more + fewer - trimmed,
-        held.now,
+        before.now,
+        taken - freed + remembered - forgotten,
     )
     .execute(tenant.sql())
     .await?;
@@ -134,53 +150,60 @@ fn place(ordinal: Option<i64>) -> Option<usize> {
     usize::try_from(ordinal?).ok()?.checked_sub(1)
 }
 
-/// Deletes by key; the places of those that were there.
+/// Deletes by key; the places of those that were there, and how many bytes they took.
 async fn delete(
     tenant: &mut Tenant<WriteTuples>,
     store: Uuid,
     deletes: &[Relationship],
-) -> Result<Vec<usize>, StoreError> {
+) -> Result<(Vec<usize>, i64), StoreError> {
     if deletes.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), 0));
     }
+    by_index(tenant).await?;
     let workspace = tenant.workspace().uuid();
-    let (objects, relations, subjects) = columns(deletes);
-    let gone = sqlx::query_scalar!(
-        "delete from fga_tuples t using unnest($3::text[], $4::text[], $5::text[]) with ordinality as w(object, relation, subject, place) \
-         where t.workspace_id = $1 and t.store_id = $2 and t.object = w.object and t.relation = w.relation \
-           and t.is_userset = (strpos(w.subject, '#') > 0) and t.subject = w.subject returning w.place",
+    let (objects, relations, subjects, usersets) = columns(deletes);
+    let gone = sqlx::query!(
+        "delete from fga_tuples t using \
+           unnest($3::text[], $4::text[], $5::text[], $6::boolean[]) with ordinality as w(object, relation, subject, is_userset, place) \
+           cross join lateral (select f.ctid from fga_tuples f where f.workspace_id = $1 and f.store_id = $2 and f.object = w.object \
+             and f.relation = w.relation and f.is_userset = w.is_userset and f.subject = w.subject offset 0) k \
+         where t.workspace_id = $1 and t.ctid = k.ctid \
+         returning w.place, fga_row_bytes(t.object, t.relation, t.subject, t.context) as \"bytes!\"",
         workspace,
         store,
         &objects,
         &relations,
         &subjects,
+        &usersets,
     )
     .fetch_all(tenant.sql())
     .await?;
-    let mut places: Vec<usize> = gone.into_iter().filter_map(place).collect();
+    let mut places: Vec<usize> = gone.iter().filter_map(|row| place(row.place)).collect();
     places.sort_unstable();
-    Ok(places)
+    Ok((places, gone.iter().map(|row| row.bytes).sum()))
 }
 
-/// Inserts what is not there; the places of those that were not.
+/// Inserts what is not there; the places of those that were not, and how many bytes they take.
 async fn insert(
     tenant: &mut Tenant<WriteTuples>,
     store: Uuid,
     writes: &[Relationship],
     now: OffsetDateTime,
-) -> Result<Vec<usize>, StoreError> {
+) -> Result<(Vec<usize>, i64), StoreError> {
     if writes.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), 0));
     }
     let workspace = tenant.workspace().uuid();
-    let (objects, relations, subjects) = columns(writes);
+    let (objects, relations, subjects, usersets) = columns(writes);
     let (conditions, contexts): (Vec<Option<String>>, Vec<Option<Value>>) =
         writes.iter().map(|tuple| condition_columns(tuple.condition.as_ref())).unzip();
     let inserted = sqlx::query!(
         "insert into fga_tuples (workspace_id, store_id, object, relation, is_userset, subject, condition, context, written_at) \
-         select $1, $2, w.object, w.relation, strpos(w.subject, '#') > 0, w.subject, w.condition, w.context, $8 \
-         from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[]) as w(object, relation, subject, condition, context) \
-         on conflict do nothing returning object, relation, subject",
+         select $1, $2, w.object, w.relation, w.is_userset, w.subject, w.condition, w.context, $8 \
+         from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $9::boolean[]) \
+           as w(object, relation, subject, condition, context, is_userset) \
+         on conflict do nothing \
+         returning object, relation, subject, fga_row_bytes(object, relation, subject, context) as \"bytes!\"",
         workspace,
         store,
         &objects,
@@ -189,6 +212,7 @@ async fn insert(
         &conditions as &[Option<String>],
         &contexts as &[Option<Value>],
         now,
+        &usersets,
     )
     .fetch_all(tenant.sql())
     .await?;
@@ -198,7 +222,7 @@ async fn insert(
         .filter_map(|row| at.get(&(row.object.as_str(), row.relation.as_str(), row.subject.as_str())).copied())
         .collect();
     places.sort_unstable();
-    Ok(places)
+    Ok((places, inserted.iter().map(|row| row.bytes).sum()))
 }
 
 /// The first of these writes that is there under another condition than it has.
@@ -209,18 +233,20 @@ async fn differing(
     places: &[usize],
 ) -> Result<Option<usize>, StoreError> {
     let workspace = tenant.workspace().uuid();
+    by_index(tenant).await?;
     let passed: Vec<Relationship> = places.iter().filter_map(|at| writes.get(*at)).cloned().collect();
-    let (objects, relations, subjects) = columns(&passed);
+    let (objects, relations, subjects, usersets) = columns(&passed);
     let rows = sqlx::query!(
-        "select w.place, t.condition, t.context from fga_tuples t \
-         join unnest($3::text[], $4::text[], $5::text[]) with ordinality as w(object, relation, subject, place) \
-           on t.object = w.object and t.relation = w.relation and t.is_userset = (strpos(w.subject, '#') > 0) and t.subject = w.subject \
-         where t.workspace_id = $1 and t.store_id = $2 order by w.place",
+        "select w.place, t.condition, t.context \
+         from unnest($3::text[], $4::text[], $5::text[], $6::boolean[]) with ordinality as w(object, relation, subject, is_userset, place) \
+         cross join lateral (select f.condition, f.context from fga_tuples f where f.workspace_id = $1 and f.store_id = $2 and f.object = w.object \
+           and f.relation = w.relation and f.is_userset = w.is_userset and f.subject = w.subject offset 0) t order by w.place",
         workspace,
         store,
         &objects,
         &relations,
         &subjects,
+        &usersets,
     )
     .fetch_all(tenant.sql())
     .await?;
@@ -234,27 +260,29 @@ async fn differing(
     Ok(None)
 }
 
-/// Writes what happened, in this order, at one revision.
+/// Writes what happened, in this order, at one revision; how many bytes that takes.
 async fn remember(
     tenant: &mut Tenant<WriteTuples>,
     store: Uuid,
     (revision, now): (i64, OffsetDateTime),
     changes: &[(&Relationship, bool)],
-) -> Result<(), StoreError> {
+) -> Result<i64, StoreError> {
     let workspace = tenant.workspace().uuid();
     let principal = tenant.principal().reference();
     let tuples: Vec<Relationship> = changes.iter().map(|(tuple, _)| (*tuple).clone()).collect();
     let is_write: Vec<bool> = changes.iter().map(|(_, is_write)| *is_write).collect();
-    let (objects, relations, subjects) = columns(&tuples);
+    let (objects, relations, subjects, _) = columns(&tuples);
     let (conditions, contexts): (Vec<Option<String>>, Vec<Option<Value>>) = changes
         .iter()
         .map(|(tuple, is_write)| condition_columns(tuple.condition.as_ref().filter(|_| *is_write)))
         .unzip();
-    sqlx::query!(
-        "insert into fga_changes (workspace_id, store_id, revision, place, is_write, object, relation, subject, condition, context, principal, at) \
-         select $1, $2, $3, w.place - 1, w.is_write, w.object, w.relation, w.subject, w.condition, w.context, $10, $11 \
-         from unnest($4::boolean[], $5::text[], $6::text[], $7::text[], $8::text[], $9::jsonb[]) with ordinality \
-           as w(is_write, object, relation, subject, condition, context, place)",
+    let bytes = sqlx::query_scalar!(
+        "with remembered as (insert into fga_changes \
+             (workspace_id, store_id, revision, place, is_write, object, relation, subject, condition, context, principal, at) \
+           select $1, $2, $3, w.place - 1, w.is_write, w.object, w.relation, w.subject, w.condition, w.context, $10, $11 \
+           from unnest($4::boolean[], $5::text[], $6::text[], $7::text[], $8::text[], $9::jsonb[]) with ordinality \
+             as w(is_write, object, relation, subject, condition, context, place) returning object, relation, subject, context) \
+         select coalesce(sum(fga_row_bytes(object, relation, subject, context)), 0)::bigint as \"bytes!\" from remembered",
         workspace,
         store,
         revision,
@@ -267,23 +295,25 @@ async fn remember(
         principal,
         now,
     )
-    .execute(tenant.sql())
+    .fetch_one(tenant.sql())
     .await?;
-    Ok(())
+    Ok(bytes)
 }
 
-/// Forgets some of the oldest changes; how many. More than one call adds, so that it catches up.
-async fn trim(tenant: &mut Tenant<WriteTuples>, store: Uuid) -> Result<i64, StoreError> {
+/// Forgets some of the oldest changes; how many, and how many bytes they took. More than one call adds, so that it catches up.
+async fn trim(tenant: &mut Tenant<WriteTuples>, store: Uuid) -> Result<(i64, i64), StoreError> {
     let workspace = tenant.workspace().uuid();
     let gone = sqlx::query!(
-        "delete from fga_changes where workspace_id = $1 and store_id = $2 and (revision, place) in \
-         (select c.revision, c.place from fga_changes c where c.workspace_id = $1 and c.store_id = $2 order by c.revision, c.place limit 200)",
+        "with gone as (delete from fga_changes where workspace_id = $1 and store_id = $2 and (revision, place) in \
+           (select c.revision, c.place from fga_changes c where c.workspace_id = $1 and c.store_id = $2 order by c.revision, c.place limit 200) \
+           returning object, relation, subject, context) \
+         select count(*) as \"changes!\", coalesce(sum(fga_row_bytes(object, relation, subject, context)), 0)::bigint as \"bytes!\" from gone",
         workspace,
         store,
     )
-    .execute(tenant.sql())
+    .fetch_one(tenant.sql())
     .await?;
-    Ok(i64::try_from(gone.rows_affected()).unwrap_or(0))
+    Ok((gone.changes, gone.bytes))
 }
 
 fn condition_columns(condition: Option<&BoundCondition>) -> (Option<String>, Option<Value>) {

@@ -8,14 +8,19 @@ use super::ConfigArgs;
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum OperatorCommand {
     /// Make a key of a person. Its text is shown once. A person who has one then has two, and is one person with both.
-    #[command(after_help = "Example:\n  keyholder operator create first.last@example.com")]
+    #[command(
+        after_help = "Example:\n  keyholder operator create first.last@example.com\n  keyholder operator create prover --only publish"
+    )]
     Create {
         /// The person: 1 to 64 of a-z, 0-9 and . _ @ -, such as a login name or an address.
         name: String,
+        /// Make a key that is good for this alone and is no person's, for a run that nobody stands beside.
+        #[arg(long, value_name = "PURPOSE")]
+        only: Option<Only>,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// List the keys and whose they are.
+    /// List the keys, whose they are and what for.
     #[command(after_help = "Example:\n  keyholder operator list")]
     List {
         #[command(flatten)]
@@ -32,6 +37,13 @@ pub(in crate::cli) enum OperatorCommand {
     /// Say who is super-admin. Nobody ever is without it.
     #[command(subcommand, after_help = "Example:\n  keyholder operator super-admin grant first.last@example.com")]
     SuperAdmin(SuperAdminCommand),
+}
+
+/// What a key may be good for alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Only {
+    /// Publish signed statements on the trust page.
+    Publish,
 }
 
 /// `operator super-admin …`

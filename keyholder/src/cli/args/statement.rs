@@ -20,7 +20,7 @@ pub(in crate::cli) struct SignArgs {
     /// With --sign: publish the statement on the target's trust page.
     #[arg(long, requires = "sign", requires = "target", requires = "operator_key_file", group = "statement_goes")]
     pub(in crate::cli) publish: bool,
-    /// With --publish: the file with the key of one of the operator's persons.
+    /// With --publish: the file with an operator's key, best one that publishes and does nothing else.
     #[arg(long, value_name = "FILE", requires = "publish")]
     pub(in crate::cli) operator_key_file: Option<PathBuf>,
     /// With --sign: for how many days the statement counts.
@@ -72,7 +72,7 @@ pub(in crate::cli) enum TrustCommand {
         #[arg(long, value_name = "NUMBER")]
         after: Option<u64>,
     },
-    /// Publish a statement on a server's trust page, with the key of one of the operator's persons.
+    /// Publish a statement on a server's trust page, with an operator's key: a person's, or one that publishes and does nothing else.
     #[cfg(feature = "sandbox")]
     #[command(
         after_help = "Example:\n  keyholder trust publish statement.json --target https://keys.example.com --operator-key-file operator.key"

@@ -232,7 +232,7 @@ async fn of_provider_files(config: &Config, store: &Store) -> Vec<Check> {
 
 /// Whether the role templates are those that Keyholder wrote.
 async fn of_role_templates(store: &Store) -> Check {
-    let drifted = match store.lookup.drifted_role_templates(store.template_key()).await {
+    let drifted = match store.drifted_role_templates().await {
         Ok(drifted) => drifted,
         Err(error) => return unanswered(&error),
     };

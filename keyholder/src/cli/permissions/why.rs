@@ -58,7 +58,7 @@ fn of_file(file: &Path, args: &WhyArgs, voice: Voice) -> Result<ExitCode, Failur
         .map_err(|error| Failure::because(Exit::Other, "the tuples cannot be taken", error))?;
     let object = args.object.as_deref().ok_or_else(|| Failure::said(Exit::Other, "name the object with --object"))?;
     let context = args.context.as_deref().map(read_context).transpose()?;
-    let brought = Brought { context: context.as_ref(), tuples: &[] };
+    let brought = Brought { context: context.as_ref(), ..Brought::default() };
     let request = CheckRequest { object, relation: &args.permission, user: &args.user, brought };
     let explanation = explain(store.schema(), &tuples, request, &Limits::default())
         .map_err(|error| Failure::because(Exit::Other, "the question was not answered", error))?;

@@ -24,17 +24,19 @@ fn tangled(operator: &str) -> Value {
     }] })
 }
 
+/// Everybody is a member of everybody else's group, by two relations.
+fn everybody_of_everybody() -> Vec<Value> {
+    let pairs = (0..24).flat_map(|one| (0..24).map(move |other| (one, other))).filter(|(one, other)| one != other);
+    let both = |(one, other): (i32, i32)| {
+        ["member", "cleared"].map(|relation| key(&format!("group:{one}"), relation, &format!("group:{other}#member")))
+    };
+    pairs.flat_map(both).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_explosion_ends_at_the_bound_and_others_are_answered_meanwhile() {
     let app = TestApp::start_with(crate::matrices::without_limits).await;
-    let mut tuples = Vec::new();
-    for (one, other) in
-        (0..24).flat_map(|one| (0..24).map(move |other| (one, other))).filter(|(one, other)| one != other)
-    {
-        for relation in ["member", "cleared"] {
-            tuples.push(key(&format!("group:{one}"), relation, &format!("group:{other}#member")));
-        }
-    }
+    let tuples = everybody_of_everybody();
     let calm = Store::new(&app.admin).await;
     calm.write(&[key("document:1", "viewer", "user:anne")]).await;
     let mut given_up = 0;

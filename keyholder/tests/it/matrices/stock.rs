@@ -68,8 +68,39 @@ impl<'a> Stock<'a> {
     }
 
     async fn make(&self, name: &str, values: &mut Values) -> String {
+        if let Some(constant) = self.known(name) {
+            return constant;
+        }
+        if let Some(made) = self.of_a_connection(name, values).await {
+            return made;
+        }
+        if let Some(made) = self.of_objects(name, values).await {
+            return made;
+        }
+        if let Some(made) = self.of_the_workspace(name, values).await {
+            return made;
+        }
+        let made = self.of_the_installation(name, values).await;
+        made.unwrap_or_else(|| panic!("a sample needs {name}, and nothing here provides it"))
+    }
+
+    /// What is there without being made.
+    fn known(&self, name: &str) -> Option<String> {
+        Some(match name {
+            "workspace" => self.app.first.workspace.to_string(),
+            "return_url" => RETURN.to_owned(),
+            "fresh" => domain::random::token(),
+            "provider" => PROVIDER.to_owned(),
+            "action" => ACTION.to_owned(),
+            "path" => PATH.to_owned(),
+            _ => return None,
+        })
+    }
+
+    /// Connections, and what is done by them.
+    async fn of_a_connection(&self, name: &str, values: &Values) -> Option<String> {
         let app = self.app;
-        match name {
+        Some(match name {
             "connection" => app.connect(ACCOUNT, &[ACTION]).await,
             "gone_connection" => {
                 let connection = app.connect(ACCOUNT, &[ACTION]).await;
@@ -84,20 +115,26 @@ impl<'a> Stock<'a> {
                 };
                 mandate_for(app, &connection, &self.grantee).await
             }
-            "key" => app.agent().await.1,
             "act" => {
                 let connection = app.connect(ACCOUNT, &[ACTION]).await;
                 let mandate = mandate_for(app, &connection, &self.grantee).await;
                 let done = self.caller.act(&mandate, ACTION, &json!({}), None).await.unwrap();
                 text(&ok(done, 200), "/act").to_owned()
             }
-            "budget" => {
-                let wanted = json!({ "scope": "workspace", "unit": "acts", "per": "month", "cap": 1_000_000 });
-                ok(app.admin.post("/v1/budgets", &wanted).await.unwrap(), 200);
-                let budgets = ok(app.admin.get("/v1/budgets").await.unwrap(), 200);
-                let known = budgets["data"].as_array().unwrap().iter().find(|known| known["scope"] == "workspace");
-                text(known.unwrap(), "/id").to_owned()
+            "code" => {
+                let link = app.link(&[ACTION]).await;
+                let end = app.consent(&app.stranger.with_no_cookies(), &link, ACCOUNT, &[ACTION]).await;
+                query(&end, "keyholder_code").unwrap()
             }
+            "token" => app.link(&[ACTION]).await.rsplit('/').next().unwrap().to_owned(),
+            _ => return None,
+        })
+    }
+
+    /// Objects, who stands how to them, and role templates.
+    async fn of_objects(&self, name: &str, values: &Values) -> Option<String> {
+        let app = self.app;
+        Some(match name {
             "object" => {
                 let folder = crate::objects::object(&app.admin, "folder", "Launch", None).await;
                 // Whoever walks may know of it: what he may not do is then 403, and not 404.
@@ -108,6 +145,11 @@ impl<'a> Stock<'a> {
                 let key = app.agent().await.1;
                 assert_eq!(crate::objects::relate(&app.admin, &values["object"], "viewer", &key).await.status, 201);
                 key
+            }
+            "system_object" => {
+                let path = format!("/v1/installation/workspaces/{}/objects", app.first.workspace);
+                let wanted = json!({ "type": "folder", "name": "Handbook" });
+                text(&ok(operator(app).await.post(&path, &wanted).await.unwrap(), 201), "/id").to_owned()
             }
             "role_template" => crate::role_templates::template(app, "Auditor", &["audit.read"], &[]).await,
             "assignee" => {
@@ -120,21 +162,26 @@ impl<'a> Stock<'a> {
                 let shown = crate::role_templates::change(app, &values["role_template"], &wanted).await;
                 text(&ok(shown, 200), "/confirm").to_owned()
             }
-            "system_object" => {
-                let path = format!("/v1/installation/workspaces/{}/objects", app.first.workspace);
-                let wanted = json!({ "type": "folder", "name": "Handbook" });
-                text(&ok(operator(app).await.post(&path, &wanted).await.unwrap(), 201), "/id").to_owned()
+            _ => return None,
+        })
+    }
+
+    /// What else a workspace has: keys, budgets, a plan, relation stores.
+    async fn of_the_workspace(&self, name: &str, values: &mut Values) -> Option<String> {
+        let app = self.app;
+        Some(match name {
+            "key" => app.agent().await.1,
+            "budget" => {
+                let wanted = json!({ "scope": "workspace", "unit": "acts", "per": "month", "cap": 1_000_000 });
+                ok(app.admin.post("/v1/budgets", &wanted).await.unwrap(), 200);
+                let budgets = ok(app.admin.get("/v1/budgets").await.unwrap(), 200);
+                let known = budgets["data"].as_array().unwrap().iter().find(|known| known["scope"] == "workspace");
+                text(known.unwrap(), "/id").to_owned()
             }
-            "code" => {
-                let link = app.link(&[ACTION]).await;
-                let end = app.consent(&app.stranger.with_no_cookies(), &link, ACCOUNT, &[ACTION]).await;
-                query(&end, "keyholder_code").unwrap()
-            }
-            "kill_drill" => {
-                // Of a provider where nothing is connected: setting it off ends nothing.
-                let wanted = json!({ "reason": "a walk", "provider": "generic-oauth" });
-                let proposed = operator(app).await.post("/v1/installation/kill-drills", &wanted).await.unwrap();
-                text(&ok(proposed, 201), "/id").to_owned()
+            "plan" | "feature" => {
+                let known = ok(app.admin.get("/v1/plan").await.unwrap(), 200);
+                let open = known["features"].as_array().unwrap().iter().find(|it| it["open"] == true).unwrap();
+                text(open, if name == "plan" { "/plans/0" } else { "/name" }).to_owned()
             }
             "relation_store" => {
                 let (store, model) = crate::fga::stocked(&app.admin).await;
@@ -145,18 +192,20 @@ impl<'a> Stock<'a> {
                 Some(model) => model.clone(),
                 None => crate::fga::stocked(&app.admin).await.1,
             },
-            "token" => app.link(&[ACTION]).await.rsplit('/').next().unwrap().to_owned(),
-            "workspace" => app.first.workspace.to_string(),
-            "plan" | "feature" => {
-                let known = ok(app.admin.get("/v1/plan").await.unwrap(), 200);
-                let open = known["features"].as_array().unwrap().iter().find(|it| it["open"] == true).unwrap();
-                text(open, if name == "plan" { "/plans/0" } else { "/name" }).to_owned()
+            _ => return None,
+        })
+    }
+
+    /// What is the operator's: kill drills and statements.
+    async fn of_the_installation(&self, name: &str, values: &mut Values) -> Option<String> {
+        let app = self.app;
+        Some(match name {
+            "kill_drill" => {
+                // Of a provider where nothing is connected: setting it off ends nothing.
+                let wanted = json!({ "reason": "a walk", "provider": "generic-oauth" });
+                let proposed = operator(app).await.post("/v1/installation/kill-drills", &wanted).await.unwrap();
+                text(&ok(proposed, 201), "/id").to_owned()
             }
-            "return_url" => RETURN.to_owned(),
-            "fresh" => domain::random::token(),
-            "provider" => PROVIDER.to_owned(),
-            "action" => ACTION.to_owned(),
-            "path" => PATH.to_owned(),
             "statement" => {
                 let (statement, signature) = crate::trust::sample(app);
                 values.insert("signature".to_owned(), signature);
@@ -166,8 +215,8 @@ impl<'a> Stock<'a> {
                 Some(signature) => signature.clone(),
                 None => crate::trust::sample(app).1,
             },
-            other => panic!("a sample needs {other}, and nothing here provides it"),
-        }
+            _ => return None,
+        })
     }
 
     /// Leads the browser to where a public row's sample stands.

@@ -16,6 +16,7 @@ use time::Duration;
 use super::{KEY, claim, operator, page, publish, signed, statement, statement_of};
 use crate::{
     harness::{TestApp, text},
+    publisher::publisher,
     serve::said,
 };
 
@@ -137,7 +138,8 @@ async fn the_schedule_proves_signs_and_publishes_beside_customers() {
     let workspace = service::workspace::create_for_probes(inner, &host, "Probes").await.unwrap();
     let issued = service::workspace::issue_key(inner, &host, workspace, "probes", service::Role::Admin, None).await;
     private(Path::new(&path("probe.key")), &issued.unwrap().1);
-    private(Path::new(&path("operator.key")), operator(&app).await.key().unwrap());
+    // The key that the guide says to make: it publishes and does nothing else.
+    private(Path::new(&path("operator.key")), publisher(&app, "prover").await.0.key().unwrap());
     private(Path::new(&path("trust.key")), &KEY.to_text());
     let prove = |target: &str| {
         let files = [path("probe.key"), path("operator.key"), path("trust.key"), path("statement.json")];

@@ -185,7 +185,7 @@ impl Store {
     fn check(&self, assertion: &CheckAssertion) -> Result<(), String> {
         let tuples = self.with(&assertion.contextual_tuples);
         let Tuple { object, relation, user, .. } = &assertion.tuple;
-        let brought = Brought { context: assertion.context.as_ref(), tuples: &tuples };
+        let brought = Brought { context: assertion.context.as_ref(), tuples: &tuples, ..Brought::default() };
         let request = CheckRequest { object, relation, user, brought };
         let asked = check(&self.schema, &self.stored, request, &Limits::default());
         let batch = batch_check(&self.schema, &self.stored, &[request], &Limits::default()).unwrap();
@@ -196,7 +196,7 @@ impl Store {
     fn objects(&self, assertion: &ObjectsAssertion) -> Result<(), String> {
         let tuples = self.with(&assertion.contextual_tuples);
         let ObjectsRequest { user, object_type, relation } = &assertion.request;
-        let brought = Brought { context: assertion.context.as_ref(), tuples: &tuples };
+        let brought = Brought { context: assertion.context.as_ref(), tuples: &tuples, ..Brought::default() };
         let request = ListObjectsRequest { object_type, relation, user, brought };
         let listed = list_objects(&self.schema, &self.stored, request, &Limits::default()).map(set);
         compare(listed, assertion.error_code, &set(assertion.expectation.clone().unwrap_or_default()))
@@ -205,7 +205,7 @@ impl Store {
     fn users(&self, assertion: &UsersAssertion) -> Result<(), String> {
         let tuples = self.with(&assertion.contextual_tuples);
         let UsersRequest { filters, object, relation } = &assertion.request;
-        let brought = Brought { context: assertion.context.as_ref(), tuples: &tuples };
+        let brought = Brought { context: assertion.context.as_ref(), tuples: &tuples, ..Brought::default() };
         let [filter] = filters.as_slice() else { return Err("there is not one filter".to_owned()) };
         let (user_type, user_relation) = match filter.split_once('#') {
             Some((user_type, relation)) => (user_type, Some(relation)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::{
-    blueprint::Attestation,
+    blueprint::{Attestation, lock_sha256},
     sabotaged,
     statement::{Build, Evidence, Scope, Statement, missing_words},
     trust_page::{self, Entry, Known, Shown, Validity},
@@ -69,6 +69,8 @@ pub(crate) struct ServesView {
     pub(super) version: &'static str,
     /// SHA-256 of the program that runs, in hexadecimal; null where it could not be read.
     pub(super) binary_sha256: Option<String>,
+    /// SHA-256 of the lock file that it was built from, in hexadecimal.
+    pub(super) lock_sha256: &'static str,
     /// The database's product and version, as its connection says.
     pub(super) database: String,
 }
@@ -135,6 +137,20 @@ pub(crate) struct AttestationView {
     pub(super) expired: bool,
     /// What is said.
     pub(super) words: String,
+    /// What was compared with an advisory database, where that is what is said.
+    pub(super) audit: Option<AuditView>,
+}
+
+/// What somebody compared with an advisory database.
+#[derive(Clone, Serialize, ToSchema)]
+#[schema(as = TrustAudit)]
+pub(crate) struct AuditView {
+    /// SHA-256 of the lock file that was looked at, in hexadecimal.
+    pub(super) lock_sha256: String,
+    /// The database; or that none could be reached.
+    pub(super) database: String,
+    /// Whether the program that serves is built from another lock file: then the attestation does not count.
+    pub(super) of_another_build: bool,
 }
 
 /// A claim.
@@ -250,7 +266,12 @@ impl TrustView {
 fn serves(view: &View) -> ServesView {
     // Where this is sabotaged, the page shows what somebody once wrote down.
     let database = if sabotaged!(DatabaseVersion) { "PostgreSQL".to_owned() } else { view.product.to_string() };
-    ServesView { version: env!("CARGO_PKG_VERSION"), binary_sha256: view.binary_sha256.clone(), database }
+    ServesView {
+        version: env!("CARGO_PKG_VERSION"),
+        binary_sha256: view.binary_sha256.clone(),
+        lock_sha256: lock_sha256(),
+        database,
+    }
 }
 
 fn statement(Known { statement, validity, .. }: &Known, address: &'static str) -> StatementView {
@@ -306,6 +327,11 @@ fn attestation(word: &Attestation, now: OffsetDateTime) -> AttestationView {
         until: word.until,
         expired: word.is_expired(now),
         words: word.words.clone(),
+        audit: word.audit.as_ref().map(|audit| AuditView {
+            lock_sha256: audit.lock_sha256.clone(),
+            database: audit.database.clone(),
+            of_another_build: word.is_of_another_build(),
+        }),
     }
 }
 

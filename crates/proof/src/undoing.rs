@@ -1,0 +1,129 @@
+//! Undoing: what a probe has made in its own workspace over HTTP is ended when its work ends, however that comes about.
+//!
+//! Never ends anything that was not noted here. What nobody lives to end ends by itself, or is called as the probes' belongings are, and is
+//! ended with the next of them.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use domain::clock::Clock;
+use futures_util::FutureExt;
+use http::Method;
+use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
+
+use crate::{
+    belongings::{LIFE, NAME},
+    caller::Caller,
+    evidence::{Failure, Outcome},
+    owner::{expect, text},
+};
+
+/// What is done before something is ended must end before whoever runs the probe breaks it off.
+const PATIENCE: Duration = Duration::from_secs(140);
+
+/// A request that ends something: its method, its address, its body.
+type End = (Method, String, &'static str);
+
+/// What there is to be ended in a workspace.
+pub struct Undoing {
+    admin: Caller,
+    ends: Mutex<Vec<End>>,
+}
+
+impl Undoing {
+    /// Nothing yet, in the workspace of this admin.
+    pub fn of(admin: &Caller) -> Self {
+        Self { admin: admin.clone(), ends: Mutex::default() }
+    }
+
+    /// When what is made here ends by itself, where it can (RFC 3339).
+    ///
+    /// # Errors
+    /// Where the hour cannot be written.
+    pub fn expires_at() -> Result<String, Failure> {
+        Ok((Clock::system().now() + LIFE).format(&Rfc3339)?)
+    }
+
+    /// A key of a role, which nobody has given anything: the caller, and its id.
+    ///
+    /// # Errors
+    /// `Unproven` where it is not made.
+    pub async fn key(&self, role: &str) -> Result<(Caller, String), Failure> {
+        let wanted = json!({ "label": NAME, "role": role, "expires_at": Self::expires_at()? });
+        let made = expect(&self.admin.post("/v1/api-keys", &wanted).await?, 201)?;
+        let id = text(&made, "/id").to_owned();
+        self.note(Method::DELETE, format!("/v1/api-keys/{id}"));
+        Ok((self.admin.with_key(text(&made, "/key")), id))
+    }
+
+    /// A folder, at the top of the workspace or in another; its id.
+    ///
+    /// # Errors
+    /// `Unproven` where it is not made.
+    pub async fn folder(&self, within: Option<&str>) -> Result<String, Failure> {
+        let path = within.map_or_else(|| "/v1/objects".to_owned(), |id| format!("/v1/objects/{id}/objects"));
+        self.made((&path, "/v1/objects"), &json!({ "type": "folder", "name": NAME })).await
+    }
+
+    /// A role template of these permissions; its id.
+    ///
+    /// # Errors
+    /// `Unproven` where it is not made.
+    pub async fn template(&self, permissions: &[&str]) -> Result<String, Failure> {
+        let bundle = json!({ "name": NAME, "permissions": permissions });
+        self.made(("/v1/role-templates", "/v1/role-templates"), &bundle).await
+    }
+
+    /// Makes something at one address that is ended at another, under its id.
+    async fn made(&self, (path, ended_at): (&str, &str), wanted: &Value) -> Result<String, Failure> {
+        let made = expect(&self.admin.post(path, wanted).await?, 201)?;
+        let id = text(&made, "/id").to_owned();
+        self.note(Method::DELETE, format!("{ended_at}/{id}"));
+        Ok(id)
+    }
+
+    /// Notes a request by which something is ended: the last one noted is sent first.
+    pub fn note(&self, method: Method, address: String) {
+        let body = if method == Method::POST { "{}" } else { "" };
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).push((method, address, body));
+    }
+
+    /// Works, and ends what was noted whatever the work comes to: a panic and a bound are `Unproven`.
+    ///
+    /// # Errors
+    /// The work's own; `Unproven` where the work was good and something could not be ended.
+    pub async fn after(&self, work: impl Future<Output = Outcome>) -> Outcome {
+        let outcome = match AssertUnwindSafe(tokio::time::timeout(PATIENCE, work)).catch_unwind().await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Failure::unproven(format!("it took longer than {} s", PATIENCE.as_secs()))),
+            Err(_panic) => Err(Failure::unproven("the probe itself failed")),
+        };
+        let left = self.end().await;
+        let evidence = outcome?;
+        if left.is_empty() {
+            return Ok(evidence);
+        }
+        Err(Failure::unproven(format!("these of a probe were not ended: {}", left.join(", "))))
+    }
+
+    /// Ends everything that was noted; returns what is left.
+    async fn end(&self) -> Vec<String> {
+        let ends = std::mem::take(&mut *self.ends.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut left = Vec::new();
+        for (method, address, body) in ends.into_iter().rev() {
+            let json = [("content-type", "application/json")];
+            let headers: &[(&str, &str)] = if body.is_empty() { &[] } else { &json };
+            let reply = self.admin.send(method, &address, headers, Bytes::from_static(body.as_bytes())).await;
+            // What the work itself has ended is there no more.
+            if !reply.is_ok_and(|reply| reply.status.is_success() || reply.status == 404) {
+                left.push(address);
+            }
+        }
+        left
+    }
+}
