@@ -132,7 +132,7 @@ async fn a_contract_step_waits_until_no_node_runs_that_it_would_end() {
     let back = "do $$ declare t regclass; begin \
           for t in select c.oid::regclass from pg_class c where c.relnamespace = 'keyholder'::regnamespace and c.relkind = 'r' \
             and c.oid > 'keyholder.provider_file_number(text)'::regprocedure loop execute 'drop table ' || t || ' cascade'; end loop; end $$; \
-        drop index keyholder.one_plan; alter table keyholder.workspaces drop column is_probe; \
+        drop index keyholder.one_plan, keyholder.audit_of_role_templates; alter table keyholder.workspaces drop column is_probe; \
         do $$ declare f regprocedure; begin \
           for f in select p.oid::regprocedure from pg_proc p where p.pronamespace = 'keyholder'::regnamespace \
             and p.oid > 'keyholder.provider_file_number(text)'::regprocedure loop execute 'drop function ' || f; end loop; end $$; \
