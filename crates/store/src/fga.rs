@@ -245,20 +245,24 @@ pub async fn purge(tenant: &mut Tenant<PurgeStore>, id: RelationStoreId) -> Resu
     if turn.is_none() {
         return Ok(true);
     }
-    // A statement for each table: its words are checked when this is built.
-    macro_rules! some_of {
-        ($delete:literal) => {
-            sqlx::query!($delete, workspace, id, ROWS).execute(tenant.sql()).await?.rows_affected() > 0
-        };
-    }
-    let some = some_of!(
+    let tuples = sqlx::query!(
         "delete from fga_tuples where workspace_id = $1 and ctid = any (array(select t.ctid from fga_tuples t \
-         where t.workspace_id = $1 and t.store_id = $2 limit $3))"
-    ) || some_of!(
-        "delete from fga_changes where workspace_id = $1 and ctid = any (array(select t.ctid from fga_changes t \
-         where t.workspace_id = $1 and t.store_id = $2 limit $3))"
+         where t.workspace_id = $1 and t.store_id = $2 limit $3))",
+        workspace,
+        id,
+        ROWS,
     );
-    if some {
+    if tuples.execute(tenant.sql()).await?.rows_affected() > 0 {
+        return Ok(false);
+    }
+    let changes = sqlx::query!(
+        "delete from fga_changes where workspace_id = $1 and ctid = any (array(select t.ctid from fga_changes t \
+         where t.workspace_id = $1 and t.store_id = $2 limit $3))",
+        workspace,
+        id,
+        ROWS,
+    );
+    if changes.execute(tenant.sql()).await?.rows_affected() > 0 {
         return Ok(false);
     }
     // Models and assertions go with it: there are few.

@@ -276,13 +276,13 @@ async fn remember(
         .iter()
         .map(|(tuple, is_write)| condition_columns(tuple.condition.as_ref().filter(|_| *is_write)))
         .unzip();
-    let bytes = sqlx::query_scalar!(
-        "with remembered as (insert into fga_changes \
-             (workspace_id, store_id, revision, place, is_write, object, relation, subject, condition, context, principal, at) \
-           select $1, $2, $3, w.place - 1, w.is_write, w.object, w.relation, w.subject, w.condition, w.context, $10, $11 \
-           from unnest($4::boolean[], $5::text[], $6::text[], $7::text[], $8::text[], $9::jsonb[]) with ordinality \
-             as w(is_write, object, relation, subject, condition, context, place) returning object, relation, subject, context) \
-         select coalesce(sum(fga_row_bytes(object, relation, subject, context)), 0)::bigint as \"bytes!\" from remembered",
+    let remembered = sqlx::query_scalar!(
+        "insert into fga_changes \
+           (workspace_id, store_id, revision, place, is_write, object, relation, subject, condition, context, principal, at) \
+         select $1, $2, $3, w.place - 1, w.is_write, w.object, w.relation, w.subject, w.condition, w.context, $10, $11 \
+         from unnest($4::boolean[], $5::text[], $6::text[], $7::text[], $8::text[], $9::jsonb[]) with ordinality \
+           as w(is_write, object, relation, subject, condition, context, place) \
+         returning fga_row_bytes(object, relation, subject, context) as \"bytes!\"",
         workspace,
         store,
         revision,
@@ -295,9 +295,9 @@ async fn remember(
         principal,
         now,
     )
-    .fetch_one(tenant.sql())
+    .fetch_all(tenant.sql())
     .await?;
-    Ok(bytes)
+    Ok(remembered.iter().sum())
 }
 
 /// Forgets some of the oldest changes; how many, and how many bytes they took. More than one call adds, so that it catches up.
