@@ -146,6 +146,23 @@ async fn requests_in_one_packet_are_answered_in_order_and_a_bad_one_last() {
 }
 
 #[tokio::test]
+async fn an_answer_before_the_body_arrives_and_says_whether_the_connection_goes_on() {
+    let tasks = Tasks::default();
+    let refusing = metrics().route("/refused", routing::post(async || http::StatusCode::PAYLOAD_TOO_LARGE));
+    let (server, addr) = start(&tasks, refusing, ServerOptions::default()).await;
+    let head = |length| format!("POST /refused HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+    // What came with the head is passed over, and the next request is answered.
+    let answers = ask(addr, &format!("{}body{}", head(4), get("/metrics"))).await;
+    assert!(answers.starts_with("HTTP/1.1 413") && answers.contains("keyholder_acts_total 1"), "{answers}");
+    // What has not come is not waited for, and what comes of it all the same takes the answer from nobody.
+    for (sent, length) in [(0, 10), (0, 900_000), (900_000, 900_001)] {
+        let answer = ask(addr, &format!("{}{}", head(length), "x".repeat(sent))).await;
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("connection: close\r\n"), "{sent}: {answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_is_given_up() {
     let tasks = Tasks::default();
     let router = Router::new().route("/large", routing::get(|| async { vec![b'a'; 64 * 1024 * 1024] }));

@@ -61,10 +61,16 @@ where
             return Box::pin(async move { Ok(refused.map(|body| Answer::new(body, asked))) });
         }
         Box::pin(async move {
-            let mut request =
-                request.map(|body| if body.is_end_stream() { Body::empty() } else { timed(body, within) });
+            let has_body = !request.body().is_end_stream();
+            let mut request = request.map(|body| if has_body { timed(body, within) } else { Body::empty() });
             request.extensions_mut().insert(peer);
             let Ok(response) = router.oneshot(request).await;
+            if has_body {
+                // A body that nobody read ends an HTTP/1 connection. The library sees only at its next turn that there is one; without
+                // that the answer would not say `Connection: close`, and a client would lose the request that it sends next (RFC 9112
+                // §9.6).
+                tokio::task::yield_now().await;
+            }
             Ok(response.map(|body| Answer::new(body, asked)))
         })
     }

@@ -27,7 +27,7 @@ use crate::guard::Peer;
 
 /// How long, and for how many bytes, a client is listened to after the last answer, so that it is not lost with what still comes.
 const LINGER: Duration = Duration::from_millis(500);
-const LINGER_BYTES: usize = 256 * 1024;
+const LINGER_BYTES: usize = 1024 * 1024;
 
 /// The answer is finished: the next request may come.
 struct Done(Arc<Turn>);
