@@ -57,11 +57,14 @@ impl<'a> Budget<'a> {
     ///
     /// # Errors
     /// `TooComplex` where there are not as many; `Stopped`.
+    #[inline]
     pub(crate) fn spend(&mut self, steps: usize) -> Result<(), QueryError> {
         if self.stop.is_some_and(StopSign::is_set) {
             return Err(QueryError::Stopped);
         }
-        self.steps = self.steps.checked_sub(steps).ok_or(QueryError::TooComplex)?;
+        // No error is made that is not told: this is done at every step.
+        let Some(left) = self.steps.checked_sub(steps) else { return Err(QueryError::TooComplex) };
+        self.steps = left;
         Ok(())
     }
 

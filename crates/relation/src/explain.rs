@@ -151,7 +151,7 @@ pub(super) enum Proof {
 pub(super) fn prove<'a, T: Tuples>(
     schema: &'a Schema,
     overlay: &'a Overlay<'a, T>,
-    asker: Asker<'a, T::Object>,
+    asker: Asker<T::Object>,
     brought: (Brought<'a>, (usize, Budget<'a>)),
     (place, operand): ((Name<T::Object>, RelationId), Option<&'a Rule>),
 ) -> Result<Proof, QueryError> {

@@ -87,6 +87,7 @@ pub(crate) const AT_ONCE: usize = 16;
 /// Who may be written into a relation.
 #[derive(Debug)]
 pub(crate) struct Allowed {
+    pub(crate) of: TypeId,
     pub(crate) type_name: String,
     pub(crate) shape: AllowedShape,
     pub(crate) condition: Option<String>,

@@ -115,7 +115,7 @@ fn allowed(schema: &Schema, relation: &Relation) -> Vec<Allowed> {
             Shape::Userset(relation) => AllowedShape::Userset(schema.relation(of, relation)?),
         };
         let type_name = schema.type_name(of).to_owned();
-        Some(Allowed { type_name, shape, condition: restriction.condition.clone() })
+        Some(Allowed { of, type_name, shape, condition: restriction.condition.clone() })
     };
     relation.restrictions.iter().filter_map(one).collect()
 }

@@ -3,14 +3,26 @@
 //!
 //! A question brings along a hundred tuples at most, and most often none, so that they are looked through one by one.
 
+use std::hash::{Hash, Hasher};
+
 use super::{ReadError, Row, Tuples, User};
 use crate::relationship::{BoundCondition, Relationship, UserRef};
 
 /// An object: one that is kept, or one that only the question names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name<O> {
     Kept(O),
     Local(u32),
+}
+
+/// By the number alone: a question names few objects itself, and most places of a search are looked up more than once.
+impl<O: Hash> Hash for Name<O> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Kept(object) => object.hash(state),
+            Self::Local(at) => at.hash(state),
+        }
+    }
 }
 
 /// Kept tuples, and beside them those that a question brings along.

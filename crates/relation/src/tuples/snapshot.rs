@@ -22,13 +22,6 @@ pub enum SnapshotFault {
     User(String),
 }
 
-/// Which users of an object's relation come first: those that are one (or all of a type), then those of a relation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Class {
-    One,
-    Userset,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
     object: u32,
@@ -39,12 +32,16 @@ struct Entry {
 }
 
 impl Entry {
-    fn class(&self) -> Class {
-        if self.user_relation == NOTHING { Class::One } else { Class::Userset }
+    fn by_object(&self) -> (u32, u128, u32) {
+        (self.object, self.rank(), self.condition)
     }
 
-    fn by_object(&self) -> (u32, u32, Class, u32, u32, u32) {
-        (self.object, self.relation, self.class(), self.user, self.user_relation, self.condition)
+    /// Where it stands among the entries of its object, in one number, since it is compared more often than anything else: by relation; then
+    /// those whose user is one (or all of a type), and after them those of a relation; by user.
+    fn rank(&self) -> u128 {
+        rank(self.relation, self.user_relation != NOTHING)
+            | u128::from(self.user) << 32
+            | u128::from(self.user_relation)
     }
 
     fn by_user(&self) -> (u32, u32, u32, u32) {
@@ -144,14 +141,11 @@ impl Snapshot {
         }
     }
 
-    /// The entries of an object and a relation, from a class on.
-    fn range(&self, object: u32, relation: &str, from: Class) -> Range<usize> {
+    /// The entries of an object and a relation: all, or those whose user is a userset.
+    fn range(&self, object: u32, relation: &str, usersets: bool) -> Range<usize> {
         let Some(relation) = self.relations.find(relation) else { return 0..0 };
-        self.of_object(
-            object,
-            |entry| (entry.relation, entry.class()) < (relation, from),
-            |entry| entry.relation == relation,
-        )
+        let first = rank(relation, usersets);
+        self.of_object(object, |entry| entry.rank() < first, |entry| entry.relation == relation)
     }
 
     /// Of an object's entries, those that belong, before which others stand.
@@ -176,6 +170,11 @@ impl Snapshot {
     fn user_relation(&self, relation: Option<&str>) -> Option<u32> {
         relation.map_or(Some(NOTHING), |relation| self.relations.find(relation))
     }
+}
+
+/// The first place of a relation's entries, or of those among them whose user is a userset.
+fn rank(relation: u32, usersets: bool) -> u128 {
+    u128::from(relation) << 65 | u128::from(usersets) << 64
 }
 
 /// For each of so many names and one more, how many of these numbers are smaller.
@@ -246,17 +245,16 @@ impl Tuples for Snapshot {
             return Ok(self.rows(0..0));
         };
         let wanted = Entry { object, relation, user: user.object, user_relation, condition: 0 };
-        let first = wanted.by_object();
-        let belongs = |entry: &Entry| Entry { condition: 0, ..*entry } == wanted;
-        Ok(self.rows(self.of_object(object, |entry| entry.by_object() < first, belongs)))
+        let rank = wanted.rank();
+        Ok(self.rows(self.of_object(object, |entry| entry.rank() < rank, |entry| entry.rank() == rank)))
     }
 
     fn users<'a>(&'a self, object: u32, relation: &str) -> Result<SnapshotRows<'a>, ReadError> {
-        Ok(self.rows(self.range(object, relation, Class::One)))
+        Ok(self.rows(self.range(object, relation, false)))
     }
 
     fn usersets<'a>(&'a self, object: u32, relation: &str) -> Result<SnapshotRows<'a>, ReadError> {
-        Ok(self.rows(self.range(object, relation, Class::Userset)))
+        Ok(self.rows(self.range(object, relation, true)))
     }
 
     fn objects<'a>(&'a self, user: User<'_, u32>, relation: &str) -> Result<SnapshotRows<'a>, ReadError> {
