@@ -1,7 +1,8 @@
-//! Tells the program which commit it is built from: `BUILT_FROM_COMMIT`, empty where that cannot be known.
+//! Tells the program which commit it is built from: `BUILT_FROM_COMMIT`, empty where that cannot be known, and `BUILT_FROM_CHANGED`, empty where no
+//! change to that commit was seen.
 //!
 //! Whoever builds without the history says it in `SOURCE_COMMIT`. Of a tree in which something is changed that the program is made
-//! of, no commit is named: it would be that of another program. Cargo gives the variable also to what it runs, so it must not begin as our
+//! of, no commit is named, whatever is said: it would be that of another program. Cargo gives the variable also to what it runs, so it must not begin as our
 //! settings do: a process refuses one of those that it does not know.
 
 use std::{path::Path, process::Command};
@@ -33,20 +34,26 @@ fn main() {
     }
     #[expect(clippy::disallowed_methods, reason = "what is said at the build, and no configuration")]
     let said = std::env::var("SOURCE_COMMIT").ok().filter(|commit| !commit.is_empty());
-    println!("cargo::rustc-env=BUILT_FROM_COMMIT={}", said.or_else(head).unwrap_or_default());
+    let changed = is_changed();
+    let commit = said.or_else(head).filter(|_| !changed);
+    println!("cargo::rustc-env=BUILT_FROM_COMMIT={}", commit.unwrap_or_default());
+    println!("cargo::rustc-env=BUILT_FROM_CHANGED={}", if changed { "yes" } else { "" });
 }
 
-/// The commit of the checkout, where this is one and nothing in it is changed that the program is made of.
-fn head() -> Option<String> {
-    // Sources that lie somewhere in another project's checkout are of none of its commits.
-    if git(&["rev-parse", "--show-cdup"])? != "../" {
-        return None;
-    }
+/// Whether these sources are a checkout of their own: those that lie somewhere in another project's are of none of its commits.
+fn is_checkout() -> bool {
+    git(&["rev-parse", "--show-cdup"]).is_some_and(|up| up == "../")
+}
+
+/// Whether something in the checkout is changed that the program is made of.
+fn is_changed() -> bool {
     let status = [&["status", "--porcelain", "--"][..], &MADE_OF].concat();
-    if !git(&status)?.is_empty() {
-        return None;
-    }
-    git(&["rev-parse", "HEAD"])
+    is_checkout() && git(&status).is_none_or(|changes| !changes.is_empty())
+}
+
+/// The commit of the checkout, where this is one.
+fn head() -> Option<String> {
+    git(&["rev-parse", "HEAD"]).filter(|_| is_checkout())
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

@@ -25,6 +25,7 @@ mod reference;
 mod root_key;
 mod routes;
 mod serve;
+mod settings;
 mod signal;
 #[cfg(feature = "sandbox")]
 mod statement;
@@ -61,6 +62,12 @@ pub async fn run() -> ExitCode {
     #[cfg(feature = "sabotage")]
     if let Some(Err(why)) = cli.switched_off.as_deref().map(crate::sabotage::choose) {
         return fail_to_begin(&why);
+    }
+    #[cfg(feature = "sandbox")]
+    if cli.until_eof
+        && let Err(why) = signal::end_with_stdin()
+    {
+        return fail_to_begin(&format!("standard input cannot be watched: {why}"));
     }
     match Box::pin(dispatch(cli.command, voice)).await {
         Ok(code) => code,
@@ -105,6 +112,7 @@ async fn dispatch(command: Command, voice: Voice) -> Result<ExitCode, Failure> {
         Command::Operator(command) => operator::run(command, voice).await,
         Command::Trust(command) => trust::run(command, voice).await,
         Command::Routes => Ok(routes::list(voice)),
+        Command::Settings => Ok(settings::list(voice)),
         Command::Completions { shell } => reference::completions(shell, voice),
         Command::Man(args) => reference::man(&args.out, voice),
         Command::Blueprint(BlueprintCommand::List { markdown }) => blueprint::list(markdown, voice),

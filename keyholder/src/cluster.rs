@@ -253,7 +253,7 @@ impl Cluster {
         self.options.stage(Stage::Start);
         let log = self.folder.open_log()?;
         let copy = log.try_clone().attempt("open", self.folder.log())?;
-        let mut command = launch::command(&launcher, &self.account, &self.programs.postgres);
+        let mut command = launch::command(&launcher, &self.account, (&self.programs.postgres, self.folder.end()));
         command.arg("-D").arg(&data).stdout(Stdio::from(copy)).stderr(Stdio::from(log));
         for (name, value) in self.settings() {
             command.arg("-c").arg(format!("{name}={value}"));

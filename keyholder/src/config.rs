@@ -35,18 +35,19 @@ use service::{Client, HealthOptions, LimitOptions, step::Hook, trust::TrustOptio
 use store::{Address, Urls};
 use url::Url;
 
-#[cfg(feature = "sandbox")]
-pub(crate) use self::secret::read as read_secret;
 pub(crate) use self::{
     blueprint::lint as lint_blueprint, database::with_login, provider_files::text as provider_text, secret::read_lines,
 };
 pub use self::{
     blueprint::{Preset, named as named_blueprint},
     fault::{ConfigFaults, Fault, Kind},
+    gather::{Setting, settings},
     secret::Secret,
     trust::shown as trust_of,
 };
 use self::{gather::gather, resolve::Resolver};
+#[cfg(feature = "sandbox")]
+pub(crate) use self::{secret::read as read_secret, trust::attest};
 use crate::{
     InstanceOptions,
     cluster::Binaries,

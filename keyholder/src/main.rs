@@ -1,12 +1,15 @@
 //! Keyholder's executable: whatever must be true of the process before it has a thread, then the command line.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use rustix::{
     fs::Mode,
     process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask},
 };
+
+/// How long threads are waited for that work when the command is over.
+const STRAGGLERS_WITHIN: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     // Before all else: this process may have been started only to become PostgreSQL.
@@ -23,7 +26,10 @@ fn begin() -> anyhow::Result<ExitCode> {
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime can be built")?;
-    Ok(runtime.block_on(keyholder::cli::run()))
+    let code = runtime.block_on(keyholder::cli::run());
+    // All that must end has ended by now; a thread that still works for nobody keeps no process from its end.
+    runtime.shutdown_timeout(STRAGGLERS_WITHIN);
+    Ok(code)
 }
 
 /// Keys are in this process's memory: no core file is written of it, and no process of the same user may attach to it. What it

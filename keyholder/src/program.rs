@@ -3,8 +3,9 @@
 //! Reads the file that this process was started from, also where another has taken its name since.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::Path,
     sync::OnceLock,
 };
@@ -14,16 +15,34 @@ use aws_lc_rs::digest::{Context, SHA256};
 /// How much is read at a time, in bytes.
 const PIECE: usize = 1024 * 1024;
 
+/// The file that this process was started from, also where another has taken its name since (proc(5)).
+const RUNNING: &str = "/proc/self/exe";
+
 /// SHA-256 of this program, in hexadecimal; `None` where its file cannot be read. Worked out once: the first call may take a second, and
 /// blocks its thread.
 pub fn sha256() -> Option<String> {
     static DIGEST: OnceLock<Option<String>> = OnceLock::new();
-    DIGEST.get_or_init(|| sha256_of(Path::new("/proc/self/exe")).ok()).clone()
+    DIGEST.get_or_init(|| sha256_of(Path::new(RUNNING)).ok()).clone()
 }
 
 /// The commit that this program was built from, in hexadecimal; `None` where that could not be known.
 pub fn commit() -> Option<&'static str> {
     Some(env!("BUILT_FROM_COMMIT")).filter(|commit| !commit.is_empty())
+}
+
+/// Whether something that this program is made of was changed in the checkout that it was built from: it is of no commit, whatever anybody
+/// says.
+pub fn is_of_changed_sources() -> bool {
+    !env!("BUILT_FROM_CHANGED").is_empty()
+}
+
+/// Whether a path leads to this very program: to the file that this process was started from, or to another of the same bytes. Where it is
+/// another file this may take a second, and blocks its thread.
+pub fn is_at(path: &Path) -> bool {
+    let file = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let running = file(Path::new(RUNNING));
+    // Nobody writes to a file while it runs.
+    (running.is_some() && running == file(path)) || sha256().is_some_and(|own| sha256_of(path).ok() == Some(own))
 }
 
 /// SHA-256 of a program file, in hexadecimal.
@@ -71,6 +90,22 @@ mod tests {
         let path = std::env::current_exe().unwrap();
         let all = aws_lc_rs::digest::digest(&SHA256, &std::fs::read(path).unwrap());
         assert_eq!(sha256(), Some(hex::encode(all)));
+    }
+
+    #[test]
+    fn a_path_leads_to_this_program_as_long_as_its_bytes_are_there() {
+        let own = std::env::current_exe().unwrap();
+        let folder = tempfile::tempdir_in(own.parent().unwrap()).unwrap();
+        let path = folder.path().join("program");
+        assert!(is_at(&own) && !is_at(&path));
+        fs::hard_link(&own, &path).unwrap();
+        assert!(is_at(&path));
+        let copy = folder.path().join("copy");
+        fs::copy(&own, &copy).unwrap();
+        assert!(is_at(&copy));
+        fs::OpenOptions::new().append(true).open(&copy).unwrap().set_len(1).unwrap();
+        fs::rename(&copy, &path).unwrap();
+        assert!(!is_at(&path));
     }
 
     #[test]

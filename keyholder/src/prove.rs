@@ -7,6 +7,7 @@ mod ground;
 #[cfg(feature = "sabotage")]
 mod sabotaged;
 pub mod signing;
+pub mod tree;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -112,6 +113,12 @@ pub enum ProveError {
     /// The scratch installation did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The file of the program was replaced while it was proved: nobody knows which of the two was tried.
+    #[error("{} is not the program any more that was started as such: what was tried is not known to be this one", .path.display())]
+    Replaced {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The claims or the blueprints that come with the binary.
     #[error("the claims are not valid: {0}")]
     Claims(String),
@@ -179,7 +186,7 @@ fn invalid(faults: &[domain::claim::Fault]) -> ProveError {
 pub async fn rehearse(options: ProveOptions) -> Result<Report, ProveError> {
     let only = known(&options.only)?;
     let ledger = ledger()?;
-    let source = tree(options.source.clone(), &options.cluster);
+    let source = source_tree(options.source.clone(), &options.cluster);
     let grounds = Grounds::open(options.cluster).await?;
     let (mut claims, mut all) = (Vec::new(), Vec::new());
     for blueprint in &options.blueprints {
@@ -252,7 +259,7 @@ fn known(only: &[String]) -> Result<Vec<&'static str>, ProveError> {
     only.iter().map(|name| find(name).ok_or_else(|| ProveError::UnknownProbe { name: name.clone() })).collect()
 }
 
-fn tree(root: Option<PathBuf>, cluster: &ClusterOptions) -> Option<SourceTree> {
+fn source_tree(root: Option<PathBuf>, cluster: &ClusterOptions) -> Option<SourceTree> {
     Some(SourceTree { root: root?, program: cluster.launcher.clone() })
 }
 

@@ -10,19 +10,19 @@ pub struct Event {
     /// What it happened to, as `type:id`.
     pub object: String,
     /// Facts that help an auditor: names of actions, counts, states.
-    pub detail: Value,
+    pub detail: Option<Value>,
 }
 
 impl Event {
     /// An event without further facts.
     pub fn new(name: &'static str, object: String) -> Self {
-        Self { name, object, detail: Value::Null }
+        Self { name, object, detail: None }
     }
 
-    /// The same event with facts.
+    /// The same event with facts; null is none.
     #[must_use]
     pub fn with(mut self, detail: Value) -> Self {
-        self.detail = detail;
+        self.detail = (!detail.is_null()).then_some(detail);
         self
     }
 }

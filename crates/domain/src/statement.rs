@@ -7,6 +7,7 @@
 //! it can be verified, and a signature made for another kind of document is none here.
 
 mod assemble;
+mod failures;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
-pub use self::assemble::{Frame, Run, assemble, words as missing_words};
+pub use self::{
+    assemble::{Frame, Run, assemble, words as missing_words},
+    failures::{Failure, Failures},
+};
 use crate::{
     blueprint::{Outcome, State},
     claim::{ClaimId, is_kebab},
@@ -37,6 +41,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 188 * 1024;
 pub const SIGNATURES_MAX: usize = 4;
 /// The longest that a statement may be good for.
 pub const LIFE_MAX: Duration = Duration::days(90);
+/// How far ahead the clock of whoever made a statement may be.
+pub const AHEAD_MAX: Duration = Duration::minutes(5);
 /// The most observations that a statement shows of one probe; all of them are in the digest.
 pub const SHOWN_MAX: usize = 6;
 /// The most claims, and the most probes.
@@ -437,6 +443,11 @@ impl Statement {
     /// The claim of an id.
     pub fn claimed(&self, id: &ClaimId) -> Option<&Claimed> {
         self.claims.iter().find(|claimed| claimed.ids.contains(id))
+    }
+
+    /// Whether it was made in the future, by this clock, and by more than two clocks may differ.
+    pub fn is_early(&self, now: OffsetDateTime) -> bool {
+        self.issued_at > now + AHEAD_MAX
     }
 
     /// The ids that stood so.

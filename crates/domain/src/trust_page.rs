@@ -18,7 +18,7 @@ use crate::{
     blueprint::{Attestation, Blueprint, Missing, Outcome, State, state_before_proof},
     claim::{Actor, Claim, ClaimId, Kind, Ledger, Section},
     sabotaged,
-    statement::{Came, Claimed, Probed, Scope, Statement},
+    statement::{Came, Claimed, Failure, Failures, Probed, Scope, Statement},
 };
 
 /// The installation that shows the page.
@@ -83,6 +83,8 @@ pub struct Known {
     pub validity: Validity,
     /// What was kept once and is not given up since, as of this statement.
     pub kept_once: BTreeSet<ClaimId>,
+    /// What a part of a run of this program did not show, and none has since, as of this statement.
+    pub failures: Failures,
 }
 
 /// How a claim is shown.
@@ -168,8 +170,10 @@ pub struct Entry<'s> {
     pub attestation: Option<Attestation>,
     /// What is missing, where it is planned.
     pub missing: Vec<Missing>,
-    /// The probe's last run, where there was one.
+    /// The probe's last run that is at hand, where there was one.
     pub behind: Option<Behind<'s>>,
+    /// The number of the statement by which a part of a run did not show it, where none has since.
+    pub failed_in: Option<u64>,
 }
 
 /// The claims of a blueprint as they are shown, in the ledger's order. `known` has the newest statement first.
@@ -187,6 +191,8 @@ fn entry<'s>(claim: &'s Claim, blueprint: &Blueprint, known: &'s [Known], now: O
     let found = decisive(claim, &ids, known);
     let outcome = found.map_or(Outcome::NotProven, |(claimed, behind)| outcome(claimed, behind.sabotage_caught));
     let behind = found.map(|(_, behind)| behind);
+    let failure = open_failure(&ids, behind, known);
+    let outcome = failure.map_or(outcome, |failure| Outcome::from(failure.came));
     let counted = known.iter().find(|known| known.validity.counts());
     let kept_once = counted.is_some_and(|known| ids.iter().any(|id| known.kept_once.contains(id)));
     let in_force = behind.is_some_and(|behind| behind.known.validity == Validity::Current);
@@ -206,7 +212,7 @@ fn entry<'s>(claim: &'s Claim, blueprint: &Blueprint, known: &'s [Known], now: O
             attestation = by;
             if in_force { Shown::Kept } else { Shown::Lapsed }
         }
-        State::Broken | State::Unproven if kept_once && behind.is_some() => Shown::UnderReview,
+        State::Broken | State::Unproven if kept_once && (behind.is_some() || failure.is_some()) => Shown::UnderReview,
         State::Broken => Shown::Broken,
         State::Unproven => Shown::Unproven,
     };
@@ -220,6 +226,7 @@ fn entry<'s>(claim: &'s Claim, blueprint: &Blueprint, known: &'s [Known], now: O
         attestation,
         missing,
         behind,
+        failed_in: failure.map(|failure| failure.sequence),
     }
 }
 
@@ -260,6 +267,15 @@ fn overruling<'s>(found: Told<'s>, runs: &[Told<'s>]) -> Option<Told<'s>> {
         |known: &Known| known.statement.scope == Scope::Whole && known.statement.build.binary_sha256 == *program;
     let whole = runs.iter().find(|(_, _, known)| is_whole(known)).copied()?;
     (is_part && has_passed(found) && !has_passed(whole)).then_some(whole)
+}
+
+/// The *no* of a part of a run that nothing has answered, of the program whose run decides: the parts after it that did not try the claim say
+/// nothing of it, and may have taken the statement's place that told of it. It is read from the newest statement of that program, also from
+/// one that does not count here: what is open stays so, whoever spoke since.
+fn open_failure(ids: &[ClaimId], behind: Option<Behind<'_>>, known: &[Known]) -> Option<Failure> {
+    let counts = || known.iter().find(|known| known.validity.counts());
+    let program = &behind.map(|behind| behind.known).or_else(counts)?.statement.build.binary_sha256;
+    known.iter().find(|known| known.statement.build.binary_sha256 == *program)?.failures.of(ids)
 }
 
 /// Whether a probe noticed its sabotage. A run beside customers cannot try that: a statement of the same program speaks for it, since what

@@ -1,33 +1,23 @@
-//! What a probe makes for itself in its own workspace over HTTP alone, and ends again: also where the probe breaks off, and, where this
-//! process does not live to do it, by the next one.
+//! One of each thing that a probe can make for itself in its own workspace over HTTP alone, to be ended by [`Undoing`]; and the end of what
+//! an earlier process did not live to end.
 //!
-//! Never ends anything that it did not make. What has no end by HTTP is not made: a return address stays for good.
-
-use std::{panic::AssertUnwindSafe, time::Duration};
+//! Never ends anything that no probe made. What has no end by HTTP is not made: a return address stays for good.
 
 use domain::clock::Clock;
-use futures_util::FutureExt;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     caller::Caller,
-    evidence::{Failure, Outcome},
+    evidence::Failure,
     owner::{expect, text},
+    undoing::{LIFE, NAME, Undoing, is_ended},
 };
-
-/// How everything is called that is made here.
-pub(crate) const NAME: &str = "probe-belongings";
-/// A key ends by itself after this. What is older, and is called so, is nobody's any more.
-pub(crate) const LIFE: Duration = Duration::from_mins(10);
-/// What is done with it ends before whoever runs the probe breaks it off.
-const PATIENCE: Duration = Duration::from_secs(150);
 
 /// One of each kind of thing that an admin can make over HTTP.
 pub struct Belongings {
-    admin: Caller,
-    /// The addresses at which they are ended, in the order in which they were made.
-    ends: Vec<String>,
+    /// By which they are ended, and whatever is made beside them.
+    pub undoing: Undoing,
     /// A service's key: its id.
     pub key: String,
     /// A budget of that key.
@@ -49,86 +39,33 @@ impl Belongings {
     /// `Unproven` where one of them is not made; then those before it are ended.
     pub async fn make(admin: &Caller) -> Result<Self, Failure> {
         end_leftovers(admin).await?;
-        let mut made = Self {
-            admin: admin.clone(),
-            ends: Vec::new(),
-            key: String::new(),
-            budget: String::new(),
-            object: String::new(),
-            template: String::new(),
-            store: String::new(),
-            model: String::new(),
-        };
-        match made.fill().await {
-            Ok(()) => Ok(made),
+        let undoing = Undoing::of(admin);
+        match one_of_each(admin, &undoing).await {
+            Ok([key, budget, object, template, store, model]) => {
+                Ok(Self { undoing, key, budget, object, template, store, model })
+            }
             Err(failure) => {
-                made.end().await?;
+                undoing.end().await?;
                 Err(failure)
             }
         }
     }
+}
 
-    async fn fill(&mut self) -> Result<(), Failure> {
-        let ends = Clock::system().now() + LIFE;
-        let key = json!({ "label": NAME, "role": "service", "expires_at": ends.format(&Rfc3339)? });
-        self.key = self.one("/v1/api-keys", &key).await?;
-        let budget = json!({ "scope": "principal", "subject": self.key, "unit": "acts", "per": "month", "cap": 1_000 });
-        expect(&self.admin.post("/v1/budgets", &budget).await?, 200)?;
-        let known = listed(&self.admin, "/v1/budgets", "data").await?;
-        let own = known.iter().find(|budget| text(budget, "/subject") == self.key);
-        self.budget = own.map(|budget| text(budget, "/id").to_owned()).unwrap_or_default();
-        self.ends.push(format!("/v1/budgets/{}", self.budget));
-        self.object = self.one("/v1/objects", &json!({ "type": "folder", "name": NAME })).await?;
-        let bundle = json!({ "name": NAME, "permissions": ["audit.read"] });
-        self.template = self.one("/v1/role-templates", &bundle).await?;
-        self.store = self.one("/fga/stores", &json!({ "name": NAME })).await?;
-        let models = format!("/fga/stores/{}/authorization-models", self.store);
-        let model = expect(&self.admin.post(&models, &model()).await?, 201)?;
-        text(&model, "/authorization_model_id").clone_into(&mut self.model);
-        if [&self.key, &self.budget, &self.object, &self.template, &self.store, &self.model]
-            .iter()
-            .any(|it| it.is_empty())
-        {
-            return Err(Failure::unproven("what was made has no id"));
-        }
-        Ok(())
+/// The ids of a key, its budget, a folder, a role template, a relation store and its model.
+async fn one_of_each(admin: &Caller, undoing: &Undoing) -> Result<[String; 6], Failure> {
+    let (_, key) = undoing.key("service").await?;
+    let budget = undoing.budget(&key, 1_000).await?;
+    let object = undoing.folder(None).await?;
+    let template = undoing.template(&["audit.read"]).await?;
+    let store = undoing.store().await?;
+    let models = format!("/fga/stores/{store}/authorization-models");
+    let made = expect(&admin.post(&models, &model()).await?, 201)?;
+    let model = text(&made, "/authorization_model_id").to_owned();
+    if model.is_empty() {
+        return Err(Failure::unproven("a model that was made has no id"));
     }
-
-    /// Makes one thing, and notes where it is ended.
-    async fn one(&mut self, path: &str, wanted: &Value) -> Result<String, Failure> {
-        let made = expect(&self.admin.post(path, wanted).await?, 201)?;
-        let id = text(&made, "/id").to_owned();
-        self.ends.push(format!("{path}/{id}"));
-        Ok(id)
-    }
-
-    /// Works with them, and ends them whatever the work comes to: a panic and a bound are `Unproven`.
-    ///
-    /// # Errors
-    /// The work's own; `Unproven` where the work was good and something could not be ended.
-    pub async fn lent_to(&self, work: impl Future<Output = Outcome>) -> Outcome {
-        let outcome = match AssertUnwindSafe(tokio::time::timeout(PATIENCE, work)).catch_unwind().await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(Failure::unproven(format!("it took longer than {} s", PATIENCE.as_secs()))),
-            Err(_panic) => Err(Failure::unproven("the probe itself failed")),
-        };
-        let ended = self.end().await;
-        let evidence = outcome?;
-        ended.map(|()| evidence)
-    }
-
-    async fn end(&self) -> Result<(), Failure> {
-        let mut left = Vec::new();
-        for address in self.ends.iter().rev() {
-            if !end(&self.admin, address).await {
-                left.push(address.as_str());
-            }
-        }
-        if left.is_empty() {
-            return Ok(());
-        }
-        Err(Failure::unproven(format!("these of a probe were not ended: {}", left.join(", "))))
-    }
+    Ok([key, budget, object, template, store, model])
 }
 
 /// A model of two types.
@@ -157,7 +94,7 @@ pub async fn end_made(admin: &Caller, path: &str, made: &Value) -> Result<(), Fa
 }
 
 async fn end(admin: &Caller, address: &str) -> bool {
-    admin.delete(address).await.is_ok_and(|reply| reply.status.is_success() || reply.status == 404)
+    is_ended(admin.delete(address).await)
 }
 
 /// Ends what is called as what is made here and is so old that nobody works with it.

@@ -99,6 +99,29 @@ impl Failure {
         Self::Broken { difference: difference.into(), obtained: obtained.into() }
     }
 
+    /// What several ways came to, each of which was tried whatever another came to: a probe of several controls must notice each. What was
+    /// found on any of them stands, also beside a way that could not be tried.
+    ///
+    /// # Errors
+    /// `Broken` with every difference; where there is none, `Unproven` with every reason.
+    pub fn of_any(ways: impl IntoIterator<Item = Result<(), Self>>) -> Result<(), Self> {
+        let (mut differences, mut obtained, mut untried) = (Vec::new(), Vec::new(), Vec::new());
+        for failure in ways.into_iter().filter_map(Result::err) {
+            match failure {
+                Self::Broken { difference, obtained: got } => {
+                    differences.push(difference);
+                    obtained.push(got);
+                }
+                Self::Unproven(why) => untried.push(why),
+            }
+        }
+        match (differences.as_slice(), untried.as_slice()) {
+            ([], []) => Ok(()),
+            ([], _) => Err(Self::unproven(untried.join("; "))),
+            _ => Err(Self::broken(differences.join("; "), obtained)),
+        }
+    }
+
     /// The probe could not be carried out.
     pub fn unproven(why: impl Into<String>) -> Self {
         Self::Unproven(why.into())
@@ -142,6 +165,27 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_found_on_any_way_stands() {
+        let (good, unknown) = (|| Ok(()), |why: &str| Err(Failure::unproven(why)));
+        let broken = |what: &str| Err(Failure::broken(what, format!("got by {what}")));
+        let cases = [
+            (vec![], "good"),
+            (vec![good(), good()], "good"),
+            (vec![good(), unknown("a"), unknown("b")], "could not be tried: a; b"),
+            (vec![broken("a"), good(), broken("b")], "a; b, with [\"got by a\",\"got by b\"]"),
+            (vec![unknown("a"), broken("b"), unknown("c")], "b, with [\"got by b\"]"),
+        ];
+        for (ways, wanted) in cases {
+            let came = match Failure::of_any(ways) {
+                Ok(()) => "good".to_owned(),
+                Err(Failure::Broken { difference, obtained }) => format!("{difference}, with {obtained}"),
+                Err(unproven) => unproven.to_string(),
+            };
+            assert_eq!(came, wanted);
+        }
+    }
 
     #[test]
     fn what_is_joined_counts_and_shows_both() {

@@ -1,8 +1,8 @@
 //! The ground of a rehearsal: a scratch installation of the same binary, seen from outside.
 //!
 //! Its cluster and its keys were made by whoever runs the probes and are handed over as facts; the platform is the sandbox; nodes, servers
-//! and the operator's commands are processes of the program itself. Each ends with its value, and with this process: a node's sign to
-//! stop is the end of the pipe on which it was handed what it needs.
+//! and the operator's commands are processes of the program itself. Each ends with its value, and with this process, however that ends: the end
+//! of the pipe that is its standard input is a node's sign to stop, and the end of any other at once.
 
 use std::{
     collections::BTreeMap,
@@ -135,6 +135,8 @@ pub struct Ended {
 /// A server: `serve` with a configuration of its own, which reaches no platform.
 pub struct Serving {
     child: Child,
+    /// Its end is the server's.
+    _stdin: Option<ChildStdin>,
     /// Where it serves.
     pub url: Url,
     /// Where its metrics are read.
@@ -352,9 +354,12 @@ impl Ground {
     /// # Errors
     /// `Unproven` where it cannot be run, or does not end.
     pub async fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Ended, Failure> {
-        let mut command = self.command(arguments);
-        command.stdin(Stdio::null()).envs(variables.iter().copied());
-        let output = tokio::time::timeout(PATIENCE, command.output()).await;
+        let mut command = self.tied(arguments);
+        let mut child =
+            command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        // Waiting for the output would close it first.
+        let _held = child.stdin.take();
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
         let output = output.map_err(|_| Failure::unproven(format!("`{}` did not end", arguments.join(" "))))??;
         Ok(Ended { status: output.status, stdout: output.stdout, stderr: output.stderr })
     }
@@ -374,16 +379,15 @@ impl Ground {
         let (file, log) = (folder.join("keyholder.toml"), folder.join("log"));
         fs::write(&file, configuration)?;
         let mut child = self
-            .command(&["serve", "--json", "--config", &file.to_string_lossy()])
+            .tied(&["serve", "--json", "--config", &file.to_string_lossy()])
             .envs(variables.iter().copied())
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log)?)
             .spawn()?;
         let stdout = child.stdout.take().ok_or_else(|| Failure::unproven("a server has no standard output"))?;
         let ready = first_line(stdout, &log).await?;
         let (url, metrics_url) = (Url::parse(text(&ready, "/url"))?, Url::parse(text(&ready, "/metrics_url"))?);
-        Ok(Serving { child, url, metrics_url, log })
+        Ok(Serving { _stdin: child.stdin.take(), child, url, metrics_url, log })
     }
 
     /// The program, which dies with its value and sees no variable of this process.
@@ -393,6 +397,13 @@ impl Ground {
         if let Some(point) = &self.options.sabotage {
             command.args(["--switched-off", point]);
         }
+        command
+    }
+
+    /// The same, which ends with its standard input, and so with this process.
+    fn tied(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(arguments);
+        command.arg("--until-eof").stdin(Stdio::piped());
         command
     }
 
@@ -441,11 +452,6 @@ impl Serving {
     pub async fn kill(mut self) -> io::Result<String> {
         let _ended = self.child.kill().await;
         Ok(String::from_utf8_lossy(&fs::read(&self.log)?).into_owned())
-    }
-
-    /// Its process.
-    pub fn pid(&self) -> Option<u32> {
-        self.child.id()
     }
 }
 

@@ -16,6 +16,7 @@ pub mod document;
 pub mod dump;
 pub mod entrusted;
 pub mod evidence;
+pub mod existing;
 pub mod ground;
 pub mod held;
 pub mod impostor;

@@ -99,17 +99,25 @@ pub async fn follow_link(
     actions: &[&str],
     allowed: &[&str],
 ) -> Result<Asked, Failure> {
-    // Registered already, where this is not the workspace's first link.
-    admin.post("/v1/return-addresses", &json!({ "url": back })).await?;
-    let invitation = json!({ "provider": provider, "actions": actions, "return_url": back });
-    let link = expect(&admin.post("/v1/connect-links", &invitation).await?, 201)?;
-    let path = Url::parse(text(&link, "/url"))?.path().to_owned();
+    let path = invitation(admin, (provider, back), actions).await?;
     let browser = admin.with_no_cookies();
     let shown = browser.get(&path).await?;
     let page = String::from_utf8_lossy(&shown.body).into_owned();
     let fields: Vec<_> = allowed.iter().map(|action| ("allow", *action)).collect();
     let authorize_url = redirected(&browser.submit(&path, &fields).await?)?;
     Ok(Asked { browser, page, authorize_url })
+}
+
+/// The path of a link by which an owner is asked for these actions of an account at a provider.
+///
+/// # Errors
+/// `Unproven` where none is made.
+pub async fn invitation(admin: &Caller, (provider, back): (&str, &str), actions: &[&str]) -> Result<String, Failure> {
+    // Registered already, where this is not the workspace's first link.
+    admin.post("/v1/return-addresses", &json!({ "url": back })).await?;
+    let wanted = json!({ "provider": provider, "actions": actions, "return_url": back });
+    let link = expect(&admin.post("/v1/connect-links", &wanted).await?, 201)?;
+    Ok(Url::parse(text(&link, "/url"))?.path().to_owned())
 }
 
 /// The body of a reply that has the wanted status. Another one leaves the claim unproven: it is for what a probe needs, not for what it

@@ -28,9 +28,11 @@ mod pages;
 mod permits;
 mod plans;
 mod queries;
+mod relation_bounds;
 mod relation_stores;
 mod routes;
 mod seals;
+mod settings;
 mod shredding;
 mod sql;
 mod start;
@@ -58,6 +60,7 @@ pub const PROBES: &[Probe] = &[
     permits::STALE_PERMITS,
     plans::PLAN_FEATURES,
     queries::SCOPED_QUERIES,
+    relation_bounds::RELATION_BOUNDS,
     relation_stores::RELATION_STORES,
     routes::AUDITED_ROUTES,
     routes::ROUTE_GUARDS,
@@ -82,9 +85,9 @@ pub const PROBES: &[Probe] = &[
     origins::ORIGINS_FIXED,
     pages::ESCAPED_PAGES,
     pages::NO_SECRET_IN_BROWSER,
+    settings::SETTINGS_AT_START,
     start::ENVIRONMENTS_APART,
     start::ROOT_KEY_NEEDED,
-    start::SETTINGS_AT_START,
     transport::CLEAR_TEXT,
     transport::TLS_LISTENER,
     trust::CERTIFICATES_NAMED,

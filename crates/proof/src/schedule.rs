@@ -1,19 +1,30 @@
-//! Schedules: what a shipped systemd timer runs of the program, and how often.
+//! Schedules: what a shipped systemd timer runs of the program, what it waits between, and how often.
 //!
 //! Read from the unit files themselves, so that what a probe rehearses is what an operator enables.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use crate::{evidence::Failure, source::SourceTree};
 
 /// Where a unit expects the program.
 const PROGRAM: &str = "/usr/local/bin/keyholder";
+/// By which it waits.
+const SLEEP: &str = "/bin/sleep";
+
+/// What a service does, one after the other.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Runs the program with these arguments.
+    Run(Vec<String>),
+    /// Waits for so long.
+    Rest(Duration),
+}
 
 /// A timer and its service.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Schedule {
-    /// The arguments of each run of the program, in their order.
-    pub commands: Vec<Vec<String>>,
+    /// What the service does, in its order. What it runs of the system beside is not told.
+    pub steps: Vec<Step>,
     /// After how many days at most it runs again.
     pub days: u64,
 }
@@ -30,11 +41,16 @@ impl Schedule {
     }
 
     fn read(service: &str, timer: &str) -> Option<Self> {
-        let commands = settings(service, "ExecStart").filter_map(|line| {
+        let mut steps = Vec::new();
+        for line in settings(service, "ExecStart") {
             // A mark before the program says how a failure is taken (systemd.service(5)).
             let mut words = line.trim_start_matches(['-', '@', ':', '+', '!']).split_whitespace();
-            (words.next() == Some(PROGRAM)).then(|| words.map(str::to_owned).collect())
-        });
+            match words.next() {
+                Some(PROGRAM) => steps.push(Step::Run(words.map(str::to_owned).collect())),
+                Some(SLEEP) => steps.push(Step::Rest(Duration::from_secs(words.next()?.parse().ok()?))),
+                _ => {}
+            }
+        }
         // The words of systemd.time(7). The last setting counts least: the timer runs at each of them.
         let days = settings(timer, "OnCalendar").map(|word| match word {
             "hourly" | "daily" => Some(1),
@@ -46,7 +62,7 @@ impl Schedule {
             _ => None,
         });
         let days = days.collect::<Option<Vec<u64>>>()?.into_iter().min()?;
-        Some(Self { commands: commands.collect(), days })
+        Some(Self { steps, days })
     }
 }
 
@@ -64,8 +80,11 @@ mod tests {
         let service = "[Service]\n# ExecStart=/usr/local/bin/keyholder nothing\nExecStart=-/usr/local/bin/keyholder migrate --a\n\
                        ExecStart=/bin/sleep 60\nExecStart=/usr/local/bin/keyholder migrate --b /x\n";
         let read = Schedule::read(service, "[Timer]\nOnCalendar=monthly\nPersistent=yes\n").unwrap();
-        assert_eq!(read.commands, [vec!["migrate", "--a"], vec!["migrate", "--b", "/x"]]);
+        let run = |arguments: &[&str]| Step::Run(arguments.iter().map(|it| (*it).to_owned()).collect());
+        let rest = Step::Rest(Duration::from_mins(1));
+        assert_eq!(read.steps, [run(&["migrate", "--a"]), rest, run(&["migrate", "--b", "/x"])]);
         assert_eq!(read.days, 31);
+        assert_eq!(Schedule::read("ExecStart=/bin/sleep a while\n", "OnCalendar=monthly\n"), None);
         assert_eq!(Schedule::read(service, "[Timer]\n"), None);
         assert_eq!(Schedule::read(service, "OnCalendar=*-*-01\n"), None);
     }

@@ -1,7 +1,7 @@
 //! Undoing: what a probe has made in its own workspace over HTTP is ended when its work ends, however that comes about.
 //!
-//! Never ends anything that was not noted here. What nobody lives to end ends by itself, or is called as the probes' belongings are, and is
-//! ended with the next of them.
+//! Never ends anything that was not noted here. What nobody lives to end ends by itself, or is called [`NAME`], and is ended with the next
+//! probe's belongings.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -17,14 +17,17 @@ use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
 use crate::{
-    belongings::{LIFE, NAME},
-    caller::Caller,
+    caller::{CallError, Caller, Reply},
     evidence::{Failure, Outcome},
     owner::{expect, text},
 };
 
+/// How everything is called that is made here.
+pub(crate) const NAME: &str = "probe-belongings";
+/// A key ends by itself after this. What is older, and is called so, is nobody's any more.
+pub(crate) const LIFE: Duration = Duration::from_mins(10);
 /// What is done before something is ended must end before whoever runs the probe breaks it off.
-const PATIENCE: Duration = Duration::from_secs(140);
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A request that ends something: its method, its address, its body.
 type End = (Method, String, &'static str);
@@ -55,10 +58,23 @@ impl Undoing {
     /// `Unproven` where it is not made.
     pub async fn key(&self, role: &str) -> Result<(Caller, String), Failure> {
         let wanted = json!({ "label": NAME, "role": role, "expires_at": Self::expires_at()? });
-        let made = expect(&self.admin.post("/v1/api-keys", &wanted).await?, 201)?;
-        let id = text(&made, "/id").to_owned();
-        self.note(Method::DELETE, format!("/v1/api-keys/{id}"));
+        let (id, made) = self.made(("/v1/api-keys", "/v1/api-keys"), &wanted).await?;
         Ok((self.admin.with_key(text(&made, "/key")), id))
+    }
+
+    /// A budget of a key's acts in a month, of so many; its id.
+    ///
+    /// # Errors
+    /// `Unproven` where it is not made.
+    pub async fn budget(&self, key: &str, cap: u64) -> Result<String, Failure> {
+        let wanted = json!({ "scope": "principal", "subject": key, "unit": "acts", "per": "month", "cap": cap });
+        expect(&self.admin.post("/v1/budgets", &wanted).await?, 200)?;
+        let listed = expect(&self.admin.get("/v1/budgets").await?, 200)?;
+        let mut known = listed.get("data").and_then(Value::as_array).into_iter().flatten();
+        let own = known.find(|it| text(it, "/subject") == key && text(it, "/per") == "month");
+        let id = own.map(|it| text(it, "/id").to_owned()).ok_or_else(|| Failure::unproven("a budget is not listed"))?;
+        self.note(Method::DELETE, format!("/v1/budgets/{id}"));
+        Ok(id)
     }
 
     /// A folder, at the top of the workspace or in another; its id.
@@ -67,7 +83,7 @@ impl Undoing {
     /// `Unproven` where it is not made.
     pub async fn folder(&self, within: Option<&str>) -> Result<String, Failure> {
         let path = within.map_or_else(|| "/v1/objects".to_owned(), |id| format!("/v1/objects/{id}/objects"));
-        self.made((&path, "/v1/objects"), &json!({ "type": "folder", "name": NAME })).await
+        Ok(self.made((&path, "/v1/objects"), &json!({ "type": "folder", "name": NAME })).await?.0)
     }
 
     /// A role template of these permissions; its id.
@@ -76,15 +92,26 @@ impl Undoing {
     /// `Unproven` where it is not made.
     pub async fn template(&self, permissions: &[&str]) -> Result<String, Failure> {
         let bundle = json!({ "name": NAME, "permissions": permissions });
-        self.made(("/v1/role-templates", "/v1/role-templates"), &bundle).await
+        Ok(self.made(("/v1/role-templates", "/v1/role-templates"), &bundle).await?.0)
     }
 
-    /// Makes something at one address that is ended at another, under its id.
-    async fn made(&self, (path, ended_at): (&str, &str), wanted: &Value) -> Result<String, Failure> {
+    /// A relation store; its id.
+    ///
+    /// # Errors
+    /// `Unproven` where it is not made.
+    pub async fn store(&self) -> Result<String, Failure> {
+        Ok(self.made(("/fga/stores", "/fga/stores"), &json!({ "name": NAME })).await?.0)
+    }
+
+    /// Makes something at one address that is ended at another, under its id: that, and all that was answered.
+    async fn made(&self, (path, ended_at): (&str, &str), wanted: &Value) -> Result<(String, Value), Failure> {
         let made = expect(&self.admin.post(path, wanted).await?, 201)?;
         let id = text(&made, "/id").to_owned();
+        if id.is_empty() {
+            return Err(Failure::unproven(format!("what was made at {path} has no id")));
+        }
         self.note(Method::DELETE, format!("{ended_at}/{id}"));
-        Ok(id)
+        Ok((id, made))
     }
 
     /// Notes a request by which something is ended: the last one noted is sent first.
@@ -103,27 +130,30 @@ impl Undoing {
             Ok(Err(_)) => Err(Failure::unproven(format!("it took longer than {} s", PATIENCE.as_secs()))),
             Err(_panic) => Err(Failure::unproven("the probe itself failed")),
         };
-        let left = self.end().await;
+        let ended = self.end().await;
         let evidence = outcome?;
-        if left.is_empty() {
-            return Ok(evidence);
-        }
-        Err(Failure::unproven(format!("these of a probe were not ended: {}", left.join(", "))))
+        ended.map(|()| evidence)
     }
 
-    /// Ends everything that was noted; returns what is left.
-    async fn end(&self) -> Vec<String> {
+    /// Ends everything that was noted.
+    pub(crate) async fn end(&self) -> Result<(), Failure> {
         let ends = std::mem::take(&mut *self.ends.lock().unwrap_or_else(PoisonError::into_inner));
         let mut left = Vec::new();
         for (method, address, body) in ends.into_iter().rev() {
             let json = [("content-type", "application/json")];
             let headers: &[(&str, &str)] = if body.is_empty() { &[] } else { &json };
-            let reply = self.admin.send(method, &address, headers, Bytes::from_static(body.as_bytes())).await;
-            // What the work itself has ended is there no more.
-            if !reply.is_ok_and(|reply| reply.status.is_success() || reply.status == 404) {
+            if !is_ended(self.admin.send(method, &address, headers, Bytes::from_static(body.as_bytes())).await) {
                 left.push(address);
             }
         }
-        left
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::unproven(format!("these of a probe were not ended: {}", left.join(", "))))
     }
+}
+
+/// Whether something was ended by this answer: what the work itself has ended is there no more.
+pub(crate) fn is_ended(reply: Result<Reply, CallError>) -> bool {
+    reply.is_ok_and(|reply| reply.status.is_success() || reply.status == 404)
 }

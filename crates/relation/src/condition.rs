@@ -10,6 +10,7 @@ mod function;
 mod infer;
 mod lex;
 mod moment;
+mod network;
 mod parse;
 mod pattern;
 mod value;
@@ -21,7 +22,10 @@ use serde_json::{Map, Value as Json};
 pub(crate) use pattern::MOST_OF_MODEL as MOST_OF_PATTERNS;
 pub use value::Value;
 
-use crate::model::{Condition, ParameterType};
+use crate::{
+    budget::StopSign,
+    model::{Condition, ParameterType},
+};
 
 /// What a request or a tuple says about a condition's parameters.
 pub type Context = Map<String, Json>;
@@ -73,14 +77,17 @@ impl Compiled {
     /// # Errors
     /// The first thing that is wrong with its expression: its form, a name that is no parameter, a type.
     pub fn new(condition: &Condition) -> Result<Self, ConditionFault> {
-        let (expression, patterns) = parse::parse(&condition.expression)?;
-        infer::check(&expression, &condition.parameters)?;
-        Ok(Self { parameters: condition.parameters.clone(), expression, patterns })
+        Self::counted(condition, &mut 0)
     }
 
-    /// What its patterns cost to be compiled, in steps of a condition.
-    pub(crate) fn effort(&self) -> usize {
-        self.patterns.effort
+    /// The same. Adds what the patterns cost to be compiled, in steps of a condition, also where the condition is refused.
+    pub(crate) fn counted(condition: &Condition, effort: &mut usize) -> Result<Self, ConditionFault> {
+        let mut patterns = parse::Patterns::default();
+        let expression = parse::parse(&condition.expression, &mut patterns);
+        *effort += patterns.effort;
+        let expression = expression?;
+        infer::check(&expression, &condition.parameters)?;
+        Ok(Self { parameters: condition.parameters.clone(), expression, patterns })
     }
 
     /// About how many bytes its patterns take.
@@ -93,31 +100,39 @@ impl Compiled {
     /// # Errors
     /// [`ConditionError`]: never an answer by half of the context.
     pub fn evaluate(&self, tuple: Option<&Context>, request: Option<&Context>) -> Result<bool, ConditionError> {
-        self.weighed(tuple, request).0
+        self.weighed(tuple, request, None).0
     }
 
-    /// The same, and what it cost: one for each step, and one for each 64 bytes of what it was told.
+    /// The same, and what it cost: one for each step, one for each parameter, and one for each 64 bytes of what it was told. It ends as
+    /// what is too costly does where nobody waits for it.
     pub(crate) fn weighed(
         &self,
         tuple: Option<&Context>,
         request: Option<&Context>,
+        stop: Option<&StopSign>,
     ) -> (Result<bool, ConditionError>, usize) {
         let given =
             |name: &str| tuple.and_then(|context| context.get(name)).or(request.and_then(|context| context.get(name)));
-        let missing: Vec<String> = self.parameters.keys().filter(|name| given(name).is_none()).cloned().collect();
-        if !missing.is_empty() {
-            return (Err(ConditionError::Missing(missing)), 0);
-        }
-        let (mut values, mut cost) = (Vec::with_capacity(self.parameters.len()), 0);
+        let (mut told, mut missing, mut cost) = (Vec::with_capacity(self.parameters.len()), Vec::new(), 0);
         for (name, kind) in &self.parameters {
-            let json = given(name);
-            cost += json.map_or(0, weight);
-            let Some(value) = json.and_then(|json| cast::cast(json, kind)) else {
+            cost += 1 + name.len() / 64;
+            match given(name) {
+                Some(json) => told.push((name, kind, json)),
+                None => missing.push(name.clone()),
+            }
+        }
+        if !missing.is_empty() {
+            return (Err(ConditionError::Missing(missing)), cost);
+        }
+        let mut values = Vec::with_capacity(told.len());
+        for (name, kind, json) in told {
+            cost += weight(json);
+            let Some(value) = cast::cast(json, kind) else {
                 return (Err(ConditionError::Mistyped { name: name.clone(), expected: kind.text() }), cost);
             };
             values.push((name.as_str(), value));
         }
-        let (truth, steps) = evaluate::evaluate(&self.expression, values);
+        let (truth, steps) = evaluate::evaluate(&self.expression, values, stop);
         (truth, cost + steps)
     }
 }

@@ -128,8 +128,10 @@ pub fn explain<T: Tuples>(
     let brought = (request.brought, (limits.depth, budget));
     match prove(schema, &overlay, asker, brought, ((place, relation), None)) {
         Ok(Proof::Stands(step)) => Ok(Explanation::Stands(step)),
-        Ok(Proof::DoesNot) => {
-            let lack = Inquiry::new(schema, tuples, overlay, request, limits)?.lack(object, relation)?;
+        Ok(Proof::DoesNot { doubtful }) => {
+            let mut lack = Inquiry::new(schema, tuples, overlay, request, limits)?.lack(object, relation)?;
+            // Where a circle runs through what is taken away, a tuple may help by ending the doubt, at a place that nothing leads to.
+            lack.is_complete &= !doubtful;
             Ok(Explanation::Lacks(lack))
         }
         Ok(Proof::Withheld(error)) | Err(error @ QueryError::TooComplex) => {
@@ -143,7 +145,10 @@ pub fn explain<T: Tuples>(
 /// What a watched search found.
 pub(super) enum Proof {
     Stands(Step),
-    DoesNot,
+    DoesNot {
+        /// Whether only because a circle runs through something that is taken away.
+        doubtful: bool,
+    },
     Withheld(QueryError),
 }
 
@@ -157,10 +162,11 @@ pub(super) fn prove<'a, T: Tuples>(
 ) -> Result<Proof, QueryError> {
     let mut search = Search::watched(schema, overlay, asker, brought, Recorder::default());
     let found = search.region(place, operand, 0)?;
+    let does_not = Proof::DoesNot { doubtful: !found.is_sure() };
     match found.verdict {
         // A search that says yes has told the recorder where it found the user.
-        Verdict::Yes => Ok(search.into_watch().step(schema, overlay).map_or(Proof::DoesNot, Proof::Stands)),
-        Verdict::No => Ok(Proof::DoesNot),
+        Verdict::Yes => Ok(search.into_watch().step(schema, overlay).map_or(does_not, Proof::Stands)),
+        Verdict::No => Ok(does_not),
         Verdict::Unknown(error) => Ok(Proof::Withheld(error)),
     }
 }

@@ -10,7 +10,7 @@ use domain::{
 use crate::{
     check,
     explain::{Explanation, explain},
-    list_objects,
+    list_objects::list_said_objects,
     permission::object_types,
     query::{Brought, CheckRequest, Limits, ListObjectsRequest, QueryError},
     relationship::{Relationship, is_of_type},
@@ -97,10 +97,10 @@ impl Facts {
     }
 
     /// To which of a customer's own objects a user stands in a relation, by one search for each of their types: what [`Facts::check`] says of
-    /// each of them, without a search for each.
+    /// each of them, without a search for each, and where it cannot say it, a no.
     ///
     /// # Errors
-    /// [`QueryError`] where it cannot be said of all of them. A part is never taken for the whole.
+    /// [`QueryError`] where all of them together take more steps than a question has. A part is never taken for the whole.
     pub(crate) fn objects(&self, relation: &str, user: &str) -> Result<HashSet<ObjectId>, QueryError> {
         let most = usize::try_from(MOST_OBJECTS).unwrap_or(usize::MAX);
         let limits = Limits { results: most.saturating_add(1), ..LIMITS };
@@ -111,7 +111,7 @@ impl Facts {
                 continue;
             }
             let request = ListObjectsRequest { object_type, relation, user, brought: Brought::default() };
-            let found = list_objects(&self.schema, &self.tuples, request, &limits)?;
+            let found = list_said_objects(&self.schema, &self.tuples, request, &limits)?;
             let ids = found.iter().filter_map(|name| name.split_once(':')?.1.parse::<ObjectId>().ok());
             all.extend(ids);
         }

@@ -17,8 +17,8 @@ pub use mod_file::{ModFile, Placed, read_mod_file};
 pub use module::{ModuleFile, combine};
 pub use write::{Unwritable, WriteOptions, write};
 
-use crate::condition::Compiled;
-use crate::model::{Fault, FaultKind, Model, Place, Places, validate_placed};
+use crate::condition::{Compiled, MOST_OF_PATTERNS};
+use crate::model::{Fault, FaultKind, Faults, Model, Place, Places, validate_placed};
 
 /// The longest text that is read, in bytes.
 pub const TEXT_BYTES: usize = 256 * 1024;
@@ -49,19 +49,20 @@ impl Parsed {
 
     /// Everything that is wrong with the expressions of the conditions.
     pub fn validate_conditions(&self) -> Vec<Fault> {
-        let wrong =
-            self.model.conditions.iter().filter_map(|(name, condition)| Some((name, Compiled::new(condition).err()?)));
-        wrong
-            .map(|(name, fault)| {
-                let begin = self.places.conditions.get(name).map(|places| &places.expression);
-                let expression = self.model.conditions.get(name).map_or("", |condition| condition.expression.as_str());
-                Fault {
-                    message: format!("the condition `{name}`: {}", fault.problem),
-                    kind: FaultKind::InvalidCondition,
-                    place: begin.map(|begin| letter_place(begin, expression, fault.at)),
-                }
-            })
-            .collect()
+        let (mut faults, mut effort) = (Faults::default(), 0);
+        for (name, condition) in &self.model.conditions {
+            if effort > MOST_OF_PATTERNS {
+                let message = format_args!("the patterns of the model's conditions cost too much");
+                faults.tell(FaultKind::TooLarge, None, message);
+                break;
+            }
+            let Err(fault) = Compiled::counted(condition, &mut effort) else { continue };
+            let begin = self.places.conditions.get(name).map(|places| &places.expression);
+            let place = begin.map(|begin| letter_place(begin, &condition.expression, fault.at));
+            let message = format_args!("the condition `{name}`: {}", fault.problem);
+            faults.tell(FaultKind::InvalidCondition, place, message);
+        }
+        faults.into_list()
     }
 }
 

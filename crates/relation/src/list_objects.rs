@@ -10,7 +10,7 @@ use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use crate::{
     budget::Budget,
-    check::{Asker, FEW_CHILDREN, Place, Search},
+    check::{Asker, FEW_CHILDREN, Place, Search, Verdict},
     query::{Limits, ListObjectsRequest, QueryError, checked_user, lay, listed},
     relationship::{BoundCondition, UserRef, is_of_type},
     schema::{AT_ONCE, AllowedShape, By, RelationId, Rule, Schema},
@@ -27,6 +27,34 @@ pub fn list_objects<T: Tuples>(
     request: ListObjectsRequest<'_>,
     limits: &Limits,
 ) -> Result<Vec<String>, QueryError> {
+    list(schema, tuples, request, limits, Unsaid::IsAnError)
+}
+
+/// The same, for whoever takes what cannot be said of an object for a no: one to which somebody's tuples lead too far does not keep the others
+/// from being listed.
+pub(crate) fn list_said_objects<T: Tuples>(
+    schema: &Schema,
+    tuples: &T,
+    request: ListObjectsRequest<'_>,
+    limits: &Limits,
+) -> Result<Vec<String>, QueryError> {
+    list(schema, tuples, request, limits, Unsaid::IsANo)
+}
+
+/// What becomes of an object of which the bound on depth or a condition withholds the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unsaid {
+    IsAnError,
+    IsANo,
+}
+
+fn list<T: Tuples>(
+    schema: &Schema,
+    tuples: &T,
+    request: ListObjectsRequest<'_>,
+    limits: &Limits,
+    unsaid: Unsaid,
+) -> Result<Vec<String>, QueryError> {
     let target = listed(schema, request.object_type, request.relation)?;
     let user = checked_user(schema, request.user)?;
     let mut budget = Budget::new(limits, request.brought);
@@ -39,6 +67,7 @@ pub fn list_objects<T: Tuples>(
         tuples: &overlay,
         request,
         limits,
+        unsaid,
         relevant,
         seen: HashMap::new(),
         queue: VecDeque::new(),
@@ -56,7 +85,13 @@ pub fn list_objects<T: Tuples>(
         if objects.len() >= limits.results {
             break;
         }
-        if sure || search.answer(object, target)? {
+        let stands = sure
+            || match search.region((object, target), None, 0)?.verdict {
+                Verdict::Yes => true,
+                Verdict::Unknown(error) if unsaid == Unsaid::IsAnError => return Err(error),
+                Verdict::No | Verdict::Unknown(_) => false,
+            };
+        if stands {
             objects.push(name.to_owned());
         }
     }
@@ -86,6 +121,7 @@ struct Walk<'a, T: Tuples> {
     tuples: &'a Overlay<'a, T>,
     request: ListObjectsRequest<'a>,
     limits: &'a Limits,
+    unsaid: Unsaid,
     relevant: HashSet<RelationId>,
     /// Where the user may stand, and whether he surely does.
     seen: HashMap<Place<T::Object>, bool>,
@@ -138,7 +174,14 @@ impl<'a, T: Tuples> Walk<'a, T> {
             let rules = schema.rules(relation);
             self.budget.spend(1 + rules.dependents.len() / FEW_CHILDREN)?;
             if depth >= self.limits.depth {
-                return Err(QueryError::TooComplex);
+                if self.unsaid == Unsaid::IsAnError {
+                    return Err(QueryError::TooComplex);
+                }
+                // The nearest come first: what still waits lies at the bound, and is for the check to tell.
+                let waiting =
+                    std::mem::take(&mut self.queue).into_iter().map(|(object, relation, _)| (object, relation));
+                self.seen.extend(waiting.chain([(object, relation)]).map(|place| (place, false)));
+                return Ok(());
             }
             let sure = self.seen.get(&(object, relation)).copied().unwrap_or(false);
             for dependent in &rules.dependents {

@@ -1,13 +1,17 @@
 //! Which users stand in a relation to an object.
 //!
 //! Searched from the object, through everything that can let somebody stand there. Who is found on a way where nothing else must hold
-//! is in the list; everybody else who was come by is asked about by himself. A condition that cannot be evaluated ends the
-//! question: a list that may lack somebody is no list.
+//! is in the list; everybody else who was come by is asked about by himself. Where all of a type are in the list, whoever stands there
+//! only as one of them is not in it besides, as in OpenFGA's. A condition that cannot be evaluated ends the question: a list that may lack
+//! somebody is no list.
+
+mod named;
 
 use std::collections::VecDeque;
 
 use foldhash::{HashMap, HashMapExt as _};
 
+use self::named::Naming;
 use crate::{
     budget::Budget,
     check::{Asker, FEW_CHILDREN, Place, Search},
@@ -54,20 +58,29 @@ pub fn list_users<T: Tuples>(
     let mut users: Vec<(String, bool)> =
         users.into_iter().map(|(user, sure)| (overlay.name(user).to_owned(), sure)).collect();
     users.sort();
+    let mut stands = |user: UserRef<'_>, must_be_named: bool| -> Result<bool, QueryError> {
+        let asker = Asker::new(schema, &mut overlay, user)?;
+        let name = overlay.place(user.object)?;
+        let mut search = Search::new(schema, &overlay, asker, request.brought, (limits.depth, budget));
+        let stands = search.answer(object, relation)?
+            && (!must_be_named
+                || Naming::new(schema, &overlay, request.brought, (name, &mut search)).names((object, relation))?);
+        budget.leave(search.left());
+        Ok(stands)
+    };
+    let everybody = UserRef { object: &format!("{}:*", request.user_type), relation: None };
+    let has_everybody = match users.iter().find(|(user, _)| wanted.is_none() && *user == everybody.object) {
+        Some((_, sure)) => *sure || stands(everybody, false)?,
+        None => false,
+    };
     let mut found = Vec::new();
-    for (user, sure) in users {
+    for (user, sure) in &users {
         if found.len() >= limits.results {
             break;
         }
-        let user = UserRef { object: &user, relation: request.user_relation };
-        let stands = sure || {
-            let asker = Asker::new(schema, &mut overlay, user)?;
-            let mut search = Search::new(schema, &overlay, asker, request.brought, (limits.depth, budget));
-            let stands = search.answer(object, relation)?;
-            budget.leave(search.left());
-            stands
-        };
-        if stands {
+        let user = UserRef { object: user, relation: request.user_relation };
+        let is_listed = *sure || if user == everybody { has_everybody } else { stands(user, has_everybody)? };
+        if is_listed {
             found.push(user.to_string());
         }
     }

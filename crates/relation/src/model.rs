@@ -8,14 +8,18 @@ pub(crate) mod fault;
 mod json;
 mod kinds;
 mod place;
+mod reach;
+pub(crate) mod tally;
 mod validate;
 
 use std::collections::BTreeMap;
 
+pub(crate) use fault::Faults;
 pub use fault::{Fault, FaultKind, Place, Span};
 pub use json::JsonModelFault;
 pub use kinds::{ParameterKind, ParameterType};
 pub(crate) use place::{ConditionPlaces, LeafPlace, Places, RelationPlaces, RestrictionPlaces, TypePlaces};
+pub(crate) use reach::Reach;
 pub use validate::validate;
 pub(crate) use validate::{naming_faults, validate_placed};
 
@@ -85,6 +89,7 @@ impl Rewrite {
         let mut leaves = Vec::new();
         let mut open = vec![self];
         while let Some(rewrite) = open.pop() {
+            tally::step(1);
             match rewrite {
                 Self::This | Self::Computed(_) | Self::From { .. } => leaves.push(rewrite),
                 Self::Union(children) | Self::Intersection(children) => open.extend(children.iter().rev()),
@@ -204,3 +209,6 @@ impl Model {
         modules
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,7 +160,7 @@ pub(crate) fn lay<'t, T: Tuples>(
     limits: &Limits,
     budget: &mut Budget<'_>,
 ) -> Result<Overlay<'t, T>, QueryError> {
-    if brought.tuples.len() > limits.contextual {
+    if brought.tuples.len() > limits.contextual && !domain::sabotaged!(RelationBrought) {
         return Err(QueryError::Invalid(format!("more than {} contextual tuples", limits.contextual)));
     }
     let mut overlay = Overlay::new(kept);

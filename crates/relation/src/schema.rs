@@ -299,6 +299,9 @@ impl Schema {
 impl RelationRules {
     /// How many steps it takes to look at one tuple of the relation: whether it is the model's is looked up among all who may be written.
     pub(crate) fn cost(&self) -> usize {
+        if domain::sabotaged!(RelationWeights) {
+            return 1;
+        }
         1 + self.allowed.len() / AT_ONCE
     }
 

@@ -1,6 +1,8 @@
 //! What strangers may send: any text, any model, tuples in any tangle. Nothing panics, nothing stays busy, nothing says yes by mistake.
 #![expect(clippy::unwrap_used, reason = "what a test builds on fails by panicking, as the test does")]
 
+mod told;
+
 use std::cell::Cell;
 
 use keyholder_relation::{
@@ -9,10 +11,12 @@ use keyholder_relation::{
     list_objects, list_users,
     model::{FaultKind, Model, validate},
     query::{Brought, CheckRequest, ExpandRequest, Limits, ListObjectsRequest, ListUsersRequest, QueryError},
-    tuples::{ReadError, Tuples, User},
+    tuples::ReadError,
 };
 use proptest::{prelude::*, sample::select};
 use serde_json::json;
+
+use crate::told::{Reading, Told};
 
 fn schema(text: &str) -> Schema {
     Schema::new(read_model(text).unwrap()).unwrap()
@@ -94,70 +98,27 @@ fn an_explosion_ends_at_the_bound() {
     assert!(!ask(&schema, &tuples, "group:0", "member", "user:anne").unwrap(), "a union is searched like a graph");
 }
 
-/// Tuples of which so many are read before whoever asked is gone.
-struct Left<'a> {
-    kept: &'a Snapshot,
-    stop: &'a StopSign,
-    before: usize,
-    reads: Cell<usize>,
-}
-
-impl Left<'_> {
-    fn read(&self) {
-        self.reads.set(self.reads.get() + 1);
-        if self.reads.get() == self.before {
-            self.stop.set();
-        }
-    }
-}
-
-impl Tuples for Left<'_> {
-    type Object = u32;
-    type Rows<'a>
-        = <Snapshot as Tuples>::Rows<'a>
-    where
-        Self: 'a;
-
-    fn object(&self, name: &str) -> Result<Option<u32>, ReadError> {
-        self.kept.object(name)
-    }
-
-    fn name(&self, object: u32) -> &str {
-        self.kept.name(object)
-    }
-
-    fn tuple<'a>(&'a self, object: u32, relation: &str, user: User<'_, u32>) -> Result<Self::Rows<'a>, ReadError> {
-        self.read();
-        self.kept.tuple(object, relation, user)
-    }
-
-    fn users<'a>(&'a self, object: u32, relation: &str) -> Result<Self::Rows<'a>, ReadError> {
-        self.read();
-        self.kept.users(object, relation)
-    }
-
-    fn usersets<'a>(&'a self, object: u32, relation: &str) -> Result<Self::Rows<'a>, ReadError> {
-        self.read();
-        self.kept.usersets(object, relation)
-    }
-
-    fn objects<'a>(&'a self, user: User<'_, u32>, relation: &str) -> Result<Self::Rows<'a>, ReadError> {
-        self.read();
-        self.kept.objects(user, relation)
-    }
-}
+/// Tuples of which somebody is told before each reading.
+type Left<'a> = Told<'a, &'a dyn Fn(Reading) -> Result<(), ReadError>>;
 
 #[test]
 fn a_question_ends_when_nobody_waits_for_it() {
     let (schema, mut tuples) = tangle("[user, group#member] and cleared", 20);
     tuples.push(Relationship::new("group:0", "member", "user:anne"));
     let kept = Snapshot::new(&tuples).unwrap();
+    // Whoever asked is gone after so many readings.
     let ended = |before: usize, ask: &dyn Fn(&Left<'_>, Brought<'_>) -> Result<(), QueryError>| {
-        let stop = StopSign::default();
-        let left = Left { kept: &kept, stop: &stop, before, reads: Cell::new(0) };
-        let asked = ask(&left, Brought { stop: Some(&stop), ..Brought::default() });
+        let (stop, readings) = (StopSign::default(), Cell::new(0));
+        let told = |_| {
+            readings.set(readings.get() + 1);
+            if readings.get() == before {
+                stop.set();
+            }
+            Ok(())
+        };
+        let asked = ask(&Told { kept: &kept, told: &told }, Brought { stop: Some(&stop), ..Brought::default() });
         assert!(matches!(asked, Err(QueryError::Stopped)), "{asked:?}");
-        assert!(left.reads.get() <= before + 2, "{} reads after {before}", left.reads.get());
+        assert!(readings.get() <= before + 2, "{} readings after {before}", readings.get());
     };
     let limits = Limits::default();
     for before in [1, 30, 100] {
@@ -242,8 +203,10 @@ fn few_words_make_no_model_of_very_many_ways() {
         format!("model\n  schema 1.1\ntype user\n{kinds}type d\n  relations\n    define parent: [{parents}]\n{rules}")
     };
     assert!(Schema::new(read_model(&model(300, 300)).unwrap()).is_ok());
-    let faults = Schema::new(read_model(&model(500, 500)).unwrap()).unwrap_err();
-    assert_eq!(faults[0].kind, FaultKind::TooLarge);
+    let model = model(500, 500);
+    assert_eq!(read_model(&model).unwrap_err()[0].kind, FaultKind::TooLarge);
+    let faults = Schema::new(parse(&model).unwrap().model().clone()).unwrap_err();
+    assert_eq!(faults.iter().map(|fault| fault.kind).collect::<Vec<_>>(), [FaultKind::TooLarge]);
 }
 
 #[test]
@@ -265,6 +228,28 @@ fn the_patterns_of_a_model_are_bounded_together() {
     // What each letter of must be looked up counts for more.
     assert!(model(10, "(?i)[^a]").is_ok());
     assert!(model(50, "(?i)[^a]").is_err());
+}
+
+#[test]
+fn the_parameters_of_a_condition_count_even_where_they_are_missing() {
+    let parameters: Vec<String> = (0..6_000).map(|at| format!("p{at}: int")).collect();
+    let schema = schema(&format!(
+        "model\n  schema 1.1\ntype user\ntype group\n  relations\n    define member: [user, group#member with c]\ncondition c({}) {{\n  p0 == 1\n}}\n",
+        parameters.join(", ")
+    ));
+    let tuples: Vec<Relationship> = (1..=1_000)
+        .map(|at| {
+            Relationship::new("group:0", "member", format!("group:{at}#member")).under("c", serde_json::Map::new())
+        })
+        .collect();
+    let tuples = Snapshot::new(&tuples).unwrap();
+    let all: serde_json::Map<_, _> = (0..6_000).map(|at| (format!("p{at}"), json!(1))).collect();
+    for context in [all, serde_json::Map::new()] {
+        let brought = Brought { context: Some(&context), ..Brought::default() };
+        let request = CheckRequest { object: "group:0", relation: "member", user: "user:anne", brought };
+        let outcome = check(&schema, &tuples, request, &Limits::default());
+        assert!(matches!(outcome, Err(QueryError::TooComplex)), "{outcome:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The same engine over a store that is not in memory: a reader that has no page yet says so, fetches it, and is asked again.
 
+mod told;
+
 use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
@@ -8,78 +10,43 @@ use std::{
 use keyholder_relation::{
     Relationship, Schema, Snapshot, check, language, list_objects, list_users,
     query::{Brought, CheckRequest, Limits, ListObjectsRequest, ListUsersRequest, QueryError},
-    tuples::{ReadError, Tuples, User},
+    tuples::ReadError,
 };
 
-/// A page: by object or by user, and the relation.
-type Page = (bool, u32, String);
-
-/// A store of which some pages are at hand.
-struct Paged<'a> {
-    /// What would be far away.
-    store: &'a Snapshot,
-    at_hand: HashSet<Page>,
-    lacking: RefCell<HashSet<Page>>,
-}
+use crate::told::{Reading, Told};
 
 #[derive(Debug, thiserror::Error)]
 #[error("a page is not at hand")]
 struct NotAtHand;
 
-impl Paged<'_> {
-    fn turn_to(&self, page: Page) -> Result<(), ReadError> {
-        if self.at_hand.contains(&page) {
-            return Ok(());
-        }
-        self.lacking.borrow_mut().insert(page);
-        Err(ReadError(Box::new(NotAtHand)))
-    }
+/// A store of which some pages are at hand.
+struct Paged<'a> {
+    /// What would be far away.
+    store: &'a Snapshot,
+    at_hand: HashSet<Reading>,
+}
 
+/// The store as one question sees it.
+type Seen<'a> = Told<'a, &'a dyn Fn(Reading) -> Result<(), ReadError>>;
+
+impl Paged<'_> {
     /// Asks until every page is at hand that the answer needs; tells how often.
-    fn ask<A>(&mut self, question: impl Fn(&Self) -> Result<A, QueryError>) -> (Result<A, QueryError>, usize) {
+    fn ask<A>(&mut self, question: impl Fn(&Seen<'_>) -> Result<A, QueryError>) -> (Result<A, QueryError>, usize) {
         for times in 1.. {
-            match question(self) {
-                Err(QueryError::Read(_)) => self.at_hand.extend(self.lacking.take()),
+            let lacking = RefCell::<HashSet<Reading>>::default();
+            let turn_to = |page: Reading| {
+                if self.at_hand.contains(&page) {
+                    return Ok(());
+                }
+                lacking.borrow_mut().insert(page);
+                Err(ReadError(Box::new(NotAtHand)))
+            };
+            match question(&Told { kept: self.store, told: &turn_to }) {
+                Err(QueryError::Read(_)) => self.at_hand.extend(lacking.into_inner()),
                 answer => return (answer, times),
             }
         }
         unreachable!("there are as many questions as there are pages at most")
-    }
-}
-
-impl Tuples for Paged<'_> {
-    type Object = u32;
-    type Rows<'a>
-        = <Snapshot as Tuples>::Rows<'a>
-    where
-        Self: 'a;
-
-    fn object(&self, name: &str) -> Result<Option<u32>, ReadError> {
-        self.store.object(name)
-    }
-
-    fn name(&self, object: u32) -> &str {
-        self.store.name(object)
-    }
-
-    fn tuple<'a>(&'a self, object: u32, relation: &str, user: User<'_, u32>) -> Result<Self::Rows<'a>, ReadError> {
-        self.turn_to((false, object, relation.to_owned()))?;
-        self.store.tuple(object, relation, user)
-    }
-
-    fn users<'a>(&'a self, object: u32, relation: &str) -> Result<Self::Rows<'a>, ReadError> {
-        self.turn_to((false, object, relation.to_owned()))?;
-        self.store.users(object, relation)
-    }
-
-    fn usersets<'a>(&'a self, object: u32, relation: &str) -> Result<Self::Rows<'a>, ReadError> {
-        self.turn_to((false, object, relation.to_owned()))?;
-        self.store.usersets(object, relation)
-    }
-
-    fn objects<'a>(&'a self, user: User<'_, u32>, relation: &str) -> Result<Self::Rows<'a>, ReadError> {
-        self.turn_to((true, user.object, format!("{relation} of {:?}", user.relation)))?;
-        self.store.objects(user, relation)
     }
 }
 
@@ -102,7 +69,7 @@ fn a_store_that_is_fetched_page_by_page_answers_as_one_in_memory() {
     let store = Snapshot::new(&tuples).unwrap();
     let mut asked = HashMap::new();
     for user in ["user:anne", "user:bob", "user:charlie"] {
-        let mut paged = Paged { store: &store, at_hand: HashSet::new(), lacking: RefCell::default() };
+        let mut paged = Paged { store: &store, at_hand: HashSet::new() };
         for at in 0..8 {
             let object = format!("folder:{at}");
             let request = CheckRequest { object: &object, relation: "viewer", user, brought: Brought::default() };

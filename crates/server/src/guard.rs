@@ -200,6 +200,7 @@ pub(crate) fn refuse_foreign_forms(headers: &HeaderMap, public_url: &Url) -> Res
         Some(site) => site == "same-origin" || site == "none",
         None => only("origin").is_some_and(|origin| origin.as_bytes() == own.as_bytes()),
     };
+    let same = same || domain::sabotaged!(ForeignForms);
     if same { Ok(()) } else { Err(Problem::new(Kind::Forbidden).saying("This form was not sent from its own page.")) }
 }
 

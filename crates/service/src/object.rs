@@ -17,7 +17,7 @@ use relation::{
     permitted,
     query::QueryError,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use store::{
     object::{NewObject, Refused, Wanted},
     snapshot::Snapshot,
@@ -135,7 +135,7 @@ fn event(name: &'static str, object: &Object) -> Event {
 
 /// The same event, for whoever reads it outside of its workspace.
 fn of(workspace: WorkspaceId, mut event: Event) -> Event {
-    if let Some(detail) = event.detail.as_object_mut() {
+    if let Some(detail) = event.detail.as_mut().and_then(Value::as_object_mut) {
         detail.insert("workspace".to_owned(), json!(workspace));
     }
     event
@@ -161,7 +161,7 @@ fn without_unknown_parent(app: &App, snapshot: &Snapshot, caller: &Principal, ob
 /// The newest objects before a given one, newest first, of which the caller may know.
 ///
 /// # Errors
-/// `Conflict` where the caller stands to objects by more steps than are followed: a part of the list would pass for the whole.
+/// `Conflict` where all objects together take more steps than are followed: a part of the list would pass for the whole.
 pub async fn list(
     app: &App,
     caller: &Principal,
@@ -200,7 +200,7 @@ async fn readable(snapshot: &Arc<Snapshot>, caller: &Principal) -> Result<HashSe
     match tokio::task::spawn_blocking(search).await {
         Ok(Ok(readable)) => Ok(readable),
         Ok(Err(QueryError::TooComplex)) => {
-            Err(Refusal::Conflict("the relationships to objects lead farther than a list follows them"))
+            Err(Refusal::Conflict("the relationships to objects are more than a list follows"))
         }
         Ok(Err(error)) => Err(Refusal::internal("a list of objects", error)),
         Err(error) => Err(Refusal::internal("a list of objects", error)),

@@ -8,48 +8,42 @@ use domain::{
     principal::{Identity, Principal},
 };
 use relation::action::{AppointSuperAdmin, ListOperators, ManageOperators};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use store::operator::Listed;
 use zeroize::Zeroizing;
 
 use crate::{App, Refusal, installation};
 
-/// Makes a key of a person. Whoever has one already then has two, and is one person with both.
+/// Makes a key: of a person, or of what publishes signed statements and does nothing else, for a run that no person stands beside. Whoever
+/// has one already then has two, and is one person with both.
 ///
 /// # Errors
 /// `Invalid` for a name that is none; `Conflict` where there are too many keys.
-pub async fn create(app: &App, host: &Principal, name: &str) -> Result<(OperatorId, Zeroizing<String>), Refusal> {
-    let name = operator::name(name).map_err(|error| Refusal::invalid("/name", error.to_string()))?;
-    let mut opened = installation::enter::<ManageOperators>(app, host, InstallationId::ONE).await?;
-    let id = OperatorId::new(&app.clock);
-    let (text, hash) = operator::generate(app.environment);
-    let dismissed = store::operator::create(&mut opened, id, name, hash).await?;
-    let detail = if dismissed.is_empty() {
-        json!({ "name": name })
-    } else {
-        json!({ "name": name, "dismissed_super_admin": dismissed })
-    };
-    opened.commit(Event::new("operator.created", format!("operator:{id}")).with(detail)).await?;
-    Ok((id, text))
-}
-
-/// Makes a key that publishes signed statements and does nothing else, for a run that no person stands beside.
-///
-/// # Errors
-/// As for [`create`].
-pub async fn create_publisher(
+pub async fn create(
     app: &App,
     host: &Principal,
-    name: &str,
+    (name, purpose): (&str, Purpose),
 ) -> Result<(OperatorId, Zeroizing<String>), Refusal> {
     let name = operator::name(name).map_err(|error| Refusal::invalid("/name", error.to_string()))?;
     let mut opened = installation::enter::<ManageOperators>(app, host, InstallationId::ONE).await?;
     let id = OperatorId::new(&app.clock);
     let (text, hash) = operator::generate(app.environment);
-    store::operator::create_publisher(&mut opened, id, name, hash).await?;
-    let detail = json!({ "name": name, "only": Purpose::Publish.as_str() });
-    opened.commit(Event::new("operator.created", format!("operator:{id}")).with(detail)).await?;
+    let dismissed = store::operator::create(&mut opened, id, (name, purpose), hash).await?;
+    let mut detail = Map::from_iter([("name".to_owned(), json!(name))]);
+    if purpose == Purpose::Publish {
+        detail.insert("only".to_owned(), json!(purpose.as_str()));
+    }
+    opened.commit(changed("operator.created", id, (detail, dismissed))).await?;
     Ok((id, text))
+}
+
+/// What became of a key, and who is super-admin no longer by it.
+fn changed(name: &'static str, id: OperatorId, (mut detail, dismissed): (Map<String, Value>, Vec<String>)) -> Event {
+    if !dismissed.is_empty() {
+        detail.insert("dismissed_super_admin".to_owned(), json!(dismissed));
+    }
+    let event = Event::new(name, format!("operator:{id}"));
+    if detail.is_empty() { event } else { event.with(Value::Object(detail)) }
 }
 
 /// All keys, ended ones included: whose they are, never what they are.
@@ -70,9 +64,7 @@ pub async fn list(app: &App, host: &Principal) -> Result<Vec<Listed>, Refusal> {
 pub async fn revoke(app: &App, host: &Principal, id: OperatorId) -> Result<(), Refusal> {
     let mut opened = installation::enter::<ManageOperators>(app, host, InstallationId::ONE).await?;
     let dismissed = store::operator::revoke(&mut opened, id).await?;
-    let event = Event::new("operator.revoked", format!("operator:{id}"));
-    let told = if dismissed.is_empty() { event } else { event.with(json!({ "dismissed_super_admin": dismissed })) };
-    opened.commit(told).await?;
+    opened.commit(changed("operator.revoked", id, (Map::new(), dismissed))).await?;
     Ok(())
 }
 

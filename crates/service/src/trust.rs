@@ -12,7 +12,7 @@ use domain::{
     claim::{ClaimId, Ledger},
     id::InstallationId,
     principal::Principal,
-    statement::{Envelope, EnvelopeError, Scope, Statement, StatementError},
+    statement::{Envelope, EnvelopeError, Failures, Scope, Statement, StatementError},
     trust_page::{self, Here, Known, Shown, Validity},
 };
 use relation::action::PublishStatement;
@@ -30,8 +30,6 @@ const RECHECK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the metrics are brought up to date.
 const EVERY: Duration = Duration::from_secs(15);
-/// How far ahead the clock of whoever made a statement may be.
-const AHEAD: time::Duration = time::Duration::minutes(5);
 
 /// What the trust page shows, and whom it believes.
 #[derive(Debug, Clone)]
@@ -90,6 +88,7 @@ struct Verified {
     statement: Arc<Statement>,
     envelope: Bytes,
     kept_once: BTreeSet<ClaimId>,
+    failures: Failures,
     is_trusted: bool,
 }
 
@@ -99,6 +98,7 @@ impl Verified {
             validity: if self.is_trusted { Validity::of(&self.statement, here, now) } else { Validity::Untrusted },
             statement: Arc::clone(&self.statement),
             kept_once: self.kept_once.clone(),
+            failures: self.failures.clone(),
         }
     }
 }
@@ -142,8 +142,8 @@ impl Trust {
                 "a stored trust statement is not signed by a trusted key, and proves nothing"
             );
         }
-        let (envelope, kept_once) = (stored.envelope.into(), stored.kept);
-        Some(Verified { statement: Arc::new(statement), envelope, kept_once, is_trusted })
+        let Stored { envelope, kept: kept_once, failures, .. } = stored;
+        Some(Verified { statement: Arc::new(statement), envelope: envelope.into(), kept_once, failures, is_trusted })
     }
 }
 
@@ -320,13 +320,15 @@ impl From<StoreError> for PublishError {
 /// [`PublishError`]; then nothing was changed.
 pub async fn publish(app: &App, caller: &Principal, envelope: &Bytes) -> Result<Published, PublishError> {
     let (statement, validity) = verified(app, envelope).await?;
-    let shown = kept_by(app, &statement).await?;
+    let (at_hand, _) = held(app).await?;
     let mut opened = installation::enter::<PublishStatement>(app, caller, InstallationId::ONE).await?;
-    let before = store::trust_statement::remembered(&mut opened).await?;
+    let before = store::trust_statement::remembered(&mut opened, &statement.build.binary_sha256).await?;
+    let failures = before.failures.after(&statement);
     // Another blueprint's claims are other claims: nothing of them is lost.
-    let before = before.filter(|before| before.blueprint == statement.blueprint).map(|before| before.kept);
-    let (kept_once, lost) = statement.remember(&before.unwrap_or_default(), &shown);
-    store::trust_statement::publish(&mut opened, &statement, envelope, &kept_once).await?;
+    let kept = before.kept.filter(|before| before.blueprint == statement.blueprint).map(|before| before.kept);
+    let shown = kept_by(app, (&statement, &failures), &at_hand);
+    let (kept_once, lost) = statement.remember(&kept.unwrap_or_default(), &shown);
+    store::trust_statement::publish(&mut opened, &statement, envelope, &kept_once, &failures).await?;
     let facts = json!({
         "sequence": statement.sequence, "blueprint": statement.blueprint, "scope": statement.scope.as_str(), "kept_no_longer": lost,
     });
@@ -351,19 +353,22 @@ pub async fn publish(app: &App, caller: &Principal, envelope: &Bytes) -> Result<
     })
 }
 
-/// What the page will show as kept by a statement, on the build that it is of: with what the operator attests, and with what was published
-/// before.
-async fn kept_by(app: &App, statement: &Statement) -> Result<BTreeSet<ClaimId>, Refusal> {
-    let Some(Claims { ledger, blueprint }) = app.claims() else { return Ok(BTreeSet::new()) };
-    let (statements, _) = held(app).await?;
+/// What the page will show as kept by a statement, on the build that it is of: with what the operator attests, with what was published
+/// before, and without what is open.
+fn kept_by(app: &App, (statement, failures): (&Statement, &Failures), at_hand: &[Verified]) -> BTreeSet<ClaimId> {
+    let Some(Claims { ledger, blueprint }) = app.claims() else { return BTreeSet::new() };
     let (origin, now) = (app.public_url.origin().ascii_serialization(), app.clock.now());
     let program = Some(statement.build.binary_sha256.as_str());
     let here = Here { blueprint: &blueprint.name, binary_sha256: program, origin: &origin };
-    let newest =
-        Known { statement: Arc::new(statement.clone()), validity: Validity::Current, kept_once: BTreeSet::new() };
+    let newest = Known {
+        statement: Arc::new(statement.clone()),
+        validity: Validity::Current,
+        kept_once: BTreeSet::new(),
+        failures: failures.clone(),
+    };
     let known: Vec<Known> =
-        iter::once(newest).chain(statements.iter().map(|verified| verified.known(here, now))).collect();
-    Ok(trust_page::kept(&trust_page::entries(ledger, blueprint, &known, now)))
+        iter::once(newest).chain(at_hand.iter().map(|verified| verified.known(here, now))).collect();
+    trust_page::kept(&trust_page::entries(ledger, blueprint, &known, now))
 }
 
 /// A statement that a trusted key has signed, for this installation and this hour. The signature comes first: nothing of what nobody
@@ -383,7 +388,7 @@ async fn verified(app: &App, bytes: &Bytes) -> Result<(Statement, Validity), Pub
         Validity::OtherBlueprint => Err(PublishError::Blueprint),
         Validity::OtherInstallation if !domain::sabotaged!(StatementAudience) => Err(PublishError::Audience),
         Validity::Expired => Err(PublishError::Expired),
-        _ if statement.issued_at > now + AHEAD => Err(PublishError::NotYet),
+        _ if statement.is_early(now) => Err(PublishError::NotYet),
         // A statement of the next build may come before that build, and one of this build in the middle of an upgrade.
         validity => Ok((statement, validity)),
     }

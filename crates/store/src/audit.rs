@@ -60,7 +60,6 @@ pub(crate) async fn append<A: Action>(tenant: &mut Tenant<A>, id: AuditId, event
     }
     let workspace = tenant.workspace().uuid();
     let principal = tenant.principal().clone();
-    let detail = (!event.detail.is_null()).then(|| event.detail.clone());
     sqlx::query!(
         "insert into audit (workspace_id, id, principal, means, session, request, event, object, detail) \
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -72,7 +71,7 @@ pub(crate) async fn append<A: Action>(tenant: &mut Tenant<A>, id: AuditId, event
         principal.request.map(|request| request.to_string()),
         event.name,
         event.object,
-        detail,
+        event.detail.as_ref(),
     )
     .execute(tenant.sql())
     .await?;

@@ -85,7 +85,6 @@ pub(crate) async fn append(
     event: Event,
     clock: &Clock,
 ) -> Result<(), StoreError> {
-    let detail = (!event.detail.is_null()).then_some(event.detail);
     sqlx::query!(
         "insert into installation_audit (id, principal, means, session, request, event, object, detail) \
          values ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -96,7 +95,7 @@ pub(crate) async fn append(
         principal.request.map(|request| request.to_string()),
         event.name,
         event.object,
-        detail,
+        event.detail,
     )
     .execute(sql)
     .await?;

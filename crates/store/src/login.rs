@@ -149,6 +149,7 @@ impl Store {
     pub async fn keep_logged_in(self, keeping: Keeping) {
         let mut said = None::<Duration>;
         let mut refused = false;
+        let reread = if domain::sabotaged!(LoginsReread) { AGES } else { REREAD };
         loop {
             if refused {
                 // While a server turns logins away it does so many times a second.
@@ -160,7 +161,7 @@ impl Store {
                 self.tell_ages(keeping.days).await;
             }
             tokio::select! {
-                () = tokio::time::sleep(REREAD) => {}
+                () = tokio::time::sleep(reread) => {}
                 () = keeping.hint.notified() => tracing::info!("the addresses of the database are read again"),
                 () = LOGIN_REFUSED.notified() => {
                     refused = true;

@@ -28,52 +28,46 @@ pub struct Listed {
     pub revoked_at: Option<OffsetDateTime>,
 }
 
-/// Stores a key of a person. Whoever is named super-admin and has no good key is none any longer before it is made, so that nobody
-/// becomes one by his name: a binary from before super-admins ends keys and leaves what hung on them. Who that was, is answered.
+/// Stores a key. Whoever is named super-admin and has no good key is none any longer before it is made, so that nobody becomes one by his
+/// name: a binary from before super-admins ends keys and leaves what hung on them. Who that was, is answered.
 ///
 /// # Errors
 /// `Conflict` where there are too many; `Unavailable`.
 pub async fn create(
     installation: &mut Installation<ManageOperators>,
     id: OperatorId,
-    name: &str,
+    (name, purpose): (&str, Purpose),
     hash: ApiKeyHash,
 ) -> Result<Vec<String>, StoreError> {
     let dismissed = super_admin::dismiss_keyless(installation).await?;
-    let made = sqlx::query!(
-        "insert into operators (id, name, hash) select $1, $2, $3 \
-         where (select count(*) from operators where revoked_at is null) < $4",
-        id.uuid(),
-        name,
-        hash.0.as_slice(),
-        MOST,
-    )
-    .execute(installation.sql())
-    .await?;
+    let (id, hash, sql) = (id.uuid(), hash.0.as_slice(), installation.sql());
+    let made = match purpose {
+        Purpose::Person => {
+            sqlx::query!(
+                "insert into operators (id, name, hash) select $1, $2, $3 \
+                 where (select count(*) from operators where revoked_at is null) < $4",
+                id,
+                name,
+                hash,
+                MOST,
+            )
+            .execute(sql)
+            .await?
+        }
+        Purpose::Publish => {
+            sqlx::query!(
+                "insert into statement_publishers (id, name, hash) select $1, $2, $3 \
+                 where (select count(*) from statement_publishers where revoked_at is null) < $4",
+                id,
+                name,
+                hash,
+                MOST,
+            )
+            .execute(sql)
+            .await?
+        }
+    };
     if made.rows_affected() == 0 { Err(StoreError::Conflict) } else { Ok(dismissed) }
-}
-
-/// Stores a key of what publishes statements and is no person.
-///
-/// # Errors
-/// `Conflict` where there are too many; `Unavailable`.
-pub async fn create_publisher(
-    installation: &mut Installation<ManageOperators>,
-    id: OperatorId,
-    name: &str,
-    hash: ApiKeyHash,
-) -> Result<(), StoreError> {
-    let made = sqlx::query!(
-        "insert into statement_publishers (id, name, hash) select $1, $2, $3 \
-         where (select count(*) from statement_publishers where revoked_at is null) < $4",
-        id.uuid(),
-        name,
-        hash.0.as_slice(),
-        MOST,
-    )
-    .execute(installation.sql())
-    .await?;
-    if made.rows_affected() == 0 { Err(StoreError::Conflict) } else { Ok(()) }
 }
 
 /// Ends a key. It is refused from the commit on: no process remembers it. A super-admin whose last key it was is none any longer; who

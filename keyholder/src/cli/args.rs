@@ -30,6 +30,10 @@ pub(super) struct Cli {
     #[cfg(feature = "sabotage")]
     #[arg(long, global = true, hide = true, value_name = "CONTROL")]
     pub(super) switched_off: Option<String>,
+    /// End at the end of standard input, whatever is being done. Of no use but to `prove`, whose processes end with it.
+    #[cfg(feature = "sandbox")]
+    #[arg(long, global = true, hide = true)]
+    pub(super) until_eof: bool,
     /// What to do.
     #[command(subcommand)]
     pub(super) command: Command,
@@ -131,6 +135,9 @@ pub(super) enum Command {
     /// List the API's routes, each with its guard and its permission, and the kinds of jobs: what an audit walks.
     #[command(after_help = "Example:\n  keyholder routes\n  keyholder routes --json")]
     Routes,
+    /// List the settings, each with its variable and what its value is.
+    #[command(after_help = "Example:\n  keyholder settings\n  keyholder settings --json")]
+    Settings,
     /// Print the completions of a shell, for it to read.
     #[command(
         after_help = "Example:\n  keyholder completions bash > /usr/share/bash-completion/completions/keyholder\n  \

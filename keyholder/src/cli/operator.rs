@@ -67,10 +67,11 @@ pub(super) async fn run(command: OperatorCommand, voice: Voice) -> Result<ExitCo
 async fn create(name: &str, only: Option<Only>, args: &ConfigArgs, voice: Voice) -> Result<ExitCode, Failure> {
     let (instance, host) = serve::for_a_moment(args).await?;
     let principal = Principal::operator(&host, instance.app().clock.now());
-    let (made, purpose) = match only {
-        None => (operator::create(instance.app(), &principal, name).await, Purpose::Person),
-        Some(Only::Publish) => (operator::create_publisher(instance.app(), &principal, name).await, Purpose::Publish),
+    let purpose = match only {
+        None => Purpose::Person,
+        Some(Only::Publish) => Purpose::Publish,
     };
+    let made = operator::create(instance.app(), &principal, (name, purpose)).await;
     instance.stop().await;
     let (id, text) = made.map_err(|refusal| refused("the operator's key was not made", refusal))?;
     voice.say(&Made { id: id.to_string(), name, purpose: purpose.as_str(), operator_key: &text }, &text);

@@ -19,6 +19,7 @@ use super::{
     observe,
     output::{Progress, Voice, note},
     routes,
+    signal::Signals,
     statement::Signer,
 };
 use crate::{
@@ -42,10 +43,10 @@ pub(super) async fn run(args: ProveArgs, voice: Voice) -> Result<ExitCode, Failu
     if let Some(url) = &args.target {
         let target = target(url, &args, blueprints).await?;
         let server = (&target.stranger, url, args.tls_roots.as_ref());
-        let signer = Signer::prepare(&args.sign, Some(server)).await?;
+        let signer = Signer::prepare(&args.sign, Some(&target.blueprint), Some(server), None).await?;
         let report = prove::live(&target, &args.only).await?;
         if let Some(signer) = signer {
-            signer.finish(&report, &target.blueprint, Scope::ProductionSafe).await?;
+            signer.finish(&report, Scope::ProductionSafe).await?;
         }
         return Ok(tell(&report, voice));
     }
@@ -58,8 +59,7 @@ pub(super) async fn run(args: ProveArgs, voice: Voice) -> Result<ExitCode, Failu
     let bar = Arc::new(Progress::begin("proving"));
     let shown = Arc::clone(&bar);
     let source = args.source.or_else(checkout);
-    let signer = Signer::prepare(&args.sign, None).await?;
-    let blueprint = blueprints.first().cloned();
+    let signer = Signer::prepare(&args.sign, blueprints.first(), None, source.as_deref()).await?;
     let options = ProveOptions {
         cluster,
         blueprints,
@@ -67,11 +67,19 @@ pub(super) async fn run(args: ProveArgs, voice: Voice) -> Result<ExitCode, Failu
         source,
         on_progress: Box::new(move |words| shown.now(words)),
     };
-    let report = if args.sabotage { sabotage(options, args.matrix).await? } else { prove::rehearse(options).await? };
+    let mut signals = Signals::listen()?;
+    let proving = async {
+        if args.sabotage { sabotage(options, args.matrix).await } else { Ok(prove::rehearse(options).await?) }
+    };
+    // What was started and made ends with what is dropped here.
+    let report = tokio::select! {
+        report = proving => report?,
+        () = signals.next() => return Err(Failure::said(Exit::Other, "stopped before the end: nothing is said of any claim")),
+    };
     starting.end();
     bar.end();
-    if let (Some(signer), Some(blueprint)) = (signer, blueprint) {
-        signer.finish(&report, &blueprint, Scope::Whole).await?;
+    if let Some(signer) = signer {
+        signer.finish(&report, Scope::Whole).await?;
     }
     Ok(tell(&report, voice))
 }

@@ -1,4 +1,7 @@
-//! What a process is told while it runs: to stop (SIGTERM or SIGINT), or to read its logins again (SIGHUP).
+//! What a process is told while it runs: to stop (SIGTERM or SIGINT), to read its logins again (SIGHUP), or that whoever started it is no more.
+
+#[cfg(feature = "sandbox")]
+use std::{io, process, thread};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -55,4 +58,20 @@ impl Hangups {
     pub(super) async fn next(&mut self) {
         self.0.recv().await;
     }
+}
+
+/// Ends this process at the end of its standard input, a pipe whose other end is held by whoever has started it and by nobody else: it
+/// outlives him in no state, and nothing is waited for. Only for what is tried on a scratch installation.
+///
+/// # Errors
+/// Where no thread can be had.
+#[cfg(feature = "sandbox")]
+pub(super) fn end_with_stdin() -> io::Result<()> {
+    // A thread of its own: a runtime that is stuck does not keep the process alive.
+    let waiting = thread::Builder::new().name("parent".to_owned()).spawn(|| {
+        // A pipe that breaks has ended, too.
+        let _whatever = io::copy(&mut io::stdin(), &mut io::sink());
+        process::exit(Exit::Other as i32)
+    });
+    waiting.map(drop)
 }

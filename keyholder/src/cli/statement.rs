@@ -3,7 +3,10 @@
 //! Says what it did on standard error: standard output is the report's. The keys are files of whoever proves, and are read before
 //! the first probe runs, so that an hour's work is not lost to a typing error.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use domain::{
     blueprint::Blueprint,
@@ -25,7 +28,8 @@ use crate::{
     program,
     prove::{
         Report,
-        signing::{Sabotaged, Signing, SigningError, sign},
+        signing::{OwnWords, Sabotaged, Signing, SigningError, sign},
+        tree::demand_commit,
     },
 };
 
@@ -38,25 +42,32 @@ impl From<SigningError> for Failure {
 /// What a statement will say and who signs it, before anything was proved.
 pub(super) struct Signer {
     signing: Signing,
+    words: OwnWords,
+    /// The checkout at which the checks of a build look.
+    source: Option<PathBuf>,
     out: Option<PathBuf>,
     /// Who publishes it, at its server.
     person: Option<Caller>,
 }
 
 impl Signer {
-    /// Reads the keys, and asks the server which installation and which program it is. `None` where nothing is to be signed.
+    /// Reads the keys and what the operator attests, and asks the server which installation and which program it is. `None` where nothing is to be signed.
     ///
     /// # Errors
-    /// Where a file cannot be read, or the server runs another program than this one: it would be proved by the wrong one.
+    /// Where a file cannot be read, the server runs another program than this one, or the checkout is not what this one was built from: it would
+    /// be signed for the wrong one.
     pub(super) async fn prepare(
         args: &SignArgs,
+        blueprint: Option<&Blueprint>,
         server: Option<(&Caller, &Url, Option<&PathBuf>)>,
+        source: Option<&Path>,
     ) -> Result<Option<Self>, Failure> {
-        if args.sign.is_empty() {
-            return Ok(None);
-        }
+        let Some(blueprint) = blueprint.filter(|_| !args.sign.is_empty()) else { return Ok(None) };
+        let words = OwnWords::of(blueprint, args.attestations.as_deref())?;
         let keys = args.sign.iter().map(|file| signing_key(file)).collect::<Result<_, _>>()?;
-        let commit = commit(args.commit.as_deref())?;
+        let commit = commit(args.commit.as_deref(), program::commit(), program::is_of_changed_sources())?;
+        // Before an hour's work, and not only after it.
+        demand_source(source, commit.as_deref()).await?;
         let sabotaged = match (&args.sabotaged, &args.sabotage_program) {
             (Some(report), Some(program)) => Some(Sabotaged::read(report, program, commit.as_deref())?),
             _ => None,
@@ -74,15 +85,16 @@ impl Signer {
             _ => None,
         };
         let signing = Signing { keys, life: Duration::days(i64::from(args.days)), audience, commit, sabotaged };
-        Ok(Some(Self { signing, out: args.out.clone(), person }))
+        Ok(Some(Self { signing, words, source: source.map(Path::to_path_buf), out: args.out.clone(), person }))
     }
 
     /// Signs what was proved, writes it, and publishes it.
     ///
     /// # Errors
-    /// Where there is no statement, it cannot be written, or the server refuses it.
-    pub(super) async fn finish(&self, report: &Report, blueprint: &Blueprint, scope: Scope) -> Result<(), Failure> {
-        let envelope = sign(report, blueprint, (scope, Clock::system().now()), &self.signing)?;
+    /// Where there is no statement, the checkout has changed meanwhile, it cannot be written, or the server refuses it.
+    pub(super) async fn finish(&self, report: &Report, scope: Scope) -> Result<(), Failure> {
+        demand_source(self.source.as_deref(), self.signing.commit.as_deref()).await?;
+        let envelope = sign(report, &self.words, (scope, Clock::system().now()), &self.signing)?;
         if let Some(out) = &self.out {
             let write = || std::fs::File::create(out)?.write_all(&envelope);
             write().map_err(|error| {
@@ -98,16 +110,26 @@ impl Signer {
     }
 }
 
+/// Refuses a checkout that is not what this program was built from.
+async fn demand_source(source: Option<&Path>, commit: Option<&str>) -> Result<(), Failure> {
+    let Some(source) = source else { return Ok(()) };
+    let demanded = demand_commit(source, commit).await;
+    demanded.map_err(|error| Failure::because(Exit::Other, "there is no statement", error))
+}
+
 /// The commit that this program was built from: as it knows itself, or else as it is told.
-fn commit(said: Option<&str>) -> Result<Option<String>, Failure> {
-    if let Some(said) = said.filter(|said| !is_commit(said)) {
-        let why = format!("--commit is 7 to 64 small hexadecimal digits, and not {said:?}");
-        return Err(Failure::said(Exit::Other, why));
-    }
-    match (said, program::commit()) {
+fn commit(said: Option<&str>, built: Option<&str>, is_changed: bool) -> Result<Option<String>, Failure> {
+    let refused = |why: String| Err(Failure::said(Exit::Other, why));
+    match (said, built) {
+        (Some(said), _) if !is_commit(said) => {
+            refused(format!("--commit is 7 to 64 small hexadecimal digits, and not {said:?}"))
+        }
+        (Some(_), _) if is_changed => refused(
+            "this program was built from a checkout with changes: it is of no commit, and --commit names one"
+                .to_owned(),
+        ),
         (Some(said), Some(built)) if !built.starts_with(said) => {
-            let why = format!("this program was built from the commit {built}, and --commit says another");
-            Err(Failure::said(Exit::Other, why))
+            refused(format!("this program was built from the commit {built}, and --commit says another"))
         }
         (said, built) => Ok(built.or(said).map(str::to_owned)),
     }
@@ -131,4 +153,31 @@ async fn installation(caller: &Caller, wanted: Option<&str>) -> Result<String, F
         return Err(Failure::said(Exit::Other, why));
     }
     Ok(installation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_of_the_commit_that_it_knows_or_is_told_and_of_none_where_its_sources_were_changed() {
+        let full = "0123456789abcdef0123456789abcdef01234567";
+        let other = "fedcba9";
+        for (said, built, is_changed, wanted) in [
+            (None, Some(full), false, Ok(Some(full))),
+            (Some("0123456"), Some(full), false, Ok(Some(full))),
+            (Some(other), None, false, Ok(Some(other))),
+            (None, None, false, Ok(None)),
+            (None, None, true, Ok(None)),
+            (Some(other), Some(full), false, Err("another")),
+            (Some("HEAD"), None, false, Err("hexadecimal")),
+            (Some(other), None, true, Err("with changes")),
+        ] {
+            let named = commit(said, built, is_changed).map_err(|failure| failure.to_string());
+            match wanted {
+                Ok(wanted) => assert_eq!(named, Ok(wanted.map(str::to_owned))),
+                Err(why) => assert!(named.as_ref().is_err_and(|said| said.contains(why)), "{said:?}: {named:?}"),
+            }
+        }
+    }
 }

@@ -75,6 +75,7 @@ fn every_command_has_an_example_and_the_whole_has_the_exit_codes() {
         "ledger",
         "ledger raise-epochs",
         "routes",
+        "settings",
         "completions",
         "man",
     ];

@@ -146,8 +146,12 @@ fn judge(file: &Path, keys: &[VerifyingKey], wanted: Wanted<'_>, voice: Voice) -
     };
     let statement = Statement::parse(envelope.payload()).map_err(|error| no_statement(error.to_string()))?;
     let mut faults = Vec::new();
-    if Clock::system().now() >= statement.expires_at {
+    let now = Clock::system().now();
+    if now >= statement.expires_at {
         faults.push("it has expired".to_owned());
+    }
+    if statement.is_early(now) {
+        faults.push("it is from the future, as this machine's clock has it".to_owned());
     }
     let audience = audience.map(|url| url.origin().ascii_serialization());
     if let Some(here) = audience.filter(|here| statement.audience.as_ref() != Some(here)) {

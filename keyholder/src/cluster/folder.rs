@@ -22,7 +22,8 @@ use super::{
     ClusterError, SUPERUSER,
     account::Account,
     error::{Attempt, tail},
-    launch, postmaster,
+    launch::{self, End},
+    postmaster,
     programs::{Programs, leading_number},
 };
 
@@ -84,6 +85,11 @@ impl Folder {
 
     pub(super) fn is_throwaway(&self) -> bool {
         self.throwaway.is_some()
+    }
+
+    /// How the programs that work in it end when this process dies.
+    pub(super) fn end(&self) -> End {
+        if self.is_throwaway() { End::Immediate } else { End::Fast }
     }
 
     pub(super) fn data(&self) -> PathBuf {
@@ -150,7 +156,7 @@ impl Folder {
         secret.write_all(password.as_bytes()).attempt("write", secret.path())?;
         account.give(secret.path()).attempt("give away", secret.path())?;
 
-        let mut initdb = launch::command(launcher, account, &programs.initdb);
+        let mut initdb = launch::command(launcher, account, (&programs.initdb, self.end()));
         initdb.arg("-D").arg(&draft).arg("--pwfile").arg(secret.path()).args(["--username", SUPERUSER]);
         initdb.args(["--auth=scram-sha-256", "--data-checksums", "--encoding=UTF8", "--no-instructions"]);
         // The C locale sorts alike on every machine and version: an index outlives an upgrade of the system's library.

@@ -18,9 +18,6 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use super::account::Account;
 
-/// The hidden first argument that makes a Keyholder process a launcher.
-const MARK: &str = "__postgres-launch";
-
 /// The exit code of a launcher that could not become the program.
 const FAILED: u8 = 127;
 
@@ -30,22 +27,21 @@ const FAILED: u8 = 127;
 /// standard error (the cluster's log) says why.
 pub fn intercept() -> Option<ExitCode> {
     let mut arguments = env::args_os().skip(1);
-    if arguments.next()? != MARK {
-        return None;
-    }
-    let cause = become_program(arguments);
+    let mark = arguments.next()?;
+    let end = [End::Fast, End::Immediate].into_iter().find(|end| mark == end.mark())?;
+    let cause = become_program(arguments, end);
     // The log is all that a launcher can speak to; if that is gone too, the exit code is left.
     let _ = writeln!(io::stderr(), "keyholder: cannot launch PostgreSQL: {cause}");
     Some(ExitCode::from(FAILED))
 }
 
 /// Returns only if it failed.
-fn become_program(mut arguments: impl Iterator<Item = OsString>) -> io::Error {
+fn become_program(mut arguments: impl Iterator<Item = OsString>, end: End) -> io::Error {
     let parent = arguments.next().and_then(|text| text.to_str()?.parse().ok()).and_then(Pid::from_raw);
     let (Some(parent), Some(program)) = (parent, arguments.next()) else {
         return io::Error::from(io::ErrorKind::InvalidInput);
     };
-    if let Err(cause) = set_parent_process_death_signal(Some(Signal::INT)) {
+    if let Err(cause) = set_parent_process_death_signal(Some(end.signal())) {
         return cause.into();
     }
     // A parent that died before the line above sent no signal: whoever adopted this process is not the one that wanted it.
@@ -55,13 +51,41 @@ fn become_program(mut arguments: impl Iterator<Item = OsString>) -> io::Error {
     Command::new(program).args(arguments).exec()
 }
 
+/// What becomes of PostgreSQL when the Keyholder dies that started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// A fast shutdown, which writes a checkpoint and waits for every process of the cluster.
+    Fast,
+    /// An immediate one, which kills after five seconds whatever does not end: of data that nobody will read nothing need be written, and a
+    /// process that somebody has stopped would be waited for without end.
+    Immediate,
+}
+
+impl End {
+    /// The hidden first argument that makes a Keyholder process a launcher.
+    fn mark(self) -> &'static str {
+        match self {
+            Self::Fast => "__postgres-launch",
+            Self::Immediate => "__postgres-launch-throwaway",
+        }
+    }
+
+    /// The signal by which PostgreSQL shuts down so.
+    fn signal(self) -> Signal {
+        match self {
+            Self::Fast => Signal::INT,
+            Self::Immediate => Signal::QUIT,
+        }
+    }
+}
+
 /// A command that starts `program` through the launcher, under the account, and dies with the calling **thread**.
 ///
 /// The environment stays behind, since it may hold keys and the account is not ours. The child leads a process group of its own, for
 /// else Ctrl-C at a terminal would stop the database before its clients.
-pub(super) fn command(launcher: &Path, account: &Account, program: &Path) -> Command {
+pub(super) fn command(launcher: &Path, account: &Account, (program, end): (&Path, End)) -> Command {
     let mut command = bare(launcher, account);
-    command.arg(MARK).arg(std::process::id().to_string()).arg(program).process_group(0);
+    command.arg(end.mark()).arg(std::process::id().to_string()).arg(program).process_group(0);
     command
 }
 

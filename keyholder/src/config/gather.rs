@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Serialize;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -92,13 +93,44 @@ const SETTINGS: &[(&str, Form)] = &[
     // Not settings of their own: the two parts of each client, under the client's name.
     ("clients.*.id", Form::Text),
     ("clients.*.secret", Form::Secret),
-    // A list; the file alone can say it.
+    // Lists; the file alone can say them.
     ("budgets", Form::Text),
     ("plans", Form::Text),
 ];
 
+/// The settings that are lists of tables.
+const LISTS: [&str; 2] = ["budgets", "plans"];
+
 fn form(name: &str) -> Option<Form> {
     SETTINGS.iter().find(|(known, _)| *known == name).map(|(_, form)| *form)
+}
+
+/// A setting, as it is told to whoever asks which there are.
+#[derive(Debug, Serialize)]
+pub struct Setting {
+    /// Its name in the file; `*` stands for a provider's.
+    pub name: &'static str,
+    /// Its variable; a secret may also come from the file that this one with `_FILE` behind it names. None where the file alone can say it.
+    pub variable: Option<String>,
+    /// What its value is: `text`, `number`, `switch`, `path`, `secret` or `list`.
+    pub form: &'static str,
+}
+
+/// All settings.
+pub fn settings() -> Vec<Setting> {
+    let told = SETTINGS.iter().map(|&(name, form)| {
+        let is_list = LISTS.contains(&name);
+        let form = match form {
+            _ if is_list => "list",
+            Form::Text => "text",
+            Form::Number => "number",
+            Form::Switch => "switch",
+            Form::Path => "path",
+            Form::Secret => "secret",
+        };
+        Setting { name, variable: (!is_list).then(|| variable(name)), form }
+    });
+    told.collect()
 }
 
 /// The variable of a setting.
@@ -254,7 +286,7 @@ fn meaning(variable: &str) -> Option<(String, Form, bool)> {
         let client = client.to_lowercase().replace('_', "-");
         return is_client_name(&client).then(|| (format!("clients.{client}.{part}"), form, file));
     }
-    let plain = SETTINGS.iter().filter(|(name, _)| !name.contains('*') && !matches!(*name, "budgets" | "plans"));
+    let plain = SETTINGS.iter().filter(|(name, _)| !name.contains('*') && !LISTS.contains(name));
     plain
         .clone()
         .find(|(name, _)| self::variable(name) == variable)
@@ -384,6 +416,7 @@ impl FileReader<'_> {
                 let name = name.strip_suffix("_file").unwrap_or(name);
                 gathered.put(name, origin, Value::SecretFile(path));
             }
+            _ if is_known && domain::sabotaged!(SettingsFormed) => {}
             (Some(Form::Number), ..) => gathered.fault(place, "must be a whole number"),
             (Some(Form::Switch), ..) => gathered.fault(place, "must be true or false"),
             (Some(_), ..) | (None, Some(_), _) => gathered.fault(place, "must be text"),

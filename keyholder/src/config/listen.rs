@@ -1,6 +1,6 @@
 //! The settings of listening: where, with which certificate, for how many.
 
-use std::net::SocketAddr;
+use std::{fs, net::SocketAddr};
 
 use server::{Listen, ServerOptions, TlsError, TlsFiles, refuse_clear};
 use url::Url;
@@ -22,6 +22,11 @@ impl Resolver {
                         TlsError::OpenToOthers(_) | TlsError::NoKey(_) | TlsError::Mismatched { .. } => true,
                         _ => false,
                     };
+                    // The certificate was judged first: a key that is not there is told with it, and not after it.
+                    if !of_key && let Err(unread) = fs::File::open(&files.key) {
+                        let what = format!("{} cannot be read: {unread}", files.key.display());
+                        self.gathered.fault(key_origin.clone(), what);
+                    }
                     self.gathered.fault(if of_key { key_origin } else { origin }, error.to_string());
                 }
                 return Some(files);

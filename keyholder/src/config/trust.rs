@@ -2,11 +2,21 @@
 
 use std::path::Path;
 
-use domain::{blueprint::Blueprint, claim::Ledger, environment::Environment, security_txt};
+use domain::{
+    blueprint::{self, Blueprint},
+    claim::Ledger,
+    environment::Environment,
+    security_txt,
+};
 use seal::signature::VerifyingKey;
 use service::trust::{Claims, TrustOptions};
 
-use super::{provider_files, resolve::Resolver};
+use super::{
+    ConfigFaults,
+    fault::{Fault, Kind},
+    provider_files,
+    resolve::Resolver,
+};
 use crate::program;
 
 /// The most keys that may be trusted at a time: one, and its successor during a change, in two places.
@@ -17,6 +27,19 @@ pub fn shown(blueprint: Option<Blueprint>) -> TrustOptions {
     let security = blueprint.as_ref().and_then(|blueprint| blueprint.security.clone());
     let claims = blueprint.and_then(|blueprint| Some(Claims { ledger: Ledger::embedded().ok()?, blueprint }));
     TrustOptions { keys: Vec::new(), claims, security, program: program::sha256 }
+}
+
+/// Takes an operator's own words into a blueprint: attestations, review, certificates and ways to report. `place` is who names the file.
+///
+/// # Errors
+/// Everything that is wrong with the file; then nothing was taken in.
+pub(crate) fn attest(blueprint: &mut Blueprint, file: &str, place: String) -> Result<(), ConfigFaults> {
+    let fault = |place: String, message: String| Fault { place, message, kind: Kind::Setting };
+    let said = |faults: Vec<blueprint::Fault>| {
+        ConfigFaults(faults.iter().map(|it| fault(String::new(), it.to_string())).collect())
+    };
+    let text = provider_files::text(Path::new(file)).map_err(|wrong| ConfigFaults(vec![fault(place, wrong)]))?;
+    blueprint.attest(file, &text, &Ledger::embedded().map_err(said)?).map_err(said)
 }
 
 impl Resolver {
@@ -57,13 +80,8 @@ impl Resolver {
         let Some(blueprint) = blueprint else {
             return self.gathered.fault(origin, "attests claims, and there are none: no blueprint is set");
         };
-        let faults = match (provider_files::text(Path::new(&file)), Ledger::embedded()) {
-            (Err(wrong), _) => return self.gathered.fault(origin, wrong),
-            (Ok(_), Err(faults)) => faults,
-            (Ok(text), Ok(ledger)) => blueprint.attest(&file, &text, &ledger).err().unwrap_or_default(),
-        };
-        for fault in faults {
-            self.gathered.fault("", fault.to_string());
+        if let Err(ConfigFaults(faults)) = attest(blueprint, &file, origin.to_string()) {
+            self.gathered.faults.extend(faults);
         }
     }
 }

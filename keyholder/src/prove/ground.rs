@@ -19,7 +19,10 @@ use crate::{
     home::{Home, INSTALLATION},
     local::{self, CLIENT_ID, PROVIDER},
     node::Handover,
+    program,
 };
+
+use super::ProveError;
 
 /// The logins that a serving process has.
 const GROUPS: [&str; 4] = ["app", "ledger", "lookup", "loader"];
@@ -41,7 +44,8 @@ impl Grounds {
     }
 
     /// A fresh installation of a blueprint, whose processes switch off this control.
-    pub(super) async fn lay(&self, blueprint: &Blueprint, sabotage: Option<&str>) -> Result<Ground, StartError> {
+    pub(super) async fn lay(&self, blueprint: &Blueprint, sabotage: Option<&str>) -> Result<Ground, ProveError> {
+        self.demand_same_program()?;
         let name = format!("proof_{}", self.count.fetch_add(1, Ordering::Relaxed));
         self.home.create_database(&name, Some(INSTALLATION)).await?;
         #[cfg(feature = "sabotage")]
@@ -91,8 +95,19 @@ impl Grounds {
         self.home.folder()
     }
 
-    pub(super) async fn close(self) -> Result<(), StartError> {
-        self.home.close().await
+    /// Takes everything down, and says whether it was one program that was tried all along.
+    pub(super) async fn close(self) -> Result<(), ProveError> {
+        let is_same = self.demand_same_program();
+        self.home.close().await?;
+        is_same
+    }
+
+    /// Processes of a ground are started from a path, and a report or a statement is of the program that this process is.
+    fn demand_same_program(&self) -> Result<(), ProveError> {
+        if program::is_at(&self.program) {
+            return Ok(());
+        }
+        Err(ProveError::Replaced { path: self.program.clone() })
     }
 }
 

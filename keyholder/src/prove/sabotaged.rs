@@ -9,14 +9,16 @@ use proof::{
 };
 use serde_json::Value;
 
-use super::{ProveError, ProveOptions, Report, Row, SabotageBuild, ground::Grounds, known, ledger, run, tree, walk};
+use super::{
+    ProveError, ProveOptions, Report, Row, SabotageBuild, ground::Grounds, known, ledger, run, source_tree, walk,
+};
 use crate::program;
 
 /// Proves, then switches off one control after another.
 pub(super) async fn run_all(options: ProveOptions, with_others: bool) -> Result<Report, ProveError> {
     let only = known(&options.only)?;
     let ledger = ledger()?;
-    let source = tree(options.source.clone(), &options.cluster);
+    let source = source_tree(options.source.clone(), &options.cluster);
     let grounds = Grounds::open(options.cluster).await?;
     let mut report = {
         let (mut claims, mut all) = (Vec::new(), Vec::new());

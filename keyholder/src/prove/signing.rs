@@ -15,7 +15,10 @@ use serde::Deserialize;
 use time::{Duration, OffsetDateTime};
 
 use super::{ProveError, Report, ledger};
-use crate::program;
+use crate::{
+    config::{ConfigFaults, attest},
+    program,
+};
 
 /// What a statement says beside its claims, and who signs it.
 pub struct Signing {
@@ -71,6 +74,9 @@ pub enum SigningError {
     /// This program's own bytes could not be read.
     #[error("this program cannot read its own file, and so cannot say what was proved")]
     Program,
+    /// What the operator attests.
+    #[error(transparent)]
+    Attestations(#[from] ConfigFaults),
     /// The claims that come with the binary.
     #[error(transparent)]
     Claims(#[from] ProveError),
@@ -80,6 +86,26 @@ pub enum SigningError {
     /// The statement fits into no envelope.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
+}
+
+/// A blueprint with nobody's words in it but the operator's: what a statement counts.
+#[derive(Debug, Clone)]
+pub struct OwnWords(Blueprint);
+
+impl OwnWords {
+    /// A blueprint without the examples that are shipped with it, and with what the operator attests in this file. A shipped example is
+    /// nobody's word for anybody's installation, whichever one the statement is for.
+    ///
+    /// # Errors
+    /// `Attestations`: everything that is wrong with the file.
+    pub fn of(blueprint: &Blueprint, attestations: Option<&Path>) -> Result<Self, SigningError> {
+        let mut blueprint = blueprint.clone();
+        blueprint.drop_examples();
+        if let Some(file) = attestations {
+            attest(&mut blueprint, &file.display().to_string(), "--attestations".to_owned())?;
+        }
+        Ok(Self(blueprint))
+    }
 }
 
 #[derive(Deserialize)]
@@ -145,7 +171,7 @@ impl Sabotaged {
 /// [`SigningError`].
 pub fn sign(
     report: &Report,
-    blueprint: &Blueprint,
+    OwnWords(blueprint): &OwnWords,
     (scope, now): (Scope, OffsetDateTime),
     signing: &Signing,
 ) -> Result<Vec<u8>, SigningError> {
@@ -210,7 +236,68 @@ fn told(evidence: &Evidence) -> statement::Evidence {
 mod tests {
     use std::fs;
 
+    use domain::statement::{Envelope, Standing, Statement};
+    use proof::verdict::Outcomes;
+    use time::Date;
+
     use super::*;
+    use crate::{config::named_blueprint, prove::Walk};
+
+    /// What is signed on a day of a run of two probes, which passed and were seen to fail without their controls.
+    fn signed(words: &OwnWords, day: Date) -> Statement {
+        let ledger = ledger().unwrap();
+        let (mut outcomes, mut points) = (Outcomes::new(), BTreeMap::new());
+        for probe in PROBES.iter().filter(|probe| ["certificates-named", "review-date"].contains(&probe.name)) {
+            let mut evidence = Evidence::new();
+            let decided = ledger.of("MW").filter(|claim| claim.probe.as_deref() == Some(probe.name));
+            decided.flat_map(|claim| &claim.subjects).for_each(|subject| {
+                evidence.tried(subject.as_str(), "a page", "asked", "answered");
+            });
+            outcomes.insert(probe.name, Ok(evidence));
+            points.extend(probe.points.iter().map(|point| ((*point).to_owned(), true)));
+        }
+        let walk = Walk { blueprint: "media-workspace".to_owned(), outcomes, ended: BTreeMap::new() };
+        let signing = Signing {
+            keys: vec![SigningKey::generate()],
+            life: Duration::DAY,
+            audience: Some("https://keys.acme.dev".to_owned()),
+            commit: None,
+            sabotaged: Some(Sabotaged { points, program_sha256: "0a".repeat(32) }),
+        };
+        let report = Report::of(Vec::new(), vec![walk]);
+        let envelope = sign(&report, words, (Scope::Whole, day.midnight().assume_utc()), &signing).unwrap();
+        Statement::parse(Envelope::parse(&envelope).unwrap().payload()).unwrap()
+    }
+
+    #[test]
+    fn a_statement_counts_the_operators_words_and_no_examples() {
+        let blueprint = named_blueprint("media-workspace").unwrap();
+        let example =
+            |id: &str| blueprint.attestations.iter().find(|word| word.ids.contains(&id.parse().unwrap())).unwrap();
+        // On this day the examples of both count.
+        let day = example("MW-43").on.max(example("MW-42").on);
+        let stands = |statement: &Statement, id: &str| statement.claimed(&id.parse().unwrap()).unwrap().state;
+        let without = signed(&OwnWords::of(&blueprint, None).unwrap(), day);
+        assert_eq!((stands(&without, "MW-43"), stands(&without, "MW-42")), (Standing::Planned, Standing::Planned));
+        assert_eq!(without.claimed(&"MW-43".parse().unwrap()).unwrap().outcome, Some(Came::Passed));
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("attestations.toml");
+        let own = format!(
+            "[[attestation]]\nids = [\"MW-43\"]\nby = \"Acme\"\non = {day}\nuntil = {}\nwords = \"None is held.\"\n",
+            day + Duration::days(30)
+        );
+        fs::write(&file, own).unwrap();
+        let with = signed(&OwnWords::of(&blueprint, Some(&file)).unwrap(), day);
+        assert_eq!((stands(&with, "MW-43"), stands(&with, "MW-42")), (Standing::Kept, Standing::Planned));
+
+        // What is wrong with the file is told before anything is proved.
+        fs::write(&file, "attested = true\n").unwrap();
+        let said = OwnWords::of(&blueprint, Some(&file)).unwrap_err().to_string();
+        assert!(said.contains("attestations.toml:1") && said.contains("attested"), "{said}");
+        let said = OwnWords::of(&blueprint, Some(Path::new("/nowhere"))).unwrap_err().to_string();
+        assert!(said.contains("--attestations: /nowhere cannot be read"), "{said}");
+    }
 
     #[test]
     fn a_report_speaks_for_its_own_program_and_commit_alone() {

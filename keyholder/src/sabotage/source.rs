@@ -54,6 +54,7 @@ fn planted(point: &str) -> Option<(&'static str, Change)> {
                 format!("app_url = \"{}://keyholder_app_3:{}@db.example/keyholder\"", "postgres", random::token());
             ("docs/guides/deployment.md", Change::Append(format!("\n{login}\n")))
         }
+        "logins-rested" => ("packaging/keyholder-logins.service", Change::Replace("ExecStart=/bin/sleep 60\n", "")),
         "no-secret-in-history" => {
             // A fresh key, in the form that a root key has.
             let key = format!("\nexport KEYHOLDER_ENCRYPTION_KEY={}\n", random::token());

@@ -5,7 +5,6 @@
 use std::{
     fs,
     io::Write,
-    net::TcpListener,
     os::unix::{
         fs::{MetadataExt, PermissionsExt, chown},
         process::CommandExt,
@@ -31,7 +30,7 @@ use store::{
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use crate::harness::{eventually, home, variable};
+use crate::harness::{eventually, home, spare_port, variable};
 
 /// Whom a server's certificate is for, and until when.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,7 +127,7 @@ impl Ground {
         let logins = migrate::create_logins(&owner, installation.name).await.unwrap();
         let (programs, password) = (cluster.programs().to_path_buf(), cluster.password().to_owned());
         cluster.stop().await.unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = spare_port();
         Some(Self { base, programs, password, port, logins, running: None })
     }
 

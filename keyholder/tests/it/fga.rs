@@ -12,6 +12,7 @@ use keyholder::{
 };
 use serde_json::{Value, json};
 
+pub(crate) use self::bounds::Explosion;
 use crate::harness::{TestApp, ok, text};
 
 /// Folders in folders, groups in groups, and who is kept out.
@@ -168,7 +169,7 @@ pub(crate) fn refused(reply: &Reply) -> (u16, String) {
     (reply.status.as_u16(), text(&body, "/code").to_owned())
 }
 
-fn is(code: &str, status: u16) -> (u16, String) {
+pub(crate) fn is(code: &str, status: u16) -> (u16, String) {
     (status, code.to_owned())
 }
 

@@ -370,6 +370,20 @@ pub(crate) fn query(url: &Url, name: &str) -> Option<String> {
     url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
 }
 
+/// A port for what must know its own before it listens. It lies below those that the kernel gives out by itself, to listeners and to outgoing
+/// connections (ip(7), `ip_local_port_range`): nobody takes it meanwhile.
+pub(crate) fn spare_port() -> u16 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id() % 1_000 * 10;
+    loop {
+        let port = 20_000 + (first + COUNT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        let port = u16::try_from(port).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// Waits for what nobody announces. The limit only keeps a failing test from hanging.
 pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
     for _ in 0..6_000 {

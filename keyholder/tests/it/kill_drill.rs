@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, fmt::Write};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use domain::id::{ConnectionId, Id};
+use domain::{
+    id::{ConnectionId, Id},
+    operator::Purpose,
+};
 use http::Method;
 use keyholder::{
     Instance,
@@ -25,7 +28,7 @@ const ACTION: &str = "profile.read";
 /// A person of the operator's with a new key: its caller and its id.
 async fn person(app: &TestApp, name: &str) -> (Caller, String) {
     let host = domain::principal::Principal::operator("local", app.instance.app().clock.now());
-    let (id, text) = service::operator::create(app.instance.app(), &host, name).await.unwrap();
+    let (id, text) = service::operator::create(app.instance.app(), &host, (name, Purpose::Person)).await.unwrap();
     (app.stranger.with_key(&text), id.to_string())
 }
 

@@ -3,6 +3,7 @@
 
 mod flood;
 mod http2;
+mod left;
 mod pair;
 mod scan;
 mod socket;

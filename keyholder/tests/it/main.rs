@@ -64,5 +64,4 @@ mod snapshots;
 mod sqlx_data;
 mod staff_access;
 mod trust;
-mod undoing;
 mod upgrade;

@@ -5,7 +5,7 @@ mod stock;
 
 use std::num::NonZeroU32;
 
-use domain::environment::Environment;
+use domain::{environment::Environment, operator::Purpose};
 use http::{Method, header};
 use keyholder::{
     InstanceOptions,
@@ -54,7 +54,7 @@ pub(crate) fn for_operators() -> impl Iterator<Item = &'static Route> {
 pub(crate) async fn operator(app: &TestApp) -> Caller {
     let host = domain::principal::Principal::operator("local", app.instance.app().clock.now());
     let name = format!("person-{}", domain::id::OperatorId::new(&app.instance.app().clock));
-    let (_, key) = service::operator::create(app.instance.app(), &host, &name).await.unwrap();
+    let (_, key) = service::operator::create(app.instance.app(), &host, (&name, Purpose::Person)).await.unwrap();
     service::operator::appoint_super_admin(app.instance.app(), &host, &name).await.unwrap();
     app.stranger.with_key(&key)
 }

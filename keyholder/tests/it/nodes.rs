@@ -53,6 +53,10 @@ async fn three_processes_spend_one_budget_to_its_last_unit_and_not_beyond() {
                         429 => break,
                         other => panic!("{other}: {}", reply.json()),
                     }
+                    if number == 0 {
+                        // Nobody goes on before each has spent a first unit: a process that the machine lets wait has its part all the same.
+                        barrier.wait().await;
+                    }
                 }
                 done
             }
@@ -63,7 +67,7 @@ async fn three_processes_spend_one_budget_to_its_last_unit_and_not_beyond() {
     assert_eq!(app.sandbox.platform().posts_by(ACCOUNT).len(), CAP, "counted at the platform");
     let shares = admitted_by_node(&app).await;
     assert_eq!(shares.len(), 3, "{shares:?}");
-    assert!(shares.iter().all(|share| *share >= i64::try_from(CAP / 10).unwrap()), "{shares:?}");
+    assert!(shares.iter().all(|share| *share >= 8), "{shares:?}");
     drop(nodes);
     app.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{id::OperatorId, principal::Principal};
+use domain::{id::OperatorId, operator::Purpose, principal::Principal};
 use keyholder::caller::Caller;
 use relation::permission::{Example, ROLES, Standing};
 use serde_json::json;
@@ -129,7 +129,7 @@ async fn a_role_that_ends_is_refused_on_the_second_node_within_one_notification(
 /// A person of the operator's with a key of his own.
 async fn person(app: &TestApp, name: &str) -> (Caller, OperatorId) {
     let host = host(app);
-    let (id, key) = service::operator::create(app.instance.app(), &host, name).await.unwrap();
+    let (id, key) = service::operator::create(app.instance.app(), &host, (name, Purpose::Person)).await.unwrap();
     (app.stranger.with_key(&key), id)
 }
 

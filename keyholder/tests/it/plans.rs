@@ -2,6 +2,7 @@
 
 use domain::{
     id::WorkspaceId,
+    operator::Purpose,
     plan::{Plan, Plans},
     principal::Principal,
 };
@@ -29,7 +30,7 @@ fn three(options: &mut InstanceOptions) {
 /// A person of the operator's who is super-admin.
 pub(crate) async fn chief(app: &TestApp, name: &str) -> Caller {
     let host = Principal::operator("local", app.instance.app().clock.now());
-    let (_, key) = service::operator::create(app.instance.app(), &host, name).await.unwrap();
+    let (_, key) = service::operator::create(app.instance.app(), &host, (name, Purpose::Person)).await.unwrap();
     service::operator::appoint_super_admin(app.instance.app(), &host, name).await.unwrap();
     app.stranger.with_key(&key)
 }
@@ -82,7 +83,7 @@ async fn a_feature_is_open_to_workspaces_whose_plan_opens_it_and_to_no_other() {
 async fn only_a_super_admin_gives_a_plan_and_both_trails_have_it() {
     let app = TestApp::start_with(three).await;
     let host = Principal::operator("local", app.instance.app().clock.now());
-    let (_, key) = service::operator::create(app.instance.app(), &host, "somebody").await.unwrap();
+    let (_, key) = service::operator::create(app.instance.app(), &host, ("somebody", Purpose::Person)).await.unwrap();
     let (somebody, chief) = (app.stranger.with_key(&key), chief(&app, "chief").await);
     let pro = json!({ "plan": "PRO" });
     assert_eq!(problem(&somebody.post(&path(&app), &pro).await.unwrap()), (403, "forbidden".to_owned()));

@@ -3,6 +3,8 @@
 //! That every probe passes, and fails without its control, is shown by CI's run of `prove --sabotage` itself.
 
 mod beside_customers;
+mod cut_short;
+mod in_front;
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +19,7 @@ use domain::{blueprint, claim::Ledger};
 use proof::PROBES;
 use serde_json::Value;
 
-use crate::harness::{TestApp, eventually, ok, text, variable};
+use crate::harness::{TestApp, ok, text, variable};
 
 /// A probe that is quick and production-safe.
 const QUICK: &str = "body-not-json";
@@ -55,7 +57,8 @@ async fn run(mut command: Command) -> Output {
 }
 
 /// Probes of controls that no claim is about by itself, and several rest on: they are run where every control is switched off in turn.
-const OF_NO_CLAIM: [&str; 4] = ["concealed-explanations", "house-model", "relation-stores", "stale-permits"];
+const OF_NO_CLAIM: [&str; 5] =
+    ["concealed-explanations", "house-model", "relation-bounds", "relation-stores", "stale-permits"];
 
 #[test]
 fn every_claim_names_a_probe_that_exists_and_every_probe_decides_a_claim() {
@@ -149,54 +152,6 @@ async fn the_production_safe_probes_pass_at_a_server_and_leave_nothing_there() {
         assert_eq!(left["data"].as_array().unwrap().len(), 0, "{list}: {left}");
     }
     app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_killed_leaves_no_process_behind() {
-    let arguments = ["prove", "--blueprint", "social-agent"];
-    let mut child = keyholder(program(), &arguments).spawn().unwrap();
-    let parent = child.id();
-    // A node is the last thing that a run starts before its first probe.
-    eventually("a node runs", async || descendants(parent).iter().any(|it| it.arguments.contains("\0node\0"))).await;
-    let started = descendants(parent);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    for process in started {
-        let gone = async || Process::read(process.pid).is_none_or(|now| now.started != process.started);
-        eventually(&format!("{:?} ends", process.arguments), gone).await;
-    }
-}
-
-/// A process as `/proc` has it.
-struct Process {
-    pid: u32,
-    parent: u32,
-    arguments: String,
-    /// With the number it names one process for good.
-    started: String,
-}
-
-impl Process {
-    fn read(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
-        let started = fields.nth(17)?.to_owned();
-        let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-        (state != "Z").then_some(Self { pid, parent, arguments, started })
-    }
-}
-
-fn descendants(of: u32) -> Vec<Process> {
-    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut all: Vec<Process> = pids.filter_map(Process::read).collect();
-    let (mut family, mut found) = (BTreeSet::from([of]), Vec::new());
-    while let Some(at) = all.iter().position(|process| family.contains(&process.parent)) {
-        let process = all.swap_remove(at);
-        family.insert(process.pid);
-        found.push(process);
-    }
-    found
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The operator's key that publishes statements: it does that, and of every other row of the table it is refused, whatever its name is.
 
-use domain::{id::OperatorId, principal::Principal};
+use domain::{id::OperatorId, operator::Purpose, principal::Principal};
 use keyholder::caller::Caller;
 use server::{Guard, ObjectFrom};
 use service::Refusal;
@@ -17,7 +17,7 @@ fn host(app: &TestApp) -> Principal {
 
 /// What publishes statements, by a key of its own.
 pub(crate) async fn publisher(app: &TestApp, name: &str) -> (Caller, OperatorId) {
-    let (id, key) = service::operator::create_publisher(app.instance.app(), &host(app), name).await.unwrap();
+    let (id, key) = service::operator::create(app.instance.app(), &host(app), (name, Purpose::Publish)).await.unwrap();
     (app.stranger.with_key(&key), id)
 }
 
@@ -27,7 +27,7 @@ async fn a_key_that_publishes_statements_does_nothing_else_on_any_row() {
     let values = everything(&app).await;
     let inner = app.instance.app();
     // A super-admin of the very name: the key is none of his.
-    service::operator::create(inner, &host(&app), "ada").await.unwrap();
+    service::operator::create(inner, &host(&app), ("ada", Purpose::Person)).await.unwrap();
     service::operator::appoint_super_admin(inner, &host(&app), "ada").await.unwrap();
     let (prover, id) = publisher(&app, "ada").await;
     let mut owner = app.owner().await;
@@ -80,15 +80,15 @@ async fn what_publishes_is_no_person_and_lends_nobody_its_key() {
     assert!(matches!(refused, Err(Refusal::NotFound)), "{refused:?}");
     let by_key = Principal::statement_publisher("ada".to_owned(), publishing, inner.clock.now());
     for refused in [
-        service::operator::create(inner, &by_key, "eve").await.map(drop),
-        service::operator::create_publisher(inner, &by_key, "eve").await.map(drop),
+        service::operator::create(inner, &by_key, ("eve", Purpose::Person)).await.map(drop),
+        service::operator::create(inner, &by_key, ("eve", Purpose::Publish)).await.map(drop),
         service::operator::list(inner, &by_key).await.map(drop),
         service::operator::appoint_super_admin(inner, &by_key, "ada").await,
     ] {
         assert!(matches!(refused, Err(Refusal::Forbidden)), "{refused:?}");
     }
     // Nor does it keep one who has lost his own keys.
-    let (person, _) = service::operator::create(inner, &host(&app), "ada").await.unwrap();
+    let (person, _) = service::operator::create(inner, &host(&app), ("ada", Purpose::Person)).await.unwrap();
     service::operator::appoint_super_admin(inner, &host(&app), "ada").await.unwrap();
     service::operator::revoke(inner, &host(&app), person).await.unwrap();
     assert_eq!(service::operator::super_admins(inner, &host(&app)).await.unwrap(), Vec::<String>::new());

@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use domain::{
-    id::{Id, RoleTemplateId},
+    id::{Id, InstallationId, RoleTemplateId},
     jcs,
 };
 use keyholder::{
     caller::{Caller, Reply},
-    telemetry,
+    local, telemetry,
 };
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, types::Uuid};
 use tokio::sync::Mutex;
 
 use crate::{
     harness::{TestApp, eventually, ok, problem, text},
+    isolation::{backend, context, set_context},
     objects::{object, playbook, with_the_playbook},
 };
 
@@ -377,25 +378,37 @@ async fn a_template_that_was_removed_and_is_put_back_grants_nothing_until_it_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn what_templates_there_are_is_told_to_the_installation_and_to_each_workspace_of_its_own() {
     let app = TestApp::start().await;
-    let id = template(&app, "Auditor", &["audit.read"], &[]).await;
-    let workspace = app.workspace_uuid();
-    let (all, trail) = (
-        "select count(*) from keyholder.role_templates_after(null, null, 100)",
-        "select count(*) from keyholder.role_template_trail(array[$1], array[$2])",
-    );
+    let other = local::create_workspace(app.instance.app(), "Other").await.unwrap();
+    let mut named = (Vec::new(), Vec::new());
+    for (admin, workspace) in
+        [(&app.admin, app.workspace_uuid()), (&app.stranger.with_key(&other.text), other.workspace.uuid())]
+    {
+        let wanted = json!({ "name": "Auditor", "permissions": ["audit.read"] });
+        let made = ok(admin.post(AT, &wanted).await.unwrap(), 201);
+        named.0.push(workspace);
+        named.1.push(format!("role_template:{}", text(&made, "/id")));
+    }
+    let all = named.0.clone();
+    // Without a context that only the root key signs, nothing is told.
+    let contexts = [
+        (None, vec![], vec![]),
+        (Some(("workspace", all[0])), vec![], vec![all[0]]),
+        (Some(("workspace", all[1])), vec![], vec![all[1]]),
+        (Some(("installation", InstallationId::ONE.uuid())), all.clone(), all.clone()),
+    ];
     for group in ["app", "lookup", "loader", "ledger"] {
         let mut login = app.login(group).await;
-        let listed = sqlx::query_scalar::<_, i64>(all).fetch_one(&mut login).await;
-        let asked = sqlx::query_scalar::<_, i64>(trail)
-            .bind(workspace)
-            .bind(format!("role_template:{id}"))
-            .fetch_one(&mut login);
-        let asked = asked.await;
-        match group {
-            // Without a context that only the root key signs, nothing is told.
-            "app" => assert_eq!((listed.unwrap(), asked.unwrap()), (0, 0)),
-            "loader" => assert_eq!((listed.is_err(), asked.unwrap()), (true, 0)),
-            _ => assert!(listed.is_err() && asked.is_err(), "{group}"),
+        for (of, listed, told) in &contexts {
+            let pid = backend(&mut login).await;
+            let signed = of.map(|(kind, subject)| context(kind, subject, pid, 20_000)).unwrap_or_default();
+            set_context(&mut login, &signed).await;
+            let found = "select workspace_id from keyholder.role_templates_after(null, null, 100) order by array_position($1, workspace_id)";
+            let found = sqlx::query_scalar::<_, Uuid>(found).bind(&all).fetch_all(&mut login).await;
+            let trail = "select workspace_id from keyholder.role_template_trail($1, $2) order by array_position($1, workspace_id)";
+            let trail = sqlx::query_scalar::<_, Uuid>(trail).bind(&named.0).bind(&named.1).fetch_all(&mut login).await;
+            let (may_list, may_ask) = (group == "app", ["app", "loader"].contains(&group));
+            assert_eq!(found.ok(), may_list.then(|| listed.clone()), "{group} in {of:?}");
+            assert_eq!(trail.ok(), may_ask.then(|| told.clone()), "{group} in {of:?}");
         }
     }
     app.stop().await;

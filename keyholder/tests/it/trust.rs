@@ -2,6 +2,7 @@
 
 mod browser;
 mod command;
+mod open;
 
 use std::{
     borrow::Cow,

@@ -103,7 +103,8 @@ fn statement(outcome: Came, sabotage_caught: Option<bool>) -> Statement {
 
 fn known(statement: Statement, validity: Validity, kept_once: &[&str]) -> Known {
     let kept_once = kept_once.iter().map(|id| id.parse().unwrap()).collect();
-    Known { statement: Arc::new(statement), validity, kept_once }
+    let failures = Failures::default().after(&statement);
+    Known { statement: Arc::new(statement), validity, kept_once, failures }
 }
 
 /// How SA-05 is shown.
@@ -307,6 +308,70 @@ fn what_a_part_could_not_try_stays_as_the_whole_run_left_it() {
     assert_eq!(after(part, Came::NotProven, &[]), ((kept, rehearsed), (kept, rehearsed), 0));
     // What a whole run did not try is not proven.
     assert_eq!(after(Scope::Whole, Came::Passed, &["api-routes"]), ((kept, rehearsed), (review, rehearsed), 1));
+}
+
+/// Statements of one program in the order in which they were published, as they are known at last: what each leaves open goes on to the next.
+fn published(statements: impl IntoIterator<Item = Known>) -> Vec<Known> {
+    let mut known: Vec<Known> = Vec::new();
+    for (one, number) in statements.into_iter().zip(1..) {
+        let mut statement = Statement::clone(&one.statement);
+        statement.sequence = number;
+        let before = known.first().map(|newest| newest.failures.clone()).unwrap_or_default();
+        let failures = before.after(&statement);
+        known.insert(0, Known { statement: Arc::new(statement), failures, ..one });
+    }
+    known
+}
+
+#[test]
+fn a_no_beside_customers_is_open_until_a_run_that_tried_it_passes() {
+    let claims = two_claims();
+    let (whole, part) = (Scope::Whole, Scope::ProductionSafe);
+    let all: &[&str] = &["api-routes", "redis"];
+    // Each run: its scope, what its probe came to, what it tried. Of these the first, which tries both, and the newest are at hand.
+    let shown = |runs: &[(Scope, Came, &[&str])]| {
+        let runs = [&[(whole, Came::Passed, all)], runs].concat();
+        let mut known = published(runs.into_iter().map(|(scope, came, tried)| assembled(&claims, scope, came, tried)));
+        let newest_whole = known.iter().position(|known| known.statement.scope == whole).unwrap();
+        known = vec![known[0].clone(), known[newest_whole].clone()];
+        entries(&claims.0, &claims.1, &known, NOW).iter().map(|it| (it.shown, it.failed_in)).collect::<Vec<_>>()
+    };
+    let (kept, review) = ((Shown::Kept, None), |number| (Shown::UnderReview, Some(number)));
+    let (differs, untried) = ((part, Came::Differs, &[][..]), (part, Came::NotProven, &[][..]));
+    assert_eq!(shown(&[differs]), [review(2), review(2)]);
+    assert_eq!(shown(&[differs, untried]), [review(2), review(2)]);
+    assert_eq!(shown(&[differs, untried, untried, differs, untried]), [review(5), review(5)]);
+    // A part answers for what it tried whole, and a whole run for everything.
+    assert_eq!(shown(&[differs, untried, (part, Came::Passed, &["api-routes"])]), [kept, review(2)]);
+    assert_eq!(shown(&[differs, (part, Came::Passed, all), untried]), [kept, kept]);
+    assert_eq!(shown(&[differs, untried, (whole, Came::Passed, all)]), [kept, kept]);
+    assert_eq!(shown(&[differs, (whole, Came::Passed, all), untried]), [kept, kept]);
+    // One that could not be carried out is no answer.
+    assert_eq!(shown(&[differs, (whole, Came::NotProven, &[]), untried]), [review(2), review(2)]);
+}
+
+#[test]
+fn an_open_no_is_of_its_own_program_and_no_review_of_what_was_never_kept() {
+    let after_a_no = |program: &str, validity| {
+        let mut no = statement(Came::Differs, None);
+        no.scope = Scope::ProductionSafe;
+        let mut silent = no.clone();
+        (silent.claims[0].outcome, silent.claims[0].probe) = (None, None);
+        silent.build.binary_sha256 = digest(program);
+        let failures = Failures::default().after(&no);
+        Known { failures, ..known(silent, validity, &["SA-05"]) }
+    };
+    let whole = |kept_once| known(statement(Came::Passed, Some(true)), Validity::Current, kept_once);
+    assert_eq!(shown(&[after_a_no("aa", Validity::Current), whole(&["SA-05"])]), Shown::UnderReview);
+    assert_eq!(shown(&[after_a_no("bb", Validity::OtherBuild), whole(&["SA-05"])]), Shown::Kept);
+    // Whatever the statement is worth that takes the place of the one which said no.
+    for validity in [Validity::Expired, Validity::OtherBlueprint, Validity::OtherInstallation, Validity::Untrusted] {
+        assert_eq!(shown(&[after_a_no("aa", validity), whole(&["SA-05"])]), Shown::UnderReview, "{validity:?}");
+    }
+    // Also where the whole run is not at hand any more; and what was never kept is broken, and nothing milder.
+    assert_eq!(shown(&[after_a_no("aa", Validity::Current)]), Shown::UnderReview);
+    let never = Known { kept_once: BTreeSet::new(), ..after_a_no("aa", Validity::Current) };
+    assert_eq!(shown(&[never, whole(&[])]), Shown::Broken);
 }
 
 #[test]

@@ -3,20 +3,18 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use domain::clock::Clock;
 use http::Method;
 use serde_json::{Value, json};
-use time::format_description::well_known::Rfc3339;
 
 use crate::{
-    answered::by_server,
+    answered::{by_server, of_server},
     caller::{Caller, Reply},
     dump,
     evidence::{Evidence, Failure, Outcome, sha256},
     ground::Ground,
     owner::{Agent, expect, text},
     probe::{Attack, Probe, Target},
-    probes::{at_rest::not_in, origins::ended},
+    probes::at_rest::not_in,
     routes::Guard,
     search::Needle,
     undoing::Undoing,
@@ -90,8 +88,7 @@ async fn hashed_keys(ground: &Ground) -> Outcome {
 async fn key_shown_once(target: &Target) -> Outcome {
     let mut evidence = Evidence::new();
     // It ends by itself, also where nobody lives to end it.
-    let ends = Clock::system().now() + Duration::from_mins(10);
-    let wanted = json!({ "label": "shown once", "role": "service", "expires_at": ends.format(&Rfc3339)? });
+    let wanted = json!({ "label": "shown once", "role": "service", "expires_at": Undoing::expires_at()? });
     let again = [("content-type", "application/json"), ("idempotency-key", "probe-shown-once")];
     let made = target.admin.send(Method::POST, "/v1/api-keys", &again, wanted.to_string().into()).await?;
     let first = expect(&made, 201)?;
@@ -100,19 +97,26 @@ async fn key_shown_once(target: &Target) -> Outcome {
     if id.is_empty() || secret.is_blind() || secret.within(&made.body).is_none() {
         return Err(Failure::unproven("the answer that makes a key does not show it: it would be found nowhere"));
     }
-    let outcome = read_again(target, (&id, &key), &mut evidence).await;
-    let repeated = target.admin.send(Method::POST, "/v1/api-keys", &again, wanted.to_string().into()).await?;
-    let other = repeated.json();
-    for made in [id.as_str(), text(&other, "/id")].into_iter().filter(|id| !id.is_empty()) {
-        ended(&target.admin.delete(&format!("/v1/api-keys/{made}")).await?)?;
-    }
-    outcome?;
-    if text(&other, "/key") == key {
-        return Err(Failure::broken("the same request again is answered with the same key", sha256(key.as_bytes())));
-    }
-    evidence.tried("api-answers", format!("the same request again: {}", repeated.status), "", sha256(&repeated.body));
-    evidence.tried("api-keys", "a key, from its making to its end", sha256(key.as_bytes()), "shown once");
-    Ok(evidence)
+    let undoing = Undoing::of(&target.admin);
+    undoing.note(Method::DELETE, format!("/v1/api-keys/{id}"));
+    undoing
+        .after(async {
+            read_again(target, (&id, &key), &mut evidence).await?;
+            let repeated = target.admin.send(Method::POST, "/v1/api-keys", &again, wanted.to_string().into()).await?;
+            let (what, other) = (format!("the same request again: {}", repeated.status), repeated.json());
+            by_server(&what, &repeated)?;
+            if text(&other, "/key") == key {
+                let obtained = sha256(key.as_bytes());
+                return Err(Failure::broken("the same request again is answered with the same key", obtained));
+            }
+            if !text(&other, "/id").is_empty() {
+                undoing.note(Method::DELETE, format!("/v1/api-keys/{}", text(&other, "/id")));
+            }
+            evidence.tried("api-answers", what, "", sha256(&repeated.body));
+            evidence.tried("api-keys", "a key, from its making to its end", sha256(key.as_bytes()), "shown once");
+            Ok(evidence)
+        })
+        .await
 }
 
 /// Reads everything that can be read, with the key's id wherever an id is asked for, and looks for the key.
@@ -159,8 +163,8 @@ fn with_id(path: &str, id: &str) -> String {
 const WINDOWS: [(&str, &str); 2] = [("minute", "minute-caps"), ("month", "month-caps")];
 /// How many acts a cap lets pass that is tried to its last unit.
 const CAP: u64 = 2;
-/// A minute can end between two acts; then the cap is tried in the next one.
-const TRIES: u32 = 3;
+/// A minute can end between two acts; then the cap is tried in the next one. And so it is where a node may have lagged.
+const TRIES: u32 = 4;
 /// What a node may take to hear of a change.
 const GRACE: Duration = Duration::from_secs(6);
 /// What an act is answered that the platform itself has failed, or the way to it.
@@ -175,7 +179,7 @@ const OF_THE_PLATFORM: [&str; 7] = [
 ];
 
 /// Beside customers: on an account that the operator has connected to the probes' workspace, by an action that only reads, with a key that
-/// is made for it. Three acts pass in all. Without such an account no cap can be met, and nothing is said of caps.
+/// is made for it. Three acts pass in all, where no node lags. Without such an account no cap can be met, and nothing is said of caps.
 async fn caps_beside_customers(target: &Target) -> Outcome {
     let admin = &target.admin;
     let mut evidence = Evidence::new();
@@ -193,7 +197,8 @@ async fn caps_beside_customers(target: &Target) -> Outcome {
             let mandate = text(&mandate, "/id").to_owned();
             undoing.note(Method::POST, format!("/v1/mandates/{mandate}/revoke"));
             let agent = Agent { caller, key, mandate };
-            let [minute, month] = ["minute", "month"].map(|per| Capped { admin, agent: &agent, action: &action, per });
+            let capped = |per| Capped { admin, agent: &agent, action: &action, per, lag: Some(GRACE) };
+            let [minute, month] = ["minute", "month"].map(capped);
             let first = minute.act().await?;
             if is_the_platforms(&first) {
                 // Whatever ails the platform, it is no word on caps: they are left untried.
@@ -206,13 +211,22 @@ async fn caps_beside_customers(target: &Target) -> Outcome {
                 // Set between two acts, it binds the second.
                 capped.set(0).await?;
                 undoing.note(Method::DELETE, format!("/v1/budgets/{}", text(&capped.standing().await?, "/id")));
-                capped.binds_the_next(subject, &mut evidence).await?;
-                capped.is_not_the_keys_to_set(subject, &mut evidence).await?;
+                let mut tried = Evidence::new();
+                let mut at_once = capped.binds_the_next(subject, &mut tried).await?;
+                capped.is_not_the_keys_to_set(subject, &mut tried).await?;
                 if capped.per == minute.per {
                     capped.remove().await?;
+                } else {
+                    at_once &= capped.holds_to_the_last_unit(1, subject, &mut tried).await?;
+                }
+                if at_once {
+                    evidence = evidence.join(tried);
+                } else {
+                    // It binds, but not from the next request on: the claim is left untried.
+                    let words = format!("a cap of a {} binds where its node has heard of it", capped.per);
+                    evidence.saw(words, &action, "429");
                 }
             }
-            month.holds_to_the_last_unit(1, "month-caps", &mut evidence).await?;
             Ok(evidence)
         })
         .await
@@ -253,7 +267,8 @@ async fn key_budgets(ground: &Ground) -> Outcome {
     let (admin, action) = (&entrusted.workspace.admin, "profile.read");
     let other = ground.agent(admin, &entrusted.connected.connection, &[action], &json!([])).await?;
     for (per, subject) in WINDOWS {
-        let capped = Capped { admin, agent: &entrusted.agent, action, per };
+        // One node has nothing to hear of: here a cap binds at once, or it does not.
+        let capped = Capped { admin, agent: &entrusted.agent, action, per, lag: None };
         let beside = Capped { agent: &other, ..capped };
         expect(&capped.act().await?, 200)?;
         evidence.saw(format!("an act without a cap in a {per}"), action, "200");
@@ -277,11 +292,15 @@ struct Capped<'a> {
     agent: &'a Agent,
     action: &'a str,
     per: &'static str,
+    /// What a node may take to hear of a cap that another one has set, where there may be others.
+    lag: Option<Duration>,
 }
 
 impl Capped<'_> {
     async fn act(&self) -> Result<Reply, Failure> {
-        Ok(self.agent.caller.act(&self.agent.mandate, self.action, &json!({}), None).await?)
+        let answer = self.agent.caller.act(&self.agent.mandate, self.action, &json!({}), None).await?;
+        of_server("an act", &answer)?;
+        Ok(answer)
     }
 
     /// The cap as an admin sets it.
@@ -316,12 +335,14 @@ impl Capped<'_> {
         expect(&self.admin.delete(&format!("/v1/budgets/{id}")).await?, 204).map(drop)
     }
 
-    /// A cap of none refuses the next act. A node that has not heard of it yet may let one pass, and is asked once more when it must have.
-    async fn binds_the_next(&self, subject: &str, evidence: &mut Evidence) -> Result<(), Failure> {
+    /// A cap of none refuses the next act. A node that may not have heard of it is asked once more when it must have. Returns whether the
+    /// first act was refused.
+    async fn binds_the_next(&self, subject: &str, evidence: &mut Evidence) -> Result<bool, Failure> {
         let (what, per) = ("an act after a cap of none was set", self.per);
         let mut answer = self.act().await?;
-        if answer.status.is_success() {
-            tokio::time::sleep(GRACE).await;
+        let passed = answer.status.is_success();
+        if let (true, Some(lag)) = (passed, self.lag) {
+            tokio::time::sleep(lag).await;
             answer = self.act().await?;
         }
         if answer.status.is_success() {
@@ -335,13 +356,14 @@ impl Capped<'_> {
             return Err(Failure::unproven(format!("{what} was answered {}: {}", answer.status, text(&kind, "/type"))));
         }
         evidence.tried(subject, format!("{what}, in a {per}: 429"), what, &answer.body);
-        Ok(())
+        Ok(!passed)
     }
 
     /// A cap is an admin's to set, and not its key's own.
     async fn is_not_the_keys_to_set(&self, subject: &str, evidence: &mut Evidence) -> Result<(), Failure> {
         let own = self.body(1000);
         let raised = self.agent.caller.post("/v1/budgets", &own).await?;
+        of_server("a key that sets its own cap", &raised)?;
         if raised.status.is_success() {
             return Err(Failure::broken("a key set its own cap", raised.json()));
         }
@@ -352,8 +374,10 @@ impl Capped<'_> {
         Ok(())
     }
 
-    /// As many acts pass as the cap says, beside what the window holds already, and the next one does not.
-    async fn holds_to_the_last_unit(&self, cap: u64, subject: &str, evidence: &mut Evidence) -> Result<(), Failure> {
+    /// As many acts pass as the cap says, beside what the window holds already, and the next one does not. Where a node may not have heard of
+    /// any cap, it is tried once more when it must have. Returns whether it held at once.
+    async fn holds_to_the_last_unit(&self, cap: u64, subject: &str, evidence: &mut Evidence) -> Result<bool, Failure> {
+        let mut exceeded = false;
         for _ in 0..TRIES {
             self.set(1_000_000).await?;
             expect(&self.act().await?, 200)?;
@@ -369,24 +393,26 @@ impl Capped<'_> {
                 }
             }
             let after = self.standing().await?;
-            if let (Some(odd), true) = (odd, passed <= cap) {
+            if let Some(odd) = odd {
                 return Err(Failure::unproven(format!("an act under a cap of {cap} was answered {odd}")));
             }
             if passed == cap {
                 let words = format!("{cap} acts of {} under a cap of {cap} more in a {}", cap + 1, self.per);
                 evidence.tried(subject, words, before.to_string(), after.to_string());
-                return Ok(());
+                return Ok(!exceeded);
             }
             if passed < cap {
                 return Err(Failure::unproven(format!("only {passed} acts passed under a cap of {cap}")));
             }
-            if before.get("window_start") == after.get("window_start") {
-                let obtained = json!({ "passed": passed, "cap": cap, "standing": after });
-                return Err(Failure::broken(
-                    format!("{passed} acts passed in a {} under a cap of {cap}", self.per),
-                    obtained,
-                ));
+            if before.get("window_start") != after.get("window_start") {
+                continue;
             }
+            let (Some(lag), false) = (self.lag, exceeded) else {
+                let words = format!("{passed} acts passed in a {} under a cap of {cap}", self.per);
+                return Err(Failure::broken(words, json!({ "passed": passed, "cap": cap, "standing": after })));
+            };
+            exceeded = true;
+            tokio::time::sleep(lag).await;
         }
         Err(Failure::unproven(format!("each {} ended before its cap was tried", self.per)))
     }

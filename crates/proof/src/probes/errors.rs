@@ -44,7 +44,7 @@ async fn beside_customers(target: &Target) -> Outcome {
         of_things(&mut seen, &target.admin, &belongings).await?;
         Ok(seen.evidence)
     };
-    belongings.lent_to(walk).await
+    belongings.undoing.after(walk).await
 }
 
 async fn opaque_errors(ground: &Ground) -> Outcome {

@@ -29,9 +29,7 @@ async fn no_secret_in_history(tree: &SourceTree) -> Outcome {
         planted.to_string(),
         scanner.examples().to_string(),
     );
-    if tree.git(&["rev-parse", "--is-shallow-repository"]).await?.starts_with(b"true") {
-        return Err(Failure::unproven("this clone does not have the whole history"));
-    }
+    demand_whole_history(tree).await?;
     let mut seen = Seen { scanner, lines: HashSet::new() };
     let listed = tree.git(&["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).await?;
     for name in listed.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
@@ -66,6 +64,21 @@ async fn no_secret_in_history(tree: &SourceTree) -> Outcome {
         format!("{} different lines", seen.lines.len()),
     );
     Ok(evidence)
+}
+
+/// Refuses a clone that does not have all that its history names: what is not here is not looked at. A shallow one ends its history early; a
+/// partial one (`git clone --filter`) has all commits, and fetches the versions of files when they are asked for.
+async fn demand_whole_history(tree: &SourceTree) -> Result<(), Failure> {
+    if tree.git(&["rev-parse", "--is-shallow-repository"]).await?.starts_with(b"true") {
+        return Err(Failure::unproven("this clone does not have the whole history"));
+    }
+    let named = tree.git(&["rev-list", "--objects", "--all", "--missing=print"]).await?;
+    let missing = named.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"?")).count();
+    if missing > 0 {
+        let why = format!("this clone does not have the whole history: {missing} objects of it are not here");
+        return Err(Failure::unproven(why));
+    }
+    Ok(())
 }
 
 fn broken(place: &str, found: &Found) -> Failure {

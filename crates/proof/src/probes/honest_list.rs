@@ -16,7 +16,7 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::trust::{Page, Told, ledger, now, post, signed};
 use crate::{
-    answered::by_server,
+    answered::{by_server, of_server},
     caller::Caller,
     evidence::{Evidence, Failure, Outcome},
     ground::Ground,
@@ -60,11 +60,14 @@ async fn honest_list(target: &Target) -> Outcome {
 /// The page, compared with the statements that are served beside it and with what the blueprint lacks.
 async fn as_stated(stranger: &Caller, blueprint: &Blueprint) -> Outcome {
     let mut evidence = Evidence::new();
-    let page = expect(&stranger.get("/trust.json").await?, 200)?;
-    let stated = Stated::read(stranger).await?;
-    let html = stranger.get("/trust").await?;
-    expect(&html, 200)?;
+    let (page, html) = (stranger.get("/trust.json").await?, stranger.get("/trust").await?);
+    for reply in [&page, &html] {
+        of_server("the trust page", reply)?;
+        expect(reply, 200)?;
+    }
+    let (page, stated) = (page.json(), Stated::read(stranger).await?);
     shows_what_was_stated((&page, &String::from_utf8_lossy(&html.body)), &stated, &mut evidence)?;
+    states_nothing_planned(&page, &stated, &mut evidence)?;
     shows_what_is_lacking(&page, (blueprint, &ledger()?), &mut evidence)?;
     Ok(evidence)
 }
@@ -129,6 +132,36 @@ fn shows_what_was_stated(
     Ok(())
 }
 
+/// No statement that is in force here says of a claim that it is kept, or that somebody stands behind it, where the page shows it as planned:
+/// who reads the statement by itself would believe it. Where somebody's word has run out since, it was true when it was signed.
+fn states_nothing_planned(page: &Value, stated: &Stated, evidence: &mut Evidence) -> Result<(), Failure> {
+    let list = |name: &str| page.get(name).and_then(Value::as_array).into_iter().flatten();
+    let in_force = |statement: &&Statement| {
+        ["/statement", "/whole_statement"].iter().filter_map(|at| page.pointer(at)).any(|shown| {
+            shown.get("sequence").and_then(Value::as_u64) == Some(statement.sequence)
+                && text(shown, "/validity") == "current"
+        })
+    };
+    for statement in stated.0.iter().filter(in_force) {
+        for claim in list("claims").filter(|claim| text(claim, "/state") == "planned") {
+            let id = claim.pointer("/ids/0").cloned().unwrap_or_default();
+            let claimed = text(claim, "/ids/0").parse().ok().and_then(|id: ClaimId| statement.claimed(&id));
+            let has_word = list("attestations")
+                .any(|word| word.get("ids").and_then(Value::as_array).is_some_and(|ids| ids.contains(&id)));
+            match claimed.map(|claimed| claimed.state) {
+                Some(state @ (Standing::Kept | Standing::Attested)) if !has_word => {
+                    let (number, state) = (statement.sequence, state.as_str());
+                    let difference = format!("{id} is shown as planned, and the statement {number} says {state}");
+                    return Err(Failure::broken(difference, json!({ "id": id, "statement": number })));
+                }
+                Some(Standing::Kept | Standing::Attested) => {}
+                _ => evidence.saw(format!("{id} is planned, and the statement says no more"), id.to_string(), ""),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether a statement says of a claim of the page that its probe passed, and counts where the page is shown.
 fn proves(statement: &Statement, claim: &Value, page: &Value) -> Result<bool, Failure> {
     let id: ClaimId =
@@ -175,6 +208,7 @@ async fn lets_nobody_publish(stranger: &Caller, blueprint: &Blueprint, evidence:
     let mut statement = told.statement(blueprint, &ledger()?, "nobody's")?;
     (statement.claims, statement.probes) = (Vec::new(), Vec::new());
     let reply = post(stranger, &signed(&statement, &Ed25519KeyPair::generate()?)?).await?;
+    of_server("a statement of a stranger's", &reply)?;
     if reply.status.is_success() {
         return Err(Failure::broken("a statement of nobody who is trusted was taken from a stranger", reply.json()));
     }
@@ -356,4 +390,49 @@ fn claim_planned(statement: &mut Statement, planned: &BTreeMap<String, String>) 
 fn article<'p>(html: &'p str, id: &str) -> Option<&'p str> {
     let (_, from) = html.split_once(&format!("<article id=\"{id}\""))?;
     Some(from.split_once("</article>")?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::blueprint;
+
+    use super::*;
+
+    #[test]
+    fn a_statement_in_force_says_nothing_that_the_page_shows_as_planned() {
+        let blueprints = blueprint::embedded().unwrap();
+        let blueprint = blueprints.iter().find(|known| known.name == "media-workspace").unwrap();
+        let told = Told { now: now(), program: "5c".repeat(32), audience: None };
+        let statement = |drop: bool| {
+            let mut blueprint = blueprint.clone();
+            if drop {
+                blueprint.drop_examples();
+            }
+            told.statement(&blueprint, &ledger().unwrap(), "a test's").unwrap()
+        };
+        let judged = |statement: Statement, validity: &str, words: Value| {
+            let page = json!({
+                "statement": { "sequence": statement.sequence, "validity": validity },
+                "whole_statement": null,
+                "attestations": words,
+                "claims": [{ "ids": ["MW-43"], "state": "planned" }, { "ids": ["MW-42"], "state": "planned" }],
+            });
+            states_nothing_planned(&page, &Stated(vec![statement]), &mut Evidence::new())
+        };
+        let found = judged(statement(false), "current", json!([]));
+        assert!(matches!(found, Err(Failure::Broken { .. })), "{found:?}");
+        let one = json!([{ "ids": ["MW-43"], "expired": true }]);
+        assert!(
+            matches!(judged(statement(false), "current", one), Err(Failure::Broken { .. })),
+            "MW-42 is said as well"
+        );
+        let both = json!([{ "ids": ["MW-43"], "expired": true }, { "ids": ["MW-42"], "expired": true }]);
+        for (statement, validity, words) in [
+            (statement(false), "current", both),
+            (statement(false), "other-build", json!([])),
+            (statement(true), "current", json!([])),
+        ] {
+            judged(statement, validity, words).unwrap();
+        }
+    }
 }

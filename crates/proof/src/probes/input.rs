@@ -3,26 +3,24 @@
 //! Beside customers it walks what an admin and a stranger may ask, with things of the probe's own and for each place a fault by its type and
 //! one by its size; on a scratch installation all of it, with a connection, a mandate and an act that exist, and every fault.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    slice,
-};
+use std::{collections::BTreeSet, slice};
 
 use futures_util::future::join_all;
 use http::Method;
 use serde_json::{Map, Value, json};
-use time::format_description::well_known::Rfc3339;
 
 use super::faults::{self, Depth, FAULT};
 use crate::{
     answered::by_server,
     belongings::{self, Belongings},
-    caller::{CallError, Caller, Reply},
+    caller::{CallError, Reply},
     document::{self, Credential, OPENFGA, Operation, Parameter, Place},
     evidence::{Evidence, Failure, Outcome},
+    existing::Existing,
     ground::Ground,
-    owner::{RETURN, expect, text},
+    owner::{expect, text},
     probe::{Attack, Probe, Target},
+    undoing::Undoing,
 };
 
 /// Whether some parameter takes what is of a wrong type, too long, unknown or not allowed.
@@ -39,13 +37,11 @@ pub(super) const STRICT_INPUT: Probe = Probe {
 const JSON: (&str, &str) = ("content-type", "application/json");
 /// How many faults are tried at once: few enough to be no load, and enough that a far server is walked within a minute.
 const AT_ONCE: usize = 4;
-/// What begins the id of a thing that has no beginning over HTTP alone: it takes a platform.
-const OF_A_PLATFORM: [&str; 3] = ["con_", "man_", "act_"];
 
 async fn beside_customers(target: &Target) -> Outcome {
     let belongings = Belongings::make(&target.admin).await?;
     let walk = async { Walk::among(&belongings, target, Depth::Few).await?.through().await };
-    belongings.lent_to(walk).await
+    belongings.undoing.after(walk).await
 }
 
 async fn strict_input(ground: &Ground) -> Outcome {
@@ -53,22 +49,18 @@ async fn strict_input(ground: &Ground) -> Outcome {
     let belongings = Belongings::make(&target.admin).await?;
     let walk = async {
         let mut walk = Walk::among(&belongings, target, Depth::Every).await?;
-        walk.entrust(ground).await?;
+        let act = walk.existing.entrust(ground, "inputs").await?;
+        walk.evidence.saw("an act with a good input", "post.create", act.to_string());
         walk.through().await
     };
-    belongings.lent_to(walk).await
+    belongings.undoing.after(walk).await
 }
 
 /// A walk over all operations, with things that exist, so that what is refused is refused for its own fault.
 struct Walk {
     evidence: Evidence,
     depth: Depth,
-    admin: Caller,
-    stranger: Caller,
-    /// Without one, the operator's operations are not walked.
-    operator: Option<Caller>,
-    /// By the first letters of an example, what exists.
-    real: BTreeMap<&'static str, String>,
+    existing: Existing,
     /// A provider at which accounts can be connected, and one of its actions.
     provider: Option<(String, String)>,
     /// The relation store of the walk.
@@ -105,51 +97,19 @@ enum Lacks {
 
 impl Walk {
     async fn among(belongings: &Belongings, target: &Target, depth: Depth) -> Result<Self, Failure> {
-        let (admin, stranger) = (target.admin.clone(), target.stranger.clone());
-        let workspace = expect(&admin.get("/v1/workspace").await?, 200)?;
-        let real = [
-            ("key_", belongings.key.as_str()),
-            ("bud_", &belongings.budget),
-            ("obj_", &belongings.object),
-            ("rol_", &belongings.template),
-            ("ws_", text(&workspace, "/id")),
-            ("https://app.example.com/connected", RETURN),
-            // What the document has for a store and for its model.
-            ("01K5W8V9S6F7Q8R9T0V1W2X3Y4", &belongings.store),
-            ("01K5W8V9S6F7Q8R9T0V1W2X3Y5", &belongings.model),
-        ];
-        let real = real.into_iter().map(|(like, real)| (like, real.to_owned())).collect();
-        let providers = expect(&admin.get("/v1/providers").await?, 200)?;
+        let existing = Existing::among(belongings, target).await?;
+        let providers = expect(&target.admin.get("/v1/providers").await?, 200)?;
         let mut providers = providers.get("data").and_then(Value::as_array).into_iter().flatten();
         let provider = providers.find(|it| it.get("connectable") == Some(&json!(true)));
         let provider = provider.map(|it| (text(it, "/name").to_owned(), text(it, "/actions/0/name").to_owned()));
         let (mut evidence, store) = (Evidence::new(), belongings.store.clone());
         evidence.saw("one of each thing that an admin makes, with a good input", &belongings.object, "201");
-        Ok(Self { evidence, depth, admin, stranger, operator: None, real, provider, store, requests: BTreeSet::new() })
-    }
-
-    /// Adds what takes a platform and an operator: a connection, with a mandate for the admin himself, so that what he sends is refused for
-    /// what it is, not for who he is.
-    async fn entrust(&mut self, ground: &Ground) -> Result<(), Failure> {
-        self.operator = Some(self.stranger.with_key(&ground.operator("prober-of-inputs").await?));
-        ground.operate(&["operator", "super-admin", "grant", "prober-of-inputs"]).await?;
-        let actions = ["profile.read", "post.create"];
-        let connected = ground.connect(&self.admin, "inputs", &actions).await?;
-        let own = own_key(&self.admin).await?;
-        let terms = json!({ "connection": connected.connection, "grantee": own, "actions": actions });
-        let mandate = expect(&self.admin.post("/v1/mandates", &terms).await?, 201)?;
-        let mandate = text(&mandate, "/id").to_owned();
-        let good = json!({ "text": "of a probe" });
-        let act = expect(&self.admin.act(&mandate, "post.create", &good, Some("probe-of-inputs")).await?, 200)?;
-        self.evidence.saw("an act with a good input", "post.create", act.to_string());
-        let act = text(&act, "/act").to_owned();
-        self.real.extend([("con_", connected.connection), ("man_", mandate), ("act_", act)]);
-        Ok(())
+        Ok(Self { evidence, depth, existing, provider, store, requests: BTreeSet::new() })
     }
 
     async fn through(mut self) -> Outcome {
-        let mut operations = document::operations(&self.stranger).await?;
-        operations.retain(|operation| self.caller(operation).is_some());
+        let mut operations = document::operations(&self.existing.stranger).await?;
+        operations.retain(|operation| self.existing.caller(operation).is_some());
         // First where it shows most plainly what was taken for good: a key.
         operations.sort_by_key(|operation| (operation.path != "/v1/api-keys", operation.schema.is_null()));
         let before = self.newest().await?;
@@ -170,32 +130,18 @@ impl Walk {
         Ok(self.evidence)
     }
 
-    /// What exists in the place of an example.
-    fn real(&self, example: &str) -> String {
-        let known = self.real.iter().find(|(like, _)| example.starts_with(**like));
-        known.map_or_else(|| example.to_owned(), |(_, real)| real.clone())
-    }
-
-    fn caller(&self, operation: &Operation) -> Option<&Caller> {
-        match operation.credential {
-            Credential::None => Some(&self.stranger),
-            Credential::ApiKey => Some(&self.admin),
-            Credential::OperatorKey => self.operator.as_ref(),
-        }
-    }
-
     /// A body that would be taken. What it makes ends by itself, or with what it is about.
     fn good(&self, operation: &Operation) -> Value {
-        let mut good = operation.body(|example| self.real(example));
+        let mut good = operation.body(|example| self.existing.real(example));
         let Some(members) = good.as_object_mut() else { return good };
         match operation.path.as_str() {
             "/v1/api-keys" => {
-                let ends = domain::clock::Clock::system().now() + belongings::LIFE;
-                members.insert("expires_at".to_owned(), ends.format(&Rfc3339).map_or(Value::Null, Value::from));
+                let ends = Undoing::expires_at().map_or(Value::Null, Value::from);
+                members.insert("expires_at".to_owned(), ends);
             }
-            "/v1/budgets" if !self.real.contains_key("con_") => {
+            "/v1/budgets" if !self.existing.has("con_") => {
                 members.extend([("scope".to_owned(), json!("principal"))]);
-                members.extend([("subject".to_owned(), json!(self.real("key_")))]);
+                members.extend([("subject".to_owned(), json!(self.existing.real("key_")))]);
             }
             "/v1/connect-links" => {
                 if let Some((provider, action)) = &self.provider {
@@ -208,19 +154,15 @@ impl Walk {
     }
 
     fn lacks(&self, operation: &Operation) -> Lacks {
-        let is_missing = |example: &str| {
-            OF_A_PLATFORM.iter().any(|kind| example.starts_with(kind)) && !self.real.values().any(|it| it == example)
-        };
-        let mut in_path = operation.parameters.iter().filter(|parameter| parameter.place == Place::Path);
-        if let Some(parameter) = in_path.find(|parameter| is_missing(&self.real(&parameter.example))) {
-            return Lacks::InPath(parameter.name.clone());
+        if let Some(name) = self.existing.missing_in_path(operation) {
+            return Lacks::InPath(name.to_owned());
         }
         if operation.path == "/v1/connect-links" && self.provider.is_none() {
             return Lacks::InBody("/provider".to_owned());
         }
         let good = self.good(operation);
         let mut members = good.as_object().into_iter().flatten();
-        let missing = members.find(|(_, member)| member.as_str().is_some_and(is_missing));
+        let missing = members.find(|(_, member)| member.as_str().is_some_and(|text| self.existing.is_missing(text)));
         missing.map_or(Lacks::Nothing, |(name, _)| Lacks::InBody(format!("/{name}")))
     }
 
@@ -228,10 +170,10 @@ impl Walk {
     async fn newest(&self) -> Result<Vec<String>, Failure> {
         let mut newest = Vec::new();
         for list in ["api-keys", "mandates", "budgets", "acts", "audit", "connections", "objects", "role-templates"] {
-            let first = expect(&self.admin.get(&format!("/v1/{list}")).await?, 200)?;
+            let first = expect(&self.existing.admin.get(&format!("/v1/{list}")).await?, 200)?;
             newest.push(format!("{list}: {}", text(&first, "/data/0/id")));
         }
-        let changes = expect(&self.admin.get(&format!("/fga/stores/{}/changes", self.store)).await?, 200)?;
+        let changes = expect(&self.existing.admin.get(&format!("/fga/stores/{}/changes", self.store)).await?, 200)?;
         let changes = changes.get("changes").and_then(Value::as_array).map_or(0, Vec::len);
         newest.push(format!("changes of tuples: {changes}"));
         Ok(newest)
@@ -239,7 +181,7 @@ impl Walk {
 
     /// The difference between what was newest before and is now: it is ours where the trail has a request of ours, or nobody's else.
     async fn whose_effect(&self, before: &[String], after: &[String]) -> Result<Failure, Failure> {
-        let trail = expect(&self.admin.get("/v1/audit?limit=100").await?, 200)?;
+        let trail = expect(&self.existing.admin.get("/v1/audit?limit=100").await?, 200)?;
         let entries = trail.get("data").and_then(Value::as_array).cloned().unwrap_or_default();
         let newer: Vec<_> =
             entries.iter().take_while(|entry| !before.contains(&format!("audit: {}", text(entry, "/id")))).collect();
@@ -256,7 +198,7 @@ impl Walk {
             subject: "parameters",
             what: format!("{} {}: {what}", operation.method, operation.path),
             method: operation.method.clone(),
-            target: operation.target(|example| self.real(example)),
+            target: operation.target(|example| self.existing.real(example)),
             headers: Vec::new(),
             body: String::new(),
             wanted: FAULT,
@@ -315,7 +257,7 @@ impl Walk {
                 Place::Path if value.is_empty() => {}
                 Place::Path => {
                     let path = operation.path.replace(&format!("{{{name}}}"), &value);
-                    let target = Operation { path, ..operation.clone() }.target(|example| self.real(example));
+                    let target = Operation { path, ..operation.clone() }.target(|example| self.existing.real(example));
                     trials.push(Trial { target, wanted: &[404, 400, 403, 422], ..blank });
                 }
                 Place::Query if is_foreign(operation) => {}
@@ -343,7 +285,7 @@ impl Walk {
 
     /// The other parameters that must stand in a query beside this one.
     fn companions(&self, operation: &Operation, name: &str) -> String {
-        let known = [("relation", "viewer".to_owned()), ("subject", self.real("key_"))];
+        let known = [("relation", "viewer".to_owned()), ("subject", self.existing.real("key_"))];
         let in_query = |name: &str| operation.parameters.iter().any(|it| it.place == Place::Query && it.name == name);
         let others = known.iter().filter(|(other, _)| *other != name && in_query(other));
         others.flat_map(|(other, value)| ["&", other, "=", value]).collect()
@@ -380,7 +322,7 @@ impl Walk {
                         self.requests.insert(reply.header("request-id").to_owned());
                         let one = self.refused(trial, &reply, operation);
                         let ended = if reply.status.is_success() {
-                            belongings::end_made(&self.admin, &operation.path, &reply.json()).await
+                            belongings::end_made(&self.existing.admin, &operation.path, &reply.json()).await
                         } else {
                             Ok(())
                         };
@@ -398,7 +340,7 @@ impl Walk {
 
     async fn send(&self, operation: &Operation, trial: &Trial) -> Result<Reply, CallError> {
         let headers: Vec<_> = trial.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let caller = self.caller(operation).unwrap_or(&self.stranger);
+        let caller = self.existing.caller(operation).unwrap_or(&self.existing.stranger);
         caller.send(trial.method.clone(), &trial.target, &headers, trial.body.clone().into()).await
     }
 
@@ -487,14 +429,4 @@ fn is_searched(name: &str, value: &str) -> bool {
 /// Whose query is somebody else's: a provider's answer, and what is passed on to a platform.
 fn is_foreign(operation: &Operation) -> bool {
     operation.path.starts_with("/connect/callback/") || operation.path.starts_with("/v1/proxy/")
-}
-
-/// The key that calls, by its id: the trail knows who has just made something.
-async fn own_key(admin: &Caller) -> Result<String, Failure> {
-    let trail = expect(&admin.get("/v1/audit?limit=1").await?, 200)?;
-    let who = text(&trail, "/data/0/principal").rsplit(':').next().unwrap_or_default();
-    if who.starts_with("key_") {
-        return Ok(who.to_owned());
-    }
-    Err(Failure::unproven(format!("the trail does not say who made something: {trail}")))
 }

@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::{
+    answered::of_server,
     caller::{Caller, Reply},
     evidence::{Evidence, Failure, Outcome},
     ground::{Ground, Limits},
@@ -155,6 +156,7 @@ async fn within(target: &Target, evidence: &mut Evidence) -> Result<(), Failure>
         ("an answer to nobody that a key is needed", stranger, "/v1/workspace", 401),
     ] {
         let reply = caller.get(path).await?;
+        of_server(what, &reply)?;
         expect(&reply, status)?;
         agree(&reply, what, None)?;
         evidence.tried("limit-headers", format!("{what} tells what is left: {}", fields(&reply)), path, fields(&reply));
@@ -214,6 +216,7 @@ async fn ask_for_a_link(caller: &Caller) -> Result<Reply, Failure> {
 
 /// A refusal for a limit has every field, and they agree.
 fn refused(evidence: &mut Evidence, what: &str, reply: &Reply) -> Result<(), Failure> {
+    of_server(what, reply)?;
     let body = reply.json();
     if reply.status != StatusCode::TOO_MANY_REQUESTS {
         return Err(Failure::unproven(format!("{what}: {} instead of 429", reply.status)));

@@ -1,25 +1,26 @@
 //! The database's logins: each for its own work, none for another's, and all of them replaced while the product is used.
 
+mod rotating;
+
 use std::{
     fs,
-    path::PathBuf,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio_postgres::error::SqlState;
 
+use self::rotating::Rotating;
 use super::tenants::Tenants;
 use crate::{
     caller::Caller,
     database::Session,
     evidence::{Evidence, Failure, Outcome, sha256},
-    ground::{Ground, Serving},
+    ground::Ground,
     owner::text,
     probe::{Attack, Probe},
-    schedule::Schedule,
+    schedule::{Schedule, Step},
     source::SourceTree,
     tenancy::{Came, Owner},
 };
@@ -35,7 +36,14 @@ pub(super) const LEAST_PRIVILEGE_ROLES: Probe = Probe {
 /// Whether passwords of the database outlive their rotation, or a rotation costs a request.
 pub(super) const LOGIN_ROTATION: Probe = Probe {
     name: "login-rotation",
-    points: &["login-rotation", "overdue-logins", "logins-in-source", "scheduled-rotations"],
+    points: &[
+        "login-rotation",
+        "logins-reread",
+        "logins-rested",
+        "overdue-logins",
+        "logins-in-source",
+        "scheduled-rotations",
+    ],
     tries: "a request that fails while the shipped schedule rotates the logins, a former login that still gets in afterwards, an overdue one that does not show, a login in the source",
     attack: Attack::Audited(|ground, tree| Box::pin(login_rotation(ground, tree))),
 };
@@ -109,8 +117,7 @@ const APPS: [(&str, &str); 39] = [
 const SCHEDULE: &str = "keyholder-logins";
 const ADDRESSES: &str = "/etc/keyholder/logins";
 const LOGIN_DAYS: u64 = 90;
-/// How long a rotation may take to be heard of, looked at this often.
-const LOOKS: u32 = 300;
+/// How often it is looked whether a rotation was heard of.
 const EVERY: Duration = Duration::from_millis(50);
 
 async fn least_privilege_roles(ground: &Ground) -> Outcome {
@@ -261,88 +268,6 @@ async fn beyond(owner: &Owner, tables: &[String], login: &str) -> Result<Vec<Str
     Ok(statements)
 }
 
-/// An installation of its own in the same cluster: its roles are nobody else's.
-struct Rotating<'g> {
-    ground: &'g Ground,
-    name: String,
-    folder: PathBuf,
-    /// The owner's login there.
-    owner_url: String,
-    config: String,
-}
-
-impl<'g> Rotating<'g> {
-    async fn prepare(ground: &'g Ground, owner: &Owner) -> Result<Self, Failure> {
-        let name = format!("rot_{}", sha256(domain::random::token().as_bytes()).get(..8).unwrap_or_default());
-        owner.sql.client.batch_execute(&format!("create database {name}")).await?;
-        let here = owner.text("select current_database()").await?;
-        let owner_url = ground.login("owner")?.trim_end_matches(here.as_str()).to_owned() + &name;
-        let folder = ground.folder("rotation")?;
-        let made =
-            Self { ground, config: folder.join("keyholder.toml").display().to_string(), name, folder, owner_url };
-        let at = |file: &str| made.folder.join(file).display().to_string();
-        fs::write(made.folder.join("owner.url"), &made.owner_url)?;
-        let mut config = format!(
-            "environment = \"local\"\ninstallation = \"{}\"\nlisten = \"127.0.0.1:0\"\nmetrics_listen = \"127.0.0.1:0\"\n\
-             encryption_key_file = \"{}\"\nkeyring = \"{}\"\nstate_dir = \"{}\"\n\n[database]\n",
-            made.name,
-            at("root.key"),
-            at("keyring"),
-            at("state")
-        );
-        for (group, _) in LOGINS {
-            config.extend([group, "_url_file = \"", &at(&format!("logins/{group}.url")), "\"\n"]);
-        }
-        fs::write(&made.config, config)?;
-        made.operate(&["root-key", "generate", "--out", &at("root.key")], false).await?;
-        made.operate(&["migrate", "--logins", &at("logins")], true).await?;
-        Ok(made)
-    }
-
-    /// One of the operator's commands; its line of JSON.
-    async fn operate(&self, arguments: &[&str], as_owner: bool) -> Result<Value, Failure> {
-        let owner = self.folder.join("owner.url").display().to_string();
-        let variables: Vec<(&str, &str)> =
-            if as_owner { vec![("KEYHOLDER_DATABASE_OWNER_URL_FILE", &owner)] } else { Vec::new() };
-        let config: &[&str] = if arguments.first() == Some(&"root-key") { &[] } else { &["--config", &self.config] };
-        let ended = self.ground.run(&[arguments, config, &["--json"]].concat(), &variables).await?;
-        let said: Value = serde_json::from_slice(&ended.stdout).unwrap_or_default();
-        // A retirement that leaves a login in use, and a doctor that finds a fault, say so by their code.
-        if ended.status.success() || matches!(arguments, ["doctor", ..] | ["migrate", "--retire-logins", ..]) {
-            return Ok(said);
-        }
-        let why = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
-        Err(Failure::unproven(format!("keyholder {}: {why}", arguments.join(" "))))
-    }
-
-    /// The addresses of the logins in a folder.
-    fn urls(&self, folder: &str) -> Result<Vec<String>, Failure> {
-        let read = |group: &str| fs::read_to_string(self.folder.join(folder).join(format!("{group}.url")));
-        Ok(LOGINS.iter().map(|(group, _)| Ok(read(group)?.trim().to_owned())).collect::<std::io::Result<_>>()?)
-    }
-
-    /// The logins of a generation that have sessions.
-    async fn in_use(&self, owner: &Owner, generation: u32) -> Result<Vec<String>, Failure> {
-        let asked = format!(
-            "select distinct usename::text from pg_stat_activity where usename::text ~ '^{}_[a-z]+_{generation}$'",
-            self.name
-        );
-        owner.texts(&asked).await
-    }
-
-    /// Leaves nothing of it in the cluster.
-    async fn remove(&self, owner: &Owner) -> Result<(), Failure> {
-        owner.sql.client.batch_execute(&format!("drop database if exists {} with (force)", self.name)).await?;
-        let roles = owner
-            .texts(&format!("select quote_ident(rolname) from pg_roles where rolname ~ '^{}_'", self.name))
-            .await?;
-        for role in roles {
-            owner.sql.client.batch_execute(&format!("drop role {role}")).await?;
-        }
-        Ok(())
-    }
-}
-
 async fn login_rotation(ground: &Ground, tree: &SourceTree) -> Outcome {
     let owner = Owner::open(ground.login("owner")?).await?;
     let rotating = Rotating::prepare(ground, &owner).await?;
@@ -365,20 +290,23 @@ async fn rotate(rotating: &Rotating<'_>, owner: &Owner, tree: &SourceTree) -> Ou
     none_in_source(tree, &former, &mut evidence).await?;
     let schedule = Schedule::shipped(tree, SCHEDULE)?;
     comes_in_time(rotating.ground, &schedule, &mut evidence)?;
+    overdue(rotating, owner, &mut evidence).await?;
 
     let (stop, asked) = (AtomicBool::new(false), AtomicU64::new(0));
     let turn = async {
-        let turned = turn(rotating, owner, (&schedule, &serving)).await;
+        let turned = turn(rotating, owner, &schedule).await;
         stop.store(true, Ordering::Relaxed);
         turned
     };
     let (failed, turned) = tokio::join!(go_on(&caller, &stop, &asked), turn);
-    let retired = turned?;
+    let (retired, rested) = turned?;
     if let Some(failed) = failed? {
         return Err(Failure::broken("a request failed while the logins were rotated", failed));
     }
     let asked = asked.load(Ordering::Relaxed).to_string();
     evidence.saw(format!("{asked} requests were served meanwhile, and none failed"), "GET /v1/workspace", &asked);
+    let rest =
+        format!("the processes take the new files by themselves in the {} s that the unit waits", rested.as_secs());
 
     for url in &former {
         let login = url
@@ -395,7 +323,7 @@ async fn rotate(rotating: &Rotating<'_>, owner: &Owner, tree: &SourceTree) -> Ou
         }
         evidence.tried("login-rotations", format!("{login}, retired, is turned away"), &login, "refused");
     }
-    overdue(rotating, owner, &mut evidence).await?;
+    evidence.tried("scheduled-rotations", rest, SCHEDULE, rested.as_secs().to_string());
     serving.kill().await?;
     Ok(evidence)
 }
@@ -512,37 +440,50 @@ fn comes_in_time(ground: &Ground, schedule: &Schedule, evidence: &mut Evidence) 
     Ok(())
 }
 
-/// Runs what the shipped schedule runs, in its order: the next generation is made and takes the former one's place, and the former one is
-/// retired. Between the two each process takes the new files. One that keeps its session to the end is found by still getting in.
-async fn turn(
-    rotating: &Rotating<'_>,
-    owner: &Owner,
-    (schedule, serving): (&Schedule, &Serving),
-) -> Result<Value, Failure> {
+/// Does what the shipped schedule does, in its order: the next generation is made and takes the former one's place, and the former one is
+/// retired. Between the two each process takes the new files by itself, in the time that the unit gives it. One that keeps its session to
+/// the end is found by still getting in. Returns what the retirement said, and how long the unit waits before it.
+async fn turn(rotating: &Rotating<'_>, owner: &Owner, schedule: &Schedule) -> Result<(Value, Duration), Failure> {
     let logins = rotating.folder.join("logins").display().to_string();
-    let mut retired = Value::Null;
-    for command in &schedule.commands {
-        let arguments: Vec<&str> =
-            command.iter().map(|word| if word == ADDRESSES { logins.as_str() } else { word.as_str() }).collect();
-        retired = rotating.operate(&arguments, true).await?;
-        if arguments.contains(&"--rotate-logins") {
-            taken_up(rotating, owner, serving).await?;
+    let (mut said, mut rested) = (Value::Null, Duration::ZERO);
+    for step in &schedule.steps {
+        match step {
+            Step::Run(command) => {
+                let arguments: Vec<&str> = command
+                    .iter()
+                    .map(|word| if word == ADDRESSES { logins.as_str() } else { word.as_str() })
+                    .collect();
+                said = rotating.operate(&arguments, true).await?;
+                if arguments.contains(&"--rotate-logins") {
+                    rested = Duration::ZERO;
+                }
+            }
+            Step::Rest(most) => {
+                rested += *most;
+                taken_up(rotating, owner, *most).await?;
+            }
         }
     }
-    Ok(retired)
+    if rested.is_zero() {
+        let obtained = json!({ "schedule": SCHEDULE, "waits_s": 0, "retired": said });
+        return Err(Failure::broken(
+            "the shipped schedule retires logins before anybody can have taken new ones",
+            obtained,
+        ));
+    }
+    Ok((said, rested))
 }
 
-/// Tells the server of its new files, and waits until the former generation has no session.
-async fn taken_up(rotating: &Rotating<'_>, owner: &Owner, serving: &Serving) -> Result<(), Failure> {
-    let pid = serving.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-    kill_process(pid.ok_or_else(|| Failure::unproven("the server has gone"))?, Signal::HUP)?;
-    for _ in 0..LOOKS {
-        if rotating.in_use(owner, 1).await?.is_empty() && !rotating.in_use(owner, 2).await?.is_empty() {
-            return Ok(());
+/// Waits as the unit does, but no longer than until the former generation has no session. Nobody is told of the new files.
+async fn taken_up(rotating: &Rotating<'_>, owner: &Owner, most: Duration) -> Result<(), Failure> {
+    let taken = async {
+        while !rotating.in_use(owner, 1).await?.is_empty() || rotating.in_use(owner, 2).await?.is_empty() {
+            tokio::time::sleep(EVERY).await;
         }
-        tokio::time::sleep(EVERY).await;
-    }
-    Ok(())
+        Ok(())
+    };
+    // Whoever is late is found by the retirement, as in earnest.
+    tokio::time::timeout(most, taken).await.unwrap_or(Ok(()))
 }
 
 /// A login that is overdue shows.
@@ -553,7 +494,7 @@ async fn overdue(rotating: &Rotating<'_>, owner: &Owner, evidence: &mut Evidence
     }
     let old = owner
         .texts(&format!(
-            "select quote_ident(rolname) from pg_roles where rolname ~ '^{}_[a-z]+_2$' order by 1",
+            "select quote_ident(rolname) from pg_roles where rolname ~ '^{}_[a-z]+_1$' order by 1",
             rotating.name
         ))
         .await?;

@@ -2,26 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use domain::clock::Clock;
 use http::{Method, header};
 use serde_json::{Value, json};
-use time::{Duration, format_description::well_known::Rfc3339};
 use url::Url;
 
 use crate::{
+    answered::of_server,
     caller::{Caller, Reply},
     document::{self, Credential},
-    evidence::{Evidence, Failure, Outcome},
-    ground::Ground,
-    owner::{expect, text},
+    evidence::{Evidence, Failure, Outcome, sha256},
+    ground::{Ground, Serving},
+    owner::{RETURN, expect, follow_link, invitation, text},
     probe::{Attack, Probe, Target},
     serving,
+    undoing::Undoing,
 };
 
 /// Whether a page of an origin that is not listed can have an effect, or read an answer.
 pub(super) const FOREIGN_ORIGINS: Probe = Probe {
     name: "foreign-origins",
-    points: &["foreign-origins"],
+    points: &["foreign-origins", "foreign-forms"],
     tries: "an effect, or a readable answer, for a page of an origin that is not on the list",
     attack: Attack::Both {
         live: |target| Box::pin(foreign_origins(target)),
@@ -79,11 +79,114 @@ async fn foreign_origins(target: &Target) -> Outcome {
 
 async fn beside_a_listed_one(ground: &Ground) -> Outcome {
     let mut evidence = Evidence::new();
-    let server = serving::with(ground, &format!("origins = \"{LISTED}\"\n")).await?;
+    let server = with_a_door(ground).await?;
     let admin = serving::admin(ground, &ground.stranger_at(&server.url)).await?;
     listed(&admin, &mut evidence).await?;
-    refused_from(&admin, LISTED, &mut evidence).await?;
+    let api = refused_from(&admin, LISTED, &mut evidence).await;
+    let forms = at_an_owners_form(&admin, ground.provider(), &mut evidence).await;
+    Failure::of_any([api, forms])?;
     Ok(evidence)
+}
+
+/// A server that lists an origin, and from which owners are sent to a platform. Nobody goes there.
+async fn with_a_door(ground: &Ground) -> Result<Serving, Failure> {
+    let file = ground.configuration(&format!("origins = \"{LISTED}\"\n"), serving::ROOMY);
+    let client = format!("KEYHOLDER_CLIENT_{}", ground.provider().to_uppercase().replace('-', "_"));
+    let (id, secret) = (format!("{client}_ID"), format!("{client}_SECRET"));
+    ground.serve(&file, &[(&id, "a-client"), (&secret, "of-nobody")]).await
+}
+
+/// What an owner's browser sends without a key, the cookie being in it: neither another site's page nor a listed one's opens his link or chooses
+/// for him.
+async fn at_an_owners_form(admin: &Caller, provider: &str, evidence: &mut Evidence) -> Result<(), Failure> {
+    let actions = ["profile.read"];
+    follow_link(admin, (provider, RETURN), &actions, &actions).await?;
+    evidence.saw("an owner's form is taken from its own page", actions[0], "303");
+    let path = invitation(admin, (provider, RETURN), &actions).await?;
+    let browser = admin.with_no_cookies();
+    let opened = opened_by_others(&browser, &path, evidence).await;
+    expect(&browser.get(&path).await?, 200)?;
+    let chosen = chosen_by_others(&browser, &path, actions[0], evidence).await;
+    Failure::of_any([opened, chosen])?;
+    let own = browser.submit(&path, &[("allow", actions[0])]).await?;
+    if own.status != 303 {
+        let obtained = json!({ "status": own.status.as_u16() });
+        return Err(Failure::broken("a form that was refused to another page has spent the owner's link", obtained));
+    }
+    evidence.saw("the link is still its owner's", &path, own.status.as_str());
+    Ok(())
+}
+
+async fn opened_by_others(browser: &Caller, path: &str, evidence: &mut Evidence) -> Result<(), Failure> {
+    for page in pages_of_others()? {
+        let (from, headers) = (page.from(), page.headers());
+        // Whoever types an address says nothing of himself either.
+        if !headers.is_empty() {
+            let opened = browser.send(Method::GET, path, &headers, bytes::Bytes::new()).await?;
+            refused_to_an_owner(&opened, &from, "a link's first opening")?;
+            page.seen(evidence, &format!("GET of a connect link from {from}: {}", opened.status), &opened);
+        }
+    }
+    Ok(())
+}
+
+async fn chosen_by_others(browser: &Caller, path: &str, action: &str, evidence: &mut Evidence) -> Result<(), Failure> {
+    for page in pages_of_others()? {
+        let from = page.from();
+        let headers = [&page.headers()[..], &[("content-type", "application/x-www-form-urlencoded")]].concat();
+        let sent = browser.send(Method::POST, path, &headers, format!("allow={action}").into()).await?;
+        refused_to_an_owner(&sent, &from, "an owner's form")?;
+        page.seen(evidence, &format!("an owner's form from {from}: {}", sent.status), &sent);
+    }
+    Ok(())
+}
+
+/// A page that is not the server's own: its origin as its browser says it, and whose page it says that this is (Fetch Metadata).
+struct Page {
+    origin: Option<String>,
+    site: Option<&'static str>,
+}
+
+impl Page {
+    fn from(&self) -> String {
+        let origin = self.origin.as_deref().unwrap_or("a page that is not named");
+        self.site.map_or_else(|| origin.to_owned(), |site| format!("{origin} ({site})"))
+    }
+
+    fn headers(&self) -> Vec<(&str, &str)> {
+        let origin = self.origin.as_deref().map(|origin| ("origin", origin));
+        origin.into_iter().chain(self.site.map(|site| ("sec-fetch-site", site))).collect()
+    }
+
+    /// Counts what was refused to it: a listed origin's page is no foreign one, though it may not do this either.
+    fn seen(&self, evidence: &mut Evidence, what: &str, reply: &Reply) {
+        let subject = if self.origin.as_deref() == Some(LISTED) { "listed-origins" } else { "foreign-origins" };
+        evidence.tried(subject, what, self.from(), &reply.body);
+    }
+}
+
+/// Every origin that is not the server's, by a browser that says whose page asks, and by one that knows only origins; then those that say none.
+fn pages_of_others() -> Result<Vec<Page>, Failure> {
+    let origins = foreign_to(LISTED)?.into_iter().chain([LISTED.to_owned()]);
+    let named =
+        origins.flat_map(|origin| [Some("cross-site"), None].map(|site| Page { origin: Some(origin.clone()), site }));
+    let silent = [Some("cross-site"), Some("same-site"), None].map(|site| Page { origin: None, site });
+    Ok(named.chain(silent).collect())
+}
+
+/// Neither let through nor readable. A refusal to a person names its reason in words alone: that another was not the reason is seen by the own
+/// page's form, which passes before and afterwards.
+fn refused_to_an_owner(reply: &Reply, from: &str, what: &str) -> Result<(), Failure> {
+    let is_readable = reply.headers.keys().any(|name| name.as_str().starts_with("access-control-"));
+    if is_readable || reply.status.is_success() || reply.status.is_redirection() {
+        let led_to = sha256(reply.header("location").as_bytes());
+        let obtained = json!({ "from": from, "status": reply.status.as_u16(), "location_sha256": led_to });
+        return Err(Failure::broken(format!("{what} was taken from {from}"), obtained));
+    }
+    if reply.status == 403 {
+        return Ok(());
+    }
+    Err(Failure::unproven(format!("{what} from {from} was answered {}", reply.status)))
 }
 
 /// Pages of origins that are not this one neither act nor read.
@@ -152,6 +255,7 @@ async fn preflights(admin: &Caller, evidence: &mut Evidence) -> Result<(), Failu
 
 /// Refused, and not readable. A key that was made after all is what the attacker got; it is taken from him again.
 async fn refused(admin: &Caller, reply: &Reply, origin: &str, what: &str) -> Result<(), Failure> {
+    of_server(&format!("{what} of a page of {origin}"), reply)?;
     let granted = reply.headers.keys().find(|name| name.as_str().starts_with("access-control-"));
     if let Some(name) = granted {
         let obtained = json!({ "origin": origin, name.as_str(): reply.header(name.as_str()), "status": reply.status.as_u16(),
@@ -264,7 +368,7 @@ async fn preflight(caller: &Caller, target: &str, origin: &str) -> Result<Reply,
 
 async fn make_key(admin: &Caller, headers: &[(&str, &str)]) -> Result<Reply, Failure> {
     // It ends by itself, also where nobody lives to end it.
-    let ends = (Clock::system().now() + Duration::minutes(10)).format(&Rfc3339)?;
+    let ends = Undoing::expires_at()?;
     let body = json!({ "label": LABEL, "role": "service", "expires_at": ends }).to_string();
     Ok(admin.send(Method::POST, "/v1/api-keys", &[headers, &[JSON]].concat(), body.into()).await?)
 }
@@ -285,7 +389,7 @@ pub(super) async fn revoke(admin: &Caller, made: &Value) -> Result<(), Failure> 
 }
 
 /// A key that a probe has made is gone: none is left behind in silence.
-pub(super) fn ended(reply: &Reply) -> Result<(), Failure> {
+fn ended(reply: &Reply) -> Result<(), Failure> {
     match reply.status.as_u16() {
         204 | 404 => Ok(()),
         other => Err(Failure::unproven(format!("a key of a probe was not ended: {other}"))),

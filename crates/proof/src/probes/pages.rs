@@ -2,10 +2,8 @@
 
 use std::sync::PoisonError;
 
-use domain::clock::Clock;
 use http::Method;
 use serde_json::{Value, json};
-use time::{Duration, format_description::well_known::Rfc3339};
 use url::{Url, form_urlencoded::byte_serialize};
 
 use crate::{
@@ -21,6 +19,7 @@ use crate::{
     },
     search::Needle,
     secret_scan::Scanner,
+    undoing::Undoing,
 };
 
 /// Whether markup of a stranger's comes out as markup.
@@ -225,7 +224,7 @@ fn has_no_form_of_one(witness: &Witness, but: &[&str]) -> Result<(), Failure> {
 
 /// A key that ends by itself. The search finds it in the one answer that shows it, which is then forgotten.
 async fn a_key(admin: &Caller, witness: &Witness, evidence: &mut Evidence) -> Result<Value, Failure> {
-    let ends = (Clock::system().now() + Duration::minutes(10)).format(&Rfc3339)?;
+    let ends = Undoing::expires_at()?;
     let wanted = json!({ "label": "probe of secrets", "role": "service", "expires_at": ends });
     let made = expect(&admin.post("/v1/api-keys", &wanted).await?, 201)?;
     let planted = Needle::new("the key that was made for it", text(&made, "/key"));

@@ -36,19 +36,8 @@ async fn stale_permits(ground: &Ground) -> Outcome {
     let owner = Owner::open(ground.login("owner")?).await?;
     let id = owner.workspace("stale").await?;
     let scene = Scene { ground, workspace, owner, id };
-    let mut broken = Vec::new();
-    // Both, also where the first has failed: each has its own control.
-    for tried in [scene.a_change(&mut evidence).await, scene.an_act(&mut evidence).await] {
-        match tried {
-            Err(Failure::Broken { difference, obtained }) => broken.push((difference, obtained)),
-            other => other?,
-        }
-    }
-    if broken.is_empty() {
-        return Ok(evidence);
-    }
-    let (differences, obtained): (Vec<_>, Vec<_>) = broken.into_iter().unzip();
-    Err(Failure::broken(differences.join("; "), obtained))
+    Failure::of_any([scene.a_change(&mut evidence).await, scene.an_act(&mut evidence).await])?;
+    Ok(evidence)
 }
 
 impl Scene<'_> {

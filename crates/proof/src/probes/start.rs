@@ -1,4 +1,4 @@
-//! The start of a server: with wrong settings, with a wrong root key, or in a wrong environment there is none, and it says why.
+//! The start of a server: with a wrong root key or in a wrong environment there is none, and it says why.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -12,18 +12,10 @@ use serde_json::json;
 use crate::{
     database::Session,
     evidence::{Evidence, Failure, Outcome, sha256},
-    ground::{Ended, Ground},
+    ground::Ground,
     owner::{expect, text},
     probe::{Attack, Probe},
     serving,
-};
-
-/// Whether a wrong setting is let pass, or is not told with the others.
-pub(super) const SETTINGS_AT_START: Probe = Probe {
-    name: "settings-at-start",
-    points: &["settings-at-start"],
-    tries: "a server with wrong settings, or one that tells only some of them",
-    attack: Attack::Rehearsed(|ground| Box::pin(settings_at_start(ground))),
 };
 
 /// Whether a server starts without a root key, or with one of a wrong size.
@@ -41,81 +33,6 @@ pub(super) const ENVIRONMENTS_APART: Probe = Probe {
     tries: "to use a key, and to serve a database, of another environment",
     attack: Attack::Rehearsed(|ground| Box::pin(environments_apart(ground))),
 };
-
-/// Wrong settings as variables of the environment: name and value.
-const WRONG: [(&str, &str); 14] = [
-    ("KEYHOLDER_ENVIRONMENT", "prod"),
-    ("KEYHOLDER_LISTEN", "everywhere"),
-    ("KEYHOLDER_ORIGINS", "*"),
-    ("KEYHOLDER_HOSTS", "https://a.example"),
-    ("KEYHOLDER_PROXIES", "0.0.0.0/0"),
-    ("KEYHOLDER_PUBLIC_URL", "ftp://keys.example.com"),
-    ("KEYHOLDER_CREDENTIAL_FORM", "rot13"),
-    ("KEYHOLDER_DATABASE_CONNECTIONS", "many"),
-    ("KEYHOLDER_LIMITS_NETWORK_PER_MINUTE", "0"),
-    ("KEYHOLDER_DRAIN_DELAY_S", "-1"),
-    ("KEYHOLDER_LOG_FORMAT", "xml"),
-    ("KEYHOLDER_TLS_CERTIFICATE", "/nowhere/tls.crt"),
-    ("KEYHOLDER_ENCRYPTION_KEY_FILE", "/nowhere/root.key"),
-    ("KEYHOLDER_NO_SUCH_SETTING", "1"),
-];
-
-/// The exit code of a configuration with faults, and that of a key.
-const FAULTS: [i32; 2] = [3, 5];
-
-async fn settings_at_start(ground: &Ground) -> Outcome {
-    let mut evidence = Evidence::new();
-    let good = ground.configuration("", serving::ROOMY);
-    drop(ground.serve(&good, &[]).await?);
-    evidence.saw("good settings serve", "", "ready");
-    let settings = "frobnicate = true\n";
-    let tables = format!("{}[surprise]\nx = 1\n", serving::ROOMY);
-    let wrong_file = ground.configuration(settings, &tables);
-    let ended = start(ground, &wrong_file, &WRONG).await?;
-    let said = everything_said(&ended);
-    if ended.status.success() || said.contains("\"metrics_url\"") {
-        return Err(Failure::broken("a server with wrong settings went on", json!({ "said": said })));
-    }
-    let names = WRONG.iter().map(|(name, _)| *name).chain(["frobnicate", "surprise"]);
-    let untold: Vec<&str> = names.clone().filter(|name| !said.contains(name)).collect();
-    if !untold.is_empty() {
-        return Err(Failure::broken(
-            format!("{} faults were not told with the others", untold.len()),
-            json!({ "untold": untold, "said": said.chars().take(600).collect::<String>() }),
-        ));
-    }
-    for name in names {
-        evidence.tried("bad-settings", format!("{name} is named among all faults"), name, &said);
-    }
-    // One by one each is enough to keep a server from starting.
-    for (name, value) in WRONG {
-        let ended = start(ground, &good, &[(name, value)]).await?;
-        let said = everything_said(&ended);
-        if ended.status.success()
-            || !ended.status.code().is_some_and(|code| FAULTS.contains(&code))
-            || !said.contains(name)
-        {
-            return Err(Failure::broken(
-                format!("{name}={value} alone did not keep a server from starting by its name"),
-                json!({ "exit": ended.status.code(), "said": said }),
-            ));
-        }
-        evidence.tried("bad-settings", format!("{name}={value} alone: exit {:?}", ended.status.code()), value, said);
-    }
-    Ok(evidence)
-}
-
-/// Everything that a process said.
-fn everything_said(ended: &Ended) -> String {
-    format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr))
-}
-
-/// Starts `serve` with this configuration, and waits for its end, which a server that serves does not come to.
-async fn start(ground: &Ground, configuration: &str, variables: &[(&str, &str)]) -> Result<Ended, Failure> {
-    let file = ground.folder("start")?.join("keyholder.toml");
-    fs::write(&file, configuration)?;
-    ground.run(&["serve", "--json", "--config", &file.to_string_lossy()], variables).await
-}
 
 async fn root_key_needed(ground: &Ground) -> Outcome {
     let mut evidence = Evidence::new();

@@ -58,23 +58,11 @@ async fn super_admins(ground: &Ground) -> Outcome {
     let tried = async {
         let heard = listening(&owner.sql, &others).await?;
         let end = End { ground, stock: &stock, owner: &owner, second: &second };
-        let mut broken = Vec::new();
-        // Each way, also where another has failed: each has its own control.
-        for tried in [
+        Failure::of_any([
             end.for_a_node_that_hears_nothing(&heard, &mut evidence).await,
             end.for_a_change_that_waits(&mut evidence).await,
             end.at_the_first_request(&mut evidence).await,
-        ] {
-            match tried {
-                Err(Failure::Broken { difference, obtained }) => broken.push((difference, obtained)),
-                other => other?,
-            }
-        }
-        if broken.is_empty() {
-            return Ok(());
-        }
-        let (differences, obtained): (Vec<_>, Vec<_>) = broken.into_iter().unzip();
-        Err(Failure::broken(differences.join("; "), obtained))
+        ])
     };
     let tried: Result<(), Failure> = tried.await;
     second.end().await;

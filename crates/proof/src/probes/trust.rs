@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    answered::by_server,
+    answered::{by_server, of_server},
     caller::{Caller, Reply},
     database::Session,
     evidence::{Evidence, Failure, Outcome, sha256},
@@ -187,6 +187,7 @@ async fn certificates_named(target: &Target) -> Outcome {
         return Err(Failure::unproven("this installation claims nothing"));
     }
     let html = target.stranger.get("/trust").await?;
+    of_server("the trust page", &html)?;
     expect(&html, 200)?;
     claims_no_certificate(&page, &String::from_utf8_lossy(&html.body), &mut evidence)?;
     Ok(evidence)

@@ -3,11 +3,11 @@
 //! JSON has one kind of number and no moments, so that whole numbers may come as `10`, `10.0` or `"10"`, and spans of time,
 //! moments and addresses come as texts. Nothing that does not fit exactly is taken.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::{Number, Value as Json};
 
-use super::{moment, value::Value};
+use super::{moment, network, value::Value};
 use crate::model::{ParameterKind, ParameterType};
 
 /// How deep lists and objects may be inside each other.
@@ -24,7 +24,7 @@ pub(super) fn cast(json: &Json, kind: &ParameterType) -> Option<Value> {
         ParameterKind::Double => double(json).map(Value::Double),
         ParameterKind::Duration => json.as_str().and_then(moment::duration).map(Value::Duration),
         ParameterKind::Timestamp => json.as_str().and_then(moment::timestamp).map(Value::Timestamp),
-        ParameterKind::IpAddress => json.as_str().and_then(|text| text.parse::<IpAddr>().ok()).map(Value::Address),
+        ParameterKind::IpAddress => json.as_str().and_then(network::address).map(Value::Address),
         ParameterKind::List => {
             let of = kind.of.as_deref()?;
             let list: Option<Vec<Value>> = json.as_array()?.iter().map(|json| cast(json, of)).collect();
@@ -59,18 +59,21 @@ fn any(json: &Json, depth: usize) -> Option<Value> {
 }
 
 fn whole(json: &Json) -> Option<i128> {
-    /// Up to here every whole number is a floating-point number exactly.
+    /// Up to here every whole number is a floating-point number exactly, and no text becomes another number by being read as one.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let of_double = |double: f64| {
-        #[expect(clippy::cast_possible_truncation, reason = "whole, and small enough to be exact")]
-        (double.fract() == 0.0 && double.abs() <= EXACT).then_some(double as i128)
+        #[expect(clippy::cast_possible_truncation, reason = "whole, and what is beyond the edge is beyond every type")]
+        (double.fract() == 0.0).then_some(double as i128)
     };
     let of_number = |number: &Number| {
         number.as_i64().map(i128::from).or(number.as_u64().map(i128::from)).or(number.as_f64().and_then(of_double))
     };
     match json {
         Json::Number(number) => of_number(number),
-        Json::String(text) => text.parse().ok().or_else(|| text.parse().ok().and_then(of_double)),
+        Json::String(text) => {
+            let exact = || text.parse().ok().filter(|double: &f64| double.abs() <= EXACT).and_then(of_double);
+            text.parse().ok().or_else(exact)
+        }
         _ => None,
     }
 }

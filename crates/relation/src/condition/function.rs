@@ -1,10 +1,8 @@
 //! The functions of CEL that conditions may call, and those that OpenFGA adds for addresses.
 
-use std::net::IpAddr;
+use time::{Duration, OffsetDateTime, UtcOffset};
 
-use time::{Duration, OffsetDateTime};
-
-use super::{moment, pattern, value::Value};
+use super::{moment, network, pattern, value::Value};
 
 /// A function. Of something (`text.size()`) and about something (`size(text)`) are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,19 +90,24 @@ impl Function {
             (Self::ToDouble, [any]) => to_double(any).map(Value::Double),
             (Self::ToText, [any]) => to_text(any).map(Value::text),
             (Self::ToBool, [Value::Bool(bool)]) => Some(Value::Bool(*bool)),
-            (Self::ToBool, [Value::Text(text)]) => text.parse().ok().map(Value::Bool),
+            (Self::ToBool, [Value::Text(text)]) => to_bool(text).map(Value::Bool),
             (Self::ToDuration, [Value::Duration(same)]) => Some(Value::Duration(*same)),
             (Self::ToDuration, [Value::Text(text)]) => moment::duration(text).map(Value::Duration),
             (Self::ToTimestamp, [Value::Timestamp(same)]) => Some(Value::Timestamp(*same)),
-            (Self::ToTimestamp, [Value::Text(text)]) => moment::timestamp(text).map(Value::Timestamp),
+            (Self::ToTimestamp, [Value::Text(text)]) => {
+                moment::timestamp(text).and_then(moment::within).map(Value::Timestamp)
+            }
             (Self::ToTimestamp, [Value::Int(seconds)]) => {
-                OffsetDateTime::from_unix_timestamp(*seconds).ok().map(Value::Timestamp)
+                OffsetDateTime::from_unix_timestamp(*seconds).ok().and_then(moment::within).map(Value::Timestamp)
             }
-            (Self::ToAddress, [Value::Text(text)]) => text.parse().ok().map(Value::Address),
+            (Self::ToAddress, [Value::Text(text)]) => network::address(text).map(Value::Address),
             (Self::InCidr, [Value::Address(address), Value::Text(network)]) => {
-                in_cidr(*address, network).map(Value::Bool)
+                network::has(network, *address).map(Value::Bool)
             }
-            (Self::Time(part), [Value::Timestamp(moment)]) => Some(Value::Int(part.of_moment(*moment))),
+            // A moment has the offset in which it was given. What its parts are must not be the giver's to choose.
+            (Self::Time(part), [Value::Timestamp(moment)]) => {
+                Some(Value::Int(part.of_moment(moment.checked_to_offset(UtcOffset::UTC)?)))
+            }
             (Self::Time(part), [Value::Timestamp(moment), Value::Text(zone)]) => {
                 Some(Value::Int(part.of_moment(moment.checked_to_offset(moment::offset(zone)?)?)))
             }
@@ -221,7 +224,7 @@ fn to_text(of: &Value) -> Option<String> {
         Value::Bool(bool) => bool.to_string(),
         Value::Int(number) => number.to_string(),
         Value::Uint(number) => number.to_string(),
-        Value::Double(number) => number.to_string(),
+        Value::Double(number) => double_text(*number),
         Value::Timestamp(moment) => moment::timestamp_text(*moment)?,
         Value::Duration(span) => moment::duration_text(*span),
         Value::Address(address) => address.to_string(),
@@ -229,21 +232,25 @@ fn to_text(of: &Value) -> Option<String> {
     })
 }
 
-/// Whether an address is in a network (`192.168.0.0/24`). An address of the other family is in none.
-fn in_cidr(address: IpAddr, network: &str) -> Option<bool> {
-    let (base, bits) = network.split_once('/')?;
-    let (base, bits): (IpAddr, u32) = (base.parse().ok()?, bits.parse().ok()?);
-    match (address.to_canonical(), base) {
-        (IpAddr::V4(address), IpAddr::V4(base)) if bits <= 32 => {
-            let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
-            Some(address.to_bits() & mask == base.to_bits() & mask)
-        }
-        (IpAddr::V6(address), IpAddr::V6(base)) if bits <= 128 => {
-            let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-            Some(address.to_bits() & mask == base.to_bits() & mask)
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) if bits <= 128 => Some(false),
-        (IpAddr::V6(_), IpAddr::V4(_)) if bits <= 32 => Some(false),
+/// The words that CEL's implementation in Go takes for a truth.
+fn to_bool(text: &str) -> Option<bool> {
+    match text {
+        "true" | "True" | "TRUE" | "t" | "T" | "1" => Some(true),
+        "false" | "False" | "FALSE" | "f" | "F" | "0" => Some(false),
         _ => None,
+    }
+}
+
+/// As Go's `%g` writes it: the fewest digits that tell the number from others, with an exponent where it is less than -4 or more than 5.
+fn double_text(number: f64) -> String {
+    if number.is_infinite() {
+        return if number > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    let scientific = format!("{number:e}");
+    match scientific.split_once('e').and_then(|(digits, power)| Some((digits, power.parse::<i32>().ok()?))) {
+        Some((digits, power)) if !(-4..6).contains(&power) => {
+            format!("{digits}e{}{:02}", if power < 0 { '-' } else { '+' }, power.unsigned_abs())
+        }
+        _ => number.to_string(),
     }
 }

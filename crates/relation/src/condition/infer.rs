@@ -37,8 +37,7 @@ pub(super) fn check(
     expression: &Expression,
     parameters: &BTreeMap<String, ParameterType>,
 ) -> Result<(), ConditionFault> {
-    let names = parameters.iter().map(|(name, kind)| (name.as_str(), of_parameter(kind))).collect();
-    let found = Inference { names }.of(expression)?;
+    let found = Inference { parameters, names: Vec::new() }.of(expression)?;
     needs(&found, &BOOL, expression)
 }
 
@@ -90,6 +89,8 @@ fn needs(found: &Type, expected: &Type, expression: &Expression) -> Result<(), C
 }
 
 struct Inference<'a> {
+    parameters: &'a BTreeMap<String, ParameterType>,
+    /// What macros name, the innermost last.
     names: Vec<(&'a str, Type)>,
 }
 
@@ -99,7 +100,10 @@ impl<'a> Inference<'a> {
             Form::Literal(value) => Ok(of_literal(value)),
             Form::Name(name) => match self.names.iter().rev().find(|(known, _)| known == name) {
                 Some((_, found)) => Ok(found.clone()),
-                None => fault(format!("'{name}' is no parameter of the condition"), expression),
+                None => match self.parameters.get(name) {
+                    Some(kind) => Ok(of_parameter(kind)),
+                    None => fault(format!("'{name}' is no parameter of the condition"), expression),
+                },
             },
             Form::Member(of, _) => self.member(of, expression),
             Form::Has(of, _) => self.member(of, expression).map(|_| BOOL),

@@ -1,5 +1,7 @@
 //! Spans of time and moments: how they are written, and what can be asked of them.
 
+use std::ops::RangeInclusive;
+
 use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 /// Reads a span of time as Go writes it: `1h30m`, `-1.5s`, `0`.
@@ -68,19 +70,34 @@ pub(super) fn duration_text(duration: Duration) -> String {
     }
 }
 
-/// Reads a moment in the form of RFC 3339.
-pub(super) fn timestamp(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc3339).ok()
+/// A span of time that was reckoned, if it is one that could have been read.
+pub(super) fn span(duration: Duration) -> Option<Duration> {
+    i64::try_from(duration.whole_nanoseconds()).is_ok().then_some(duration)
 }
 
-/// As RFC 3339 writes it, in UTC.
+/// Reads a moment in the form of RFC 3339, in capitals and without leap seconds, which Go does not know.
+pub(super) fn timestamp(text: &str) -> Option<OffsetDateTime> {
+    let strict = text.get(10..11) == Some("T") && text.get(17..19) != Some("60") && !text.ends_with('z');
+    if strict { OffsetDateTime::parse(text, &Rfc3339).ok() } else { None }
+}
+
+/// A moment that was reckoned, if it is in the years 1 to 9999 of UTC, which are those of CEL.
+pub(super) fn within(timestamp: OffsetDateTime) -> Option<OffsetDateTime> {
+    /// 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z.
+    const SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+    SECONDS.contains(&timestamp.unix_timestamp()).then_some(timestamp)
+}
+
+/// As RFC 3339 writes it, in the offset in which it was given.
 pub(super) fn timestamp_text(timestamp: OffsetDateTime) -> Option<String> {
-    timestamp.to_offset(UtcOffset::UTC).format(&Rfc3339).ok()
+    timestamp.format(&Rfc3339).ok()
 }
 
 /// An offset from UTC: `UTC`, `+02:00`, `-8:00`. Names of places are not known here: what they stand for changes.
 pub(super) fn offset(text: &str) -> Option<UtcOffset> {
-    if matches!(text, "UTC" | "Z" | "") {
+    /// The last hour and the last minute that there is.
+    const LAST: (i8, i8) = (23, 59);
+    if matches!(text, "UTC" | "") {
         return Some(UtcOffset::UTC);
     }
     let (sign, rest) = match text.strip_prefix('-') {
@@ -88,6 +105,12 @@ pub(super) fn offset(text: &str) -> Option<UtcOffset> {
         None => (1, text.strip_prefix('+').unwrap_or(text)),
     };
     let (hours, minutes) = rest.split_once(':')?;
+    if !rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b':') {
+        return None;
+    }
     let (hours, minutes): (i8, i8) = (hours.parse().ok()?, minutes.parse().ok()?);
+    if hours > LAST.0 || minutes > LAST.1 {
+        return None;
+    }
     UtcOffset::from_hms(sign * hours, sign * minutes, 0).ok()
 }

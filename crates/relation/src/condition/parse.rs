@@ -4,7 +4,7 @@ use super::{
     ConditionFault,
     function::Function,
     lex::{Token, tokens},
-    pattern::{MOST_OF_MODEL, Pattern},
+    pattern::{self, MOST_OF_MODEL, Pattern},
     value::Value,
 };
 
@@ -116,16 +116,16 @@ pub(super) struct Patterns {
     pub(super) bytes: usize,
 }
 
-/// Reads an expression, and says what its patterns come to.
-pub(super) fn parse(text: &str) -> Result<(Expression, Patterns), ConditionFault> {
+/// Reads an expression, and says what its patterns come to, also where it is refused.
+pub(super) fn parse(text: &str, patterns: &mut Patterns) -> Result<Expression, ConditionFault> {
     if text.len() > LENGTH {
         return Err(ConditionFault { problem: format!("the expression is longer than {LENGTH} bytes"), at: 0 });
     }
     let tokens = tokens(text)?;
-    let mut parser = Parser { tokens: &tokens, next: 0, depth: 0, patterns: Patterns::default() };
+    let mut parser = Parser { tokens: &tokens, next: 0, depth: 0, patterns };
     let expression = parser.expression()?;
     match parser.token() {
-        Token::End => Ok((expression, parser.patterns)),
+        Token::End => Ok(expression),
         _ => Err(parser.fault("the expression should have ended here")),
     }
 }
@@ -134,7 +134,7 @@ struct Parser<'a> {
     tokens: &'a [(Token, usize)],
     next: usize,
     depth: usize,
-    patterns: Patterns,
+    patterns: &'a mut Patterns,
 }
 
 type Parsed<T = Expression> = Result<T, ConditionFault>;
@@ -209,19 +209,21 @@ impl<'a> Parser<'a> {
     }
 
     fn relation(&mut self) -> Parsed {
-        let left = self.sum()?;
-        let operator = match self.token() {
-            Token::Symbol("==") => Operator::Equal,
-            Token::Symbol("!=") => Operator::Unequal,
-            Token::Symbol("<") => Operator::Less,
-            Token::Symbol("<=") => Operator::LessOrEqual,
-            Token::Symbol(">") => Operator::Greater,
-            Token::Symbol(">=") => Operator::GreaterOrEqual,
-            Token::Name(name) if name == "in" => Operator::In,
-            _ => return Ok(left),
-        };
-        self.next += 1;
-        Expression::new(left.at, Form::Binary(operator, Box::new((left, self.sum()?))))
+        let mut left = self.sum()?;
+        loop {
+            let operator = match self.token() {
+                Token::Symbol("==") => Operator::Equal,
+                Token::Symbol("!=") => Operator::Unequal,
+                Token::Symbol("<") => Operator::Less,
+                Token::Symbol("<=") => Operator::LessOrEqual,
+                Token::Symbol(">") => Operator::Greater,
+                Token::Symbol(">=") => Operator::GreaterOrEqual,
+                Token::Name(name) if name == "in" => Operator::In,
+                _ => return Ok(left),
+            };
+            self.next += 1;
+            left = Expression::new(left.at, Form::Binary(operator, Box::new((left, self.sum()?))))?;
+        }
     }
 
     fn sum(&mut self) -> Parsed {
@@ -317,8 +319,7 @@ impl<'a> Parser<'a> {
         }
         let mut arguments = vec![of];
         arguments.extend(self.expressions(")")?);
-        self.call(name, arguments, true)
-            .ok_or_else(|| ConditionFault { problem: format!("there is no function '{name}' of this form"), at })
+        self.call((name, at), arguments, true)
     }
 
     fn each(&mut self, each: Macro, of: Expression) -> Parsed<Form> {
@@ -385,10 +386,7 @@ impl<'a> Parser<'a> {
                         Some(Form::Member(of, key)) => Form::Has(of, key),
                         _ => return Err(ConditionFault { problem: "has() is about a member".to_owned(), at }),
                     },
-                    (false, arguments) => self.call(name, arguments, false).ok_or_else(|| ConditionFault {
-                        problem: format!("there is no function '{name}' of this form"),
-                        at,
-                    })?,
+                    (false, arguments) => self.call((name, at), arguments, false)?,
                 }
             }
             _ => Form::Name(name.to_owned()),
@@ -410,18 +408,29 @@ impl<'a> Parser<'a> {
         Ok(all)
     }
 
-    fn call(&mut self, name: &str, mut arguments: Vec<Expression>, of_something: bool) -> Option<Form> {
-        let function = Function::from_name(name, of_something, arguments.len())?;
+    fn call(&mut self, (name, at): (&str, usize), mut arguments: Vec<Expression>, of_something: bool) -> Parsed<Form> {
+        let fault = |problem: String| ConditionFault { problem, at };
+        let function = Function::from_name(name, of_something, arguments.len())
+            .ok_or_else(|| fault(format!("there is no function '{name}' of this form")))?;
         if function == Function::Matches
             && let Some(Expression { form: Form::Literal(Value::Text(text)), .. }) = arguments.get(1)
         {
             // Nothing is compiled beyond what a whole model may have.
-            let pattern = if self.patterns.effort < MOST_OF_MODEL { Pattern::new(text)? } else { return None };
+            if self.patterns.effort >= MOST_OF_MODEL {
+                return Err(fault("the patterns of this expression cost too much together".to_owned()));
+            }
+            let pattern = Pattern::new(text).map_err(|why| {
+                // What is refused has cost something too, but never as much as a few that are taken.
+                self.patterns.effort += pattern::effort(text).min(MOST_OF_MODEL / 5);
+                fault(format!("what '{name}' is to look for {why}"))
+            })?;
             self.patterns.effort += pattern.effort();
             self.patterns.bytes += pattern.bytes();
             arguments.truncate(1);
-            return Some(Form::Matches(Box::new(arguments.pop()?), pattern));
+            if let Some(of) = arguments.pop() {
+                return Ok(Form::Matches(Box::new(of), pattern));
+            }
         }
-        Some(Form::Call(function, arguments))
+        Ok(Form::Call(function, arguments))
     }
 }

@@ -75,26 +75,17 @@ impl Value {
         }
     }
 
-    /// Whether two values are the same. Values of different types are not, except that a number is a number.
+    /// Whether two values that hold no others are the same. Values of different types are not, except that a number is a number.
     pub(super) fn same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Null, Self::Null) => true,
             (Self::Address(one), Self::Address(other)) => one == other,
-            (Self::List(one), Self::List(other)) => {
-                one.len() == other.len() && one.iter().zip(other.iter()).all(|(one, other)| one.same(other))
-            }
-            (Self::Map(one), Self::Map(other)) => {
-                one.len() == other.len()
-                    && one
-                        .iter()
-                        .zip(other.iter())
-                        .all(|((key, one), (other_key, other))| key == other_key && one.same(other))
-            }
             _ => self.order(other) == Some(Ordering::Equal),
         }
     }
 
-    /// How much it costs to look at: about one for each 64 bytes.
+    /// How much it costs to look at or to copy: about one for each 64 bytes, and one for each value that it holds, but not what that
+    /// one holds in its turn. Who looks deeper takes more.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Text(text) => 1 + text.len() / 64,

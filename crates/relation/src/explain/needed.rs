@@ -378,7 +378,7 @@ impl<'a, T: Tuples> Inquiry<'a, T> {
                 self.hinder(Hindrance::Excluded { object: object.to_owned(), relation, by });
                 Ok(true)
             }
-            Ok(Proof::DoesNot | Proof::Withheld(_)) => Ok(false),
+            Ok(Proof::DoesNot { .. } | Proof::Withheld(_)) => Ok(false),
             Err(error) if error.ends_all() => Err(error),
             Err(_) => Ok(true),
         }

@@ -171,4 +171,24 @@ fn a_wide_no_ends_within_its_bounds() {
     assert_eq!(lack.needed[0].len(), 2);
 }
 
+#[test]
+fn where_a_circle_runs_through_what_is_taken_away_something_else_may_help() {
+    let text = "model\n  schema 1.1\ntype user\ntype document\n  relations\n    define parent: [document]\n    define all: [user:*]\n    \
+                define odd: [user]\n    define apart: (odd or held) and (all from parent but not odd)\n    \
+                define held: [user] but not apart\n";
+    let schema = Schema::new(language::read_model(text).unwrap()).unwrap();
+    let tuples = [
+        tuple("document:1", "parent", "document:1"),
+        tuple("document:1", "all", "user:*"),
+        tuple("document:1", "held", "user:anne"),
+    ];
+    let house = House { schema, tuples: Snapshot::new(&tuples).unwrap() };
+    let Explanation::Lacks(lack) = house.ask("document:1", "held", "user:anne", &json!({})) else { panic!() };
+    let helps = [tuple("document:1", "odd", "user:anne")];
+    let brought = Brought { tuples: &helps, ..Brought::default() };
+    let request = CheckRequest { object: "document:1", relation: "held", user: "user:anne", brought };
+    assert_eq!(crate::check(&house.schema, &house.tuples, request, &Limits::default()).ok(), Some(true));
+    assert!(!lack.is_complete, "{lack:?}");
+}
+
 const TOLD_AT_MOST: usize = 8;

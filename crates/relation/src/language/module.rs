@@ -2,11 +2,14 @@
 //!
 //! All types first, then what other modules add to them, so that the order of the files decides nothing but the order of the types.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use super::{Parsed, parse};
 use crate::model::{
-    Fault, FaultKind, Model, Place, Places, TypeDefinition, TypePlaces, naming_faults, validate_placed,
+    Fault, FaultKind, Faults, Model, Place, Places, TypeDefinition, TypePlaces, naming_faults, validate_placed,
 };
 
 /// How many files a model may be made of.
@@ -34,8 +37,9 @@ pub fn combine(files: &[ModuleFile], schema_version: &str) -> Result<Model, Vec<
     let mut combination = Combination {
         model: Model { schema_version: schema_version.to_owned(), ..Model::default() },
         places: Places::default(),
-        faults: Vec::new(),
+        faults: Faults::default(),
         extensions: Vec::new(),
+        by_name: HashMap::new(),
     };
     for file in files {
         combination.add(file);
@@ -44,25 +48,26 @@ pub fn combine(files: &[ModuleFile], schema_version: &str) -> Result<Model, Vec<
         combination.extend(&file, extension, &places);
     }
     let Combination { model, places, mut faults, .. } = combination;
-    if faults.is_empty() {
-        faults.extend(validate_placed(&model, &places));
-    } else {
-        faults.extend(naming_faults(&model, &places));
+    let more = if faults.is_empty() { validate_placed(&model, &places) } else { naming_faults(&model, &places) };
+    for fault in more {
+        faults.add(fault);
     }
-    if faults.is_empty() { Ok(model) } else { Err(faults) }
+    if faults.is_empty() { Ok(model) } else { Err(faults.into_list()) }
 }
 
 struct Combination {
     model: Model,
     places: Places,
-    faults: Vec<Fault>,
+    faults: Faults,
     extensions: Vec<(String, TypeDefinition, TypePlaces)>,
+    /// Where in the model each type is.
+    by_name: HashMap<String, usize>,
 }
 
 impl Combination {
-    fn fault(&mut self, message: String, file: &str, place: Option<Place>) {
+    fn fault(&mut self, message: fmt::Arguments<'_>, file: &str, place: Option<Place>) {
         let place = place.map(|place| in_file(place, file));
-        self.faults.push(Fault { message, kind: FaultKind::Module, place });
+        self.faults.tell(FaultKind::Module, place, message);
     }
 
     fn add(&mut self, file: &ModuleFile) {
@@ -71,12 +76,14 @@ impl Combination {
             Ok(parsed) => parsed,
             Err(faults) => {
                 let with_file = |fault: Fault| Fault { place: fault.place.map(|place| in_file(place, name)), ..fault };
-                self.faults.extend(faults.into_iter().map(with_file));
+                for fault in faults {
+                    self.faults.add(with_file(fault));
+                }
                 return;
             }
         };
         if parsed.module.is_none() {
-            return self.fault("file is not a module".to_owned(), name, Some(Place::default()));
+            return self.fault(format_args!("file is not a module"), name, Some(Place::default()));
         }
         let Parsed { model, mut places, .. } = parsed;
         for mut kind in model.types {
@@ -89,9 +96,10 @@ impl Combination {
             if kind.extends {
                 self.extensions.push((name.clone(), kind, of_type));
             } else if self.places.types.contains_key(&kind.name) {
-                self.fault(format!("duplicate type definition {}", kind.name), name, Some(of_type.name));
+                self.fault(format_args!("duplicate type definition {}", kind.name), name, Some(of_type.name));
             } else {
                 self.places.types.insert(kind.name.clone(), of_type);
+                self.by_name.insert(kind.name.clone(), self.model.types.len());
                 self.model.types.push(kind);
             }
         }
@@ -99,7 +107,7 @@ impl Combination {
             let mut of_condition = places.conditions.remove(&key).unwrap_or_default();
             of_condition.name.file = Some(name.clone());
             if self.model.conditions.contains_key(&key) {
-                self.fault(format!("duplicate condition {key}"), name, Some(of_condition.name));
+                self.fault(format_args!("duplicate condition {key}"), name, Some(of_condition.name));
                 continue;
             }
             condition.source.file = Some(name.clone());
@@ -110,16 +118,16 @@ impl Combination {
 
     fn extend(&mut self, file: &str, extension: TypeDefinition, places: &TypePlaces) {
         let TypeDefinition { name, relations, source, .. } = extension;
-        let at = self.model.types.iter().position(|kind| kind.name == name);
+        let at = self.by_name.get(&name).copied();
         let Some(at) = at else {
-            return self.fault(format!("extended type {name} does not exist"), file, Some(places.name.clone()));
+            return self.fault(format_args!("extended type {name} does not exist"), file, Some(places.name.clone()));
         };
         let mut added = BTreeMap::new();
         for (relation, mut definition) in relations {
             let of_relation = places.relations.get(&relation).cloned().unwrap_or_default();
             let taken = self.model.types.get(at).is_some_and(|kind| kind.relations.contains_key(&relation));
             if taken && !domain::sabotaged!(HouseModel) {
-                let message = format!("relation {relation} already exists on type {name}");
+                let message = format_args!("relation {relation} already exists on type {name}");
                 self.fault(message, file, Some(of_relation.name));
                 continue;
             }

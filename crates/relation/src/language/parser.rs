@@ -9,7 +9,7 @@ use super::{
     predict::{Made, NoWay, choose},
     token::{Kind, Kinds, Token, one_line},
 };
-use crate::model::{Fault, FaultKind, Place};
+use crate::model::{Fault, FaultKind, Place, tally};
 
 /// How many rules may be open at once, and how many mistakes are reported.
 const DEPTH: usize = 500;
@@ -116,6 +116,7 @@ impl<'a> Parser<'a> {
         self.open.push(Open { rule: Rule::Main, follow: usize::MAX, parts: Vec::new() });
         let mut at = AUTOMATON.start(Rule::Main);
         loop {
+            tally::step(1);
             if AUTOMATON.state(at).kind == StateKind::Stop {
                 let Some(done) = self.open.pop() else { return Node { rule: Rule::Main, parts: Vec::new() } };
                 let node = Node { rule: done.rule, parts: done.parts };
@@ -228,6 +229,7 @@ impl<'a> Parser<'a> {
     fn expected(&self, at: usize) -> Kinds {
         let (mut kinds, mut ends) = AUTOMATON.state(at).next;
         for open in self.open.iter().rev() {
+            tally::step(1);
             if !ends {
                 return kinds;
             }
@@ -242,6 +244,7 @@ impl<'a> Parser<'a> {
 
     /// Whatever can follow one of the open rules.
     fn recovery_set(&self) -> Kinds {
+        tally::step(self.open.len());
         self.open
             .iter()
             .filter(|open| open.follow != usize::MAX)
@@ -277,6 +280,7 @@ impl<'a> Parser<'a> {
     }
 
     fn advance(&mut self) {
+        tally::step(1);
         self.at = (self.at + 1).min(self.tokens.len().saturating_sub(1));
     }
 

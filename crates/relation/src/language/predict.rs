@@ -10,6 +10,7 @@ use super::{
     grammar::{AUTOMATON, Edge, StateKind},
     token::{Kind, Token},
 };
+use crate::model::tally;
 
 /// How far ahead tokens are looked at before a choice that is worth remembering is made: almost all are.
 const AHEAD: usize = 3;
@@ -126,6 +127,7 @@ fn spread(begin: impl Iterator<Item = Way>, depth: usize, known: bool) -> Vec<Wa
     let mut open: Vec<Way> = begin.collect();
     open.reverse();
     while let Some(way) = open.pop() {
+        tally::step(1 + way.calls.len());
         if !seen.insert(way.clone()) {
             continue;
         }

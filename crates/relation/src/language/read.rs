@@ -1,6 +1,9 @@
 //! From the tree of a text to its model, with the places of everything in it.
 
-use std::collections::{BTreeMap, HashMap, HashSet, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
+    fmt,
+};
 
 use super::{
     Parsed,
@@ -9,8 +12,9 @@ use super::{
     token::{Kind, Token},
 };
 use crate::model::{
-    Condition, ConditionPlaces, Fault, FaultKind, LeafPlace, Model, ParameterKind, ParameterType, Place, Places,
-    Relation, RelationPlaces, Restriction, RestrictionPlaces, Rewrite, Shape, Source, TypeDefinition, TypePlaces,
+    Condition, ConditionPlaces, Fault, FaultKind, Faults, LeafPlace, Model, ParameterKind, ParameterType, Place,
+    Places, Relation, RelationPlaces, Restriction, RestrictionPlaces, Rewrite, Shape, Source, TypeDefinition,
+    TypePlaces,
 };
 
 /// The model of a tree that is whole.
@@ -35,7 +39,7 @@ pub(super) fn read(tree: &Node) -> Result<Parsed, Vec<Fault>> {
     if reader.faults.is_empty() {
         Ok(Parsed { model: reader.model, places: reader.places, module: reader.module })
     } else {
-        Err(reader.faults)
+        Err(reader.faults.into_list())
     }
 }
 
@@ -61,13 +65,13 @@ struct Reader {
     model: Model,
     places: Places,
     module: Option<String>,
-    faults: Vec<Fault>,
+    faults: Faults,
     extended: HashSet<String>,
 }
 
 impl Reader {
-    fn fault(&mut self, message: String, place: Place) {
-        self.faults.push(Fault { message, kind: FaultKind::Syntax, place: Some(place) });
+    fn fault(&mut self, message: fmt::Arguments<'_>, place: Place) {
+        self.faults.tell(FaultKind::Syntax, Some(place), message);
     }
 
     fn source(&self) -> Source {
@@ -79,10 +83,10 @@ impl Reader {
         let (name, name_place) = (name_node.text(), place_of(name_node));
         let extends = node.token(Kind::Extend).is_some();
         if extends && self.module.is_none() {
-            self.fault("extend can only be used in a modular model".to_owned(), name_place.clone());
+            self.fault(format_args!("extend can only be used in a modular model"), name_place.clone());
         }
         if extends && !self.extended.insert(name.clone()) {
-            self.fault(format!("'{name}' is already extended in file."), name_place.clone());
+            self.fault(format_args!("'{name}' is already extended in file."), name_place.clone());
         }
         let mut relations = BTreeMap::new();
         let mut places = TypePlaces { name: name_place, relations: HashMap::new() };
@@ -90,7 +94,7 @@ impl Reader {
             let Some(relation_name_node) = relation.node(Rule::Identifier) else { continue };
             let (relation_name, relation_place) = (relation_name_node.text(), place_of(relation_name_node));
             if relations.contains_key(&relation_name) {
-                self.fault(format!("'{relation_name}' is already defined in '{name}'"), relation_place);
+                self.fault(format_args!("'{relation_name}' is already defined in '{name}'"), relation_place);
                 continue;
             }
             let (definition, mut of_relation) = relation_definition(relation);
@@ -120,13 +124,13 @@ impl Reader {
                 }
                 Entry::Occupied(taken) => {
                     let parameter = taken.key();
-                    let message = format!("parameter '{parameter}' is already defined in the condition '{name}'");
+                    let message = format_args!("parameter '{parameter}' is already defined in the condition '{name}'");
                     self.fault(message, place_of(parameter_node));
                 }
             }
         }
         if self.model.conditions.contains_key(&name) {
-            self.fault(format!("condition '{name}' is already defined in the model"), name_place);
+            self.fault(format_args!("condition '{name}' is already defined in the model"), name_place);
             return;
         }
         let expression: String = [Kind::Expression, Kind::ExpressionRest]

@@ -1,12 +1,12 @@
 //! Relations in which nobody can ever stand.
 //!
 //! A relation is possible if some finite set of tuples would put somebody into it. That is the least fixed point of a system of
-//! *and* and *or*, which is worked out from the bottom: each relation is looked at again only when one that it depends on turned
-//! out to be possible.
+//! *and* and *or*, which is worked out from the bottom: each part of a definition counts how many others it still waits for, and
+//! every way between two parts is walked once.
 
 use std::collections::HashMap;
 
-use super::{Model, Relation, Rewrite, Shape};
+use super::{Model, Relation, Rewrite, Shape, TypeDefinition, reach::Reach, tally};
 
 /// A relation in which nobody can stand.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,125 +19,200 @@ pub(super) struct Impossible<'a> {
 
 type Key<'a> = (&'a str, &'a str);
 
-struct Graph<'a> {
-    relations: HashMap<Key<'a>, &'a Relation>,
-    possible: HashMap<Key<'a>, bool>,
+/// A part of a definition, or a relation.
+#[derive(Default)]
+struct Part {
+    /// How many more parts must be possible until it is.
+    waits: usize,
+    /// The parts that wait for it, one entry for each time that they do.
+    leads: Vec<usize>,
+    blame: Blame,
+}
+
+/// Whose fault it is, within the type, if a part is not possible.
+#[derive(Default)]
+enum Blame {
+    /// Nobody's of the type.
+    #[default]
+    Elsewhere,
+    /// The relation itself is to be asked.
+    Relation,
+    /// All of these.
+    All(Vec<usize>),
+    /// The first of these that is not possible.
+    First(Vec<usize>),
+}
+
+struct Graph<'a, 'r> {
+    reach: &'r mut Reach<'a>,
+    /// The relations come first among the parts.
+    relations: HashMap<Key<'a>, usize>,
+    parts: Vec<Part>,
 }
 
 /// All relations in which nobody can stand, in the order of the model.
-pub(super) fn impossible(model: &Model) -> Vec<Impossible<'_>> {
-    let mut graph = Graph { relations: HashMap::new(), possible: HashMap::new() };
-    let mut order = Vec::new();
+pub(super) fn impossible<'a>(model: &'a Model, reach: &mut Reach<'a>) -> Vec<Impossible<'a>> {
+    let mut graph = Graph { reach, relations: HashMap::new(), parts: Vec::new() };
+    let (mut order, mut defined) = (Vec::new(), Vec::new());
     for kind in &model.types {
         for (name, relation) in &kind.relations {
             let key = (kind.name.as_str(), name.as_str());
-            graph.relations.insert(key, relation);
-            order.push(key);
+            let Graph { relations, parts, .. } = &mut graph;
+            let part = *relations.entry(key).or_insert_with(|| {
+                order.push(key);
+                defined.push((kind, relation));
+                parts.push(Part { waits: 1, leads: Vec::new(), blame: Blame::Relation });
+                parts.len() - 1
+            });
+            // Of a type that is defined twice, the last definition counts.
+            if let Some(defined) = defined.get_mut(part) {
+                *defined = (kind, relation);
+            }
         }
     }
-    graph.settle(&order);
-    let lost: Vec<Key<'_>> = order.into_iter().filter(|key| !graph.is_possible(*key)).collect();
-    let looping = graph.looping(&lost);
-    lost.into_iter()
-        .map(|key| Impossible {
-            type_name: key.0,
-            relation: key.1,
-            is_loop: looping.get(&key).copied().unwrap_or(false),
+    let roots: Vec<usize> = defined
+        .into_iter()
+        .enumerate()
+        .map(|(part, (kind, relation))| {
+            let mut direct = None;
+            let root = graph.lay(kind, relation, &relation.rewrite, &mut direct);
+            graph.link(root, part);
+            root
         })
-        .collect()
+        .collect();
+    graph.settle();
+    let looping = graph.looping(&roots);
+    let lost = order.into_iter().zip(looping).enumerate().filter(|(part, _)| !graph.is_possible(*part));
+    lost.map(|(_, ((type_name, relation), is_loop))| Impossible { type_name, relation, is_loop }).collect()
 }
 
-impl<'a> Graph<'a> {
-    fn is_possible(&self, key: Key<'_>) -> bool {
-        self.possible.get(&key).copied().unwrap_or(false)
+impl<'a> Graph<'a, '_> {
+    fn is_possible(&self, part: usize) -> bool {
+        self.parts.get(part).is_some_and(|part| part.waits == 0)
     }
 
-    /// Marks everything that is possible.
-    fn settle(&mut self, order: &[Key<'a>]) {
-        let mut dependents: HashMap<Key<'a>, Vec<Key<'a>>> = HashMap::new();
-        for key in order {
-            for on in self.needs(*key) {
-                dependents.entry(on).or_default().push(*key);
-            }
-        }
-        let mut open: Vec<Key<'a>> = order.to_vec();
-        while let Some(key) = open.pop() {
-            if self.is_possible(key) {
-                continue;
-            }
-            let Some(relation) = self.relations.get(&key).copied() else { continue };
-            if self.stands(key.0, relation, &relation.rewrite) {
-                self.possible.insert(key, true);
-                open.extend(dependents.get(&key).into_iter().flatten());
-            }
+    fn add(&mut self, waits: usize, blame: Blame) -> usize {
+        tally::step(1);
+        self.parts.push(Part { waits, leads: Vec::new(), blame });
+        self.parts.len() - 1
+    }
+
+    /// `to` waits for `from`.
+    fn link(&mut self, from: usize, to: usize) {
+        tally::step(1);
+        if let Some(from) = self.parts.get_mut(from) {
+            from.leads.push(to);
         }
     }
 
-    /// Everything that a relation's possibility may depend on.
-    fn needs(&self, key: Key<'a>) -> Vec<Key<'a>> {
-        let Some(relation) = self.relations.get(&key) else { return Vec::new() };
-        let mut needs = Vec::new();
-        for leaf in relation.rewrite.leaves() {
-            match leaf {
-                Rewrite::Computed(computed) => needs.push((key.0, computed.as_str())),
-                Rewrite::From { computed, tupleset } => {
-                    needs.extend(self.parents(key.0, tupleset).map(|parent| (parent, computed.as_str())));
-                }
-                _ => needs.extend(relation.restrictions.iter().filter_map(|restriction| match &restriction.shape {
-                    Shape::Userset(relation) => Some((restriction.type_name.as_str(), relation.as_str())),
-                    _ => None,
-                })),
+    /// Makes the parts of a rewrite; tells the outermost. Calls itself for operators inside each other, which are bounded.
+    fn lay(
+        &mut self,
+        kind: &'a TypeDefinition,
+        relation: &'a Relation,
+        rewrite: &'a Rewrite,
+        direct: &mut Option<usize>,
+    ) -> usize {
+        let mut all = |of: Vec<&'a Rewrite>| -> Vec<usize> {
+            of.into_iter().map(|child| self.lay(kind, relation, child, direct)).collect()
+        };
+        let blame: fn(Vec<usize>) -> Blame;
+        let (waits, children) = match rewrite {
+            // However often it is written, it is one and the same.
+            Rewrite::This => return *direct.get_or_insert_with(|| self.lay_direct(relation)),
+            Rewrite::Computed(computed) => {
+                let part = self.relations.get(&(kind.name.as_str(), computed.as_str())).copied();
+                return part.unwrap_or_else(|| self.add(1, Blame::Elsewhere));
             }
-        }
-        needs
-    }
-
-    /// The types of the objects that a tupleset can name.
-    fn parents(&self, type_name: &str, tupleset: &str) -> impl Iterator<Item = &'a str> + use<'a> {
-        let relation = self.relations.get(&(type_name, tupleset)).copied();
-        relation
-            .into_iter()
-            .flat_map(|relation| &relation.restrictions)
-            .map(|restriction| restriction.type_name.as_str())
-    }
-
-    /// Whether somebody can stand by this, as far as is known. Calls itself for operators inside each other, which are bounded.
-    fn stands(&self, type_name: &str, relation: &Relation, rewrite: &Rewrite) -> bool {
-        match rewrite {
-            Rewrite::This => relation.restrictions.iter().any(|restriction| match &restriction.shape {
-                Shape::Object | Shape::Wildcard => true,
-                Shape::Userset(relation) => self.is_possible((&restriction.type_name, relation)),
-            }),
-            Rewrite::Computed(computed) => self.is_possible((type_name, computed)),
             Rewrite::From { computed, tupleset } => {
-                self.parents(type_name, tupleset).any(|parent| self.is_possible((parent, computed)))
+                let through = kind.relations.get(tupleset);
+                let types = through.map(|through| self.reach.types(through, computed)).unwrap_or_default();
+                let reached = types.into_iter().filter_map(|reached| self.relations.get(&(reached, computed.as_str())));
+                blame = |_| Blame::Elsewhere;
+                (1, reached.copied().collect())
             }
-            Rewrite::Union(children) => children.iter().any(|child| self.stands(type_name, relation, child)),
-            Rewrite::Intersection(children) => children.iter().all(|child| self.stands(type_name, relation, child)),
+            Rewrite::Union(children) => {
+                blame = Blame::All;
+                (1, all(children.iter().collect()))
+            }
+            Rewrite::Intersection(children) => {
+                blame = Blame::First;
+                (children.len(), all(children.iter().collect()))
+            }
             Rewrite::Difference(pair) => {
-                self.stands(type_name, relation, &pair.0) && self.stands(type_name, relation, &pair.1)
+                blame = Blame::First;
+                (2, all(vec![&pair.0, &pair.1]))
+            }
+        };
+        let part = self.add(waits, Blame::Elsewhere);
+        for child in &children {
+            self.link(*child, part);
+        }
+        if let Some(part) = self.parts.get_mut(part) {
+            part.blame = blame(children);
+        }
+        part
+    }
+
+    fn lay_direct(&mut self, relation: &'a Relation) -> usize {
+        let part = self.add(1, Blame::Elsewhere);
+        for restriction in &relation.restrictions {
+            match &restriction.shape {
+                Shape::Object | Shape::Wildcard => {
+                    if let Some(part) = self.parts.get_mut(part) {
+                        part.waits = 0;
+                    }
+                }
+                Shape::Userset(relation) => {
+                    let key = (restriction.type_name.as_str(), relation.as_str());
+                    if let Some(of) = self.relations.get(&key).copied() {
+                        self.link(of, part);
+                    }
+                }
+            }
+        }
+        part
+    }
+
+    /// Marks everything that is possible: each part that becomes so tells those that wait for it, once.
+    fn settle(&mut self) {
+        let mut open: Vec<usize> = (0..self.parts.len()).filter(|part| self.is_possible(*part)).collect();
+        while let Some(part) = open.pop() {
+            let leads = self.parts.get_mut(part).map(|part| std::mem::take(&mut part.leads)).unwrap_or_default();
+            tally::step(1 + leads.len());
+            for to in leads {
+                if let Some(waiting) = self.parts.get_mut(to)
+                    && waiting.waits > 0
+                {
+                    waiting.waits -= 1;
+                    if waiting.waits == 0 {
+                        open.push(to);
+                    }
+                }
             }
         }
     }
 
     /// Which of the lost relations lead, from definition to definition within their type, into a circle: those that are left when
     /// all that lead nowhere have been taken away, again and again.
-    fn looping(&self, lost: &[Key<'a>]) -> HashMap<Key<'a>, bool> {
-        let mut leads: HashMap<Key<'a>, usize> = HashMap::new();
-        let mut led_from: HashMap<Key<'a>, Vec<Key<'a>>> = HashMap::new();
-        for key in lost {
-            let Some(relation) = self.relations.get(key) else { continue };
-            let mut to = Vec::new();
-            self.blamed(key.0, relation, &relation.rewrite, &mut to);
-            leads.insert(*key, to.len());
-            for next in to {
-                led_from.entry(next).or_default().push(*key);
+    fn looping(&self, roots: &[usize]) -> Vec<bool> {
+        let mut leads = vec![0_usize; roots.len()];
+        let mut led_from: Vec<Vec<usize>> = vec![Vec::new(); roots.len()];
+        for (relation, root) in roots.iter().enumerate().filter(|(relation, _)| !self.is_possible(*relation)) {
+            for next in self.blamed(*root) {
+                if let (Some(count), Some(from)) = (leads.get_mut(relation), led_from.get_mut(next)) {
+                    *count += 1;
+                    from.push(relation);
+                }
             }
         }
-        let mut ended: Vec<Key<'a>> = leads.iter().filter(|(_, count)| **count == 0).map(|(key, _)| *key).collect();
-        while let Some(key) = ended.pop() {
-            for from in led_from.get(&key).into_iter().flatten() {
-                if let Some(count) = leads.get_mut(from) {
+        let mut ended: Vec<usize> =
+            leads.iter().enumerate().filter(|(_, count)| **count == 0).map(|(relation, _)| relation).collect();
+        while let Some(relation) = ended.pop() {
+            let all = led_from.get(relation).map_or(&[][..], Vec::as_slice);
+            tally::step(1 + all.len());
+            for from in all {
+                if let Some(count) = leads.get_mut(*from) {
                     *count -= 1;
                     if *count == 0 {
                         ended.push(*from);
@@ -145,25 +220,25 @@ impl<'a> Graph<'a> {
                 }
             }
         }
-        leads.into_iter().map(|(key, count)| (key, count > 0)).collect()
+        leads.into_iter().map(|count| count > 0).collect()
     }
 
-    /// The relations of the same type because of which nobody can stand by this.
-    fn blamed(&self, type_name: &'a str, relation: &Relation, rewrite: &'a Rewrite, to: &mut Vec<Key<'a>>) {
-        match rewrite {
-            Rewrite::This | Rewrite::From { .. } => {}
-            Rewrite::Computed(computed) => to.push((type_name, computed)),
-            Rewrite::Union(children) => children.iter().for_each(|child| self.blamed(type_name, relation, child, to)),
-            Rewrite::Intersection(children) => {
-                let first = children.iter().find(|child| !self.stands(type_name, relation, child));
-                if let Some(child) = first {
-                    self.blamed(type_name, relation, child, to);
+    /// The relations of the same type because of which a definition is not possible.
+    fn blamed(&self, root: usize) -> Vec<usize> {
+        let mut blamed = Vec::new();
+        let mut open = vec![root];
+        while let Some(at) = open.pop() {
+            tally::step(1);
+            match self.parts.get(at).map(|part| &part.blame) {
+                Some(Blame::Relation) => blamed.push(at),
+                Some(Blame::All(parts)) => open.extend(parts),
+                Some(Blame::First(parts)) => {
+                    tally::step(parts.len());
+                    open.extend(parts.iter().find(|part| !self.is_possible(**part)));
                 }
-            }
-            Rewrite::Difference(pair) => {
-                let side = if self.stands(type_name, relation, &pair.0) { &pair.1 } else { &pair.0 };
-                self.blamed(type_name, relation, side, to);
+                Some(Blame::Elsewhere) | None => {}
             }
         }
+        blamed
     }
 }

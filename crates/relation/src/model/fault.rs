@@ -1,5 +1,9 @@
 //! What is wrong with a model, and where.
 
+use std::fmt;
+
+use super::tally;
+
 /// From where to where, counted from 0; the end is the first that no longer belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Span {
@@ -109,5 +113,65 @@ impl FaultKind {
             Self::TooLarge => "too-large",
             Self::InvalidCondition => "invalid-condition",
         }
+    }
+}
+
+/// How many faults are told of one model, and about how many bytes of them.
+const FAULTS: usize = 10_000;
+const FAULT_BYTES: usize = 2 * 1024 * 1024;
+
+/// What is told of one model. Few words can be wrong in very many ways, and a long name be in the message of each: so the list ends
+/// at a bound, and says that it did.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    told: Vec<Fault>,
+    bytes: usize,
+    full: bool,
+}
+
+impl Faults {
+    /// Tells a fault. The message is not even made where there is no room for it.
+    pub(crate) fn tell(&mut self, kind: FaultKind, place: Option<Place>, message: fmt::Arguments<'_>) {
+        tally::step(1);
+        if self.has_room() {
+            self.keep(Fault { message: message.to_string(), kind, place });
+        }
+    }
+
+    /// Takes a fault that somebody else has told.
+    pub(crate) fn add(&mut self, fault: Fault) {
+        tally::step(1);
+        if self.has_room() {
+            self.keep(fault);
+        }
+    }
+
+    fn keep(&mut self, fault: Fault) {
+        let file = fault.place.as_ref().and_then(|place| place.file.as_ref()).map_or(0, String::len);
+        self.bytes += fault.message.len() + file;
+        self.told.push(fault);
+    }
+
+    /// Says so at the end of the list, once, where there is no more room.
+    fn has_room(&mut self) -> bool {
+        if !self.full && (self.told.len() >= FAULTS || self.bytes >= FAULT_BYTES) {
+            self.full = true;
+            let message = "there is more that is wrong than is told".to_owned();
+            self.told.push(Fault { message, kind: FaultKind::TooLarge, place: None });
+        }
+        !self.full
+    }
+
+    /// Whether what comes now is not told any more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    pub(crate) fn into_list(self) -> Vec<Fault> {
+        self.told
     }
 }

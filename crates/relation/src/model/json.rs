@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Condition, Model, ParameterKind, ParameterType, Relation, Restriction, Rewrite, Shape, Source, TypeDefinition,
+    tally,
 };
 
 /// How deep operators may be inside each other.
@@ -270,6 +271,7 @@ fn restriction_from_json(json: &Value, path: &str) -> Read<Restriction> {
 }
 
 fn rewrite_from_json(json: &Value, path: &str, depth: usize) -> Read<Rewrite> {
+    tally::step(1);
     if depth > DEPTH {
         return Err(fault(path, "has too many operators inside each other"));
     }
@@ -315,7 +317,10 @@ fn condition_from_json(json: &Value, path: &str) -> Read<Condition> {
     known(condition, path, &["name", "expression", "parameters", "metadata"])?;
     let mut parameters = BTreeMap::new();
     for (name, kind) in optional_object(condition, path, "parameters")? {
-        parameters.insert(name.clone(), parameter_from_json(kind, &format!("{path}.parameters.{name}"))?);
+        // The path is made where it is needed: the condition's name is in that of each parameter.
+        let kind = parameter_from_json(kind, name)
+            .map_err(|fault| JsonModelFault { path: format!("{path}.parameters.{}", fault.path), ..fault })?;
+        parameters.insert(name.clone(), kind);
     }
     Ok(Condition {
         name: text(condition, path, "name")?,

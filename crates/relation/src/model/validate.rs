@@ -1,14 +1,17 @@
 //! Whether a model makes sense, said as OpenFGA's own tools say it.
 //!
 //! Names first; if they are sound, every reference; if those are sound too, whether anybody can ever stand in each relation. What
-//! is written twice, and conditions that nobody uses, are told in any case. The work grows with the model and not faster: no
-//! model, however tangled, keeps this busy.
+//! is written twice, and conditions that nobody uses, are told in any case. Once the names are sound the model is measured, and one that
+//! is too large is looked into no further; what is then done grows with the model and the ways in it, and not faster: no model,
+//! however tangled, keeps this busy.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
-    Fault, FaultKind, Model, Place, Places, Relation, Rewrite, SCHEMA_VERSIONS, Shape, TypeDefinition,
-    entry::impossible, place::RelationPlaces,
+    Fault, FaultKind, Faults, Model, Place, Places, Reach, Relation, Rewrite, SCHEMA_VERSIONS, Shape, TypeDefinition,
+    entry::impossible,
+    place::{LeafPlace, RelationPlaces},
+    tally,
 };
 
 /// The longest names, in characters, as OpenFGA has them.
@@ -36,27 +39,19 @@ pub(crate) fn validate_placed(model: &Model, places: &Places) -> Vec<Fault> {
         let message = format!("invalid schema {}", model.schema_version);
         return vec![Fault { message, kind: FaultKind::InvalidSchema, place: places.schema.clone() }];
     }
-    let mut validation = Validation { model, places, types: HashMap::new(), faults: Vec::new() };
-    for kind in &model.types {
-        validation.types.entry(kind.name.as_str()).or_insert(kind);
-    }
+    let mut validation = Validation::new(model, places);
     validation.names();
     if validation.faults.is_empty() {
-        validation.references();
-        if validation.faults.is_empty() {
-            validation.entries();
-        }
-        validation.duplicates();
-        validation.conditions();
+        validation.meaning();
     }
-    validation.faults
+    validation.faults.into_list()
 }
 
 /// What naming faults a model has, whatever else is wrong with it.
 pub(crate) fn naming_faults(model: &Model, places: &Places) -> Vec<Fault> {
-    let mut validation = Validation { model, places, types: HashMap::new(), faults: Vec::new() };
+    let mut validation = Validation::new(model, places);
     validation.names();
-    validation.faults
+    validation.faults.into_list()
 }
 
 /// Whether a name keeps to the rule: not empty, not too long, none of `: # @ *`, no spaces.
@@ -69,11 +64,34 @@ pub(crate) fn is_name(name: &str, longest: usize) -> bool {
 struct Validation<'a> {
     model: &'a Model,
     places: &'a Places,
+    /// By its name, the first definition of each.
     types: HashMap<&'a str, &'a TypeDefinition>,
-    faults: Vec<Fault>,
+    faults: Faults,
 }
 
 impl<'a> Validation<'a> {
+    fn new(model: &'a Model, places: &'a Places) -> Self {
+        let mut types = HashMap::new();
+        for kind in &model.types {
+            types.entry(kind.name.as_str()).or_insert(kind);
+        }
+        Self { model, places, types, faults: Faults::default() }
+    }
+
+    /// What is asked of a model whose names are sound.
+    fn meaning(&mut self) {
+        let mut reach = Reach::new(self.model);
+        if let Some(message) = reach.too_large(self.model) {
+            return self.faults.tell(FaultKind::TooLarge, None, format_args!("{message}"));
+        }
+        self.references(&mut reach);
+        if self.faults.is_empty() {
+            self.entries(&mut reach);
+        }
+        self.duplicates();
+        self.conditions();
+    }
+
     /// The relations of a type as they are written: in its own file first. Without a text, by name.
     fn relations(&self, kind: &'a TypeDefinition) -> Vec<(&'a String, &'a Relation)> {
         let mut relations: Vec<(&String, &Relation)> = kind.relations.iter().collect();
@@ -87,65 +105,78 @@ impl<'a> Validation<'a> {
         relations
     }
 
-    fn fault(&mut self, kind: FaultKind, place: Option<Place>, message: String) {
-        self.faults.push(Fault { message, kind, place });
-    }
-
     fn names(&mut self) {
         for kind in &self.model.types {
             let type_name = &kind.name;
-            let place = self.places.type_name(type_name);
+            let places = self.places.types.get(type_name);
+            let place = places.map(|places| places.name.clone());
             if is_reserved(type_name) {
-                let message = "a type cannot be named 'self' or 'this'.".to_owned();
-                self.fault(FaultKind::ReservedTypeKeyword, place, message);
+                let message = format_args!("a type cannot be named 'self' or 'this'.");
+                self.faults.tell(FaultKind::ReservedTypeKeyword, place, message);
             } else if !is_name(type_name, TYPE_NAME) {
-                let message =
-                    format!("type '{type_name}' does not match naming rule: '^[^:#@\\*\\s]{{1,{TYPE_NAME}}}$'.");
-                self.fault(FaultKind::InvalidName, place, message);
+                self.faults.tell(
+                    FaultKind::InvalidName,
+                    place,
+                    format_args!("type '{type_name}' does not match naming rule: '^[^:#@\\*\\s]{{1,{TYPE_NAME}}}$'."),
+                );
             }
             for (name, relation) in self.relations(kind) {
-                let place = self.places.relation(type_name, name).map(|places| places.name.clone());
-                if is_reserved(name) {
-                    let message = "a relation cannot be named 'self' or 'this'.".to_owned();
-                    self.fault(FaultKind::ReservedRelationKeyword, place, message);
-                } else if !is_name(name, RELATION_NAME) {
-                    let message = format!(
-                        "relation '{name}' of type '{type_name}' does not match naming rule: '^[^:#@\\*\\s]{{1,{RELATION_NAME}}}$'."
-                    );
-                    self.fault(FaultKind::InvalidName, place, message);
-                } else if relation.rewrite.depth() > DEPTH {
-                    let message =
-                        format!("`{name}` of `{type_name}` has more than {DEPTH} operators inside each other.");
-                    self.fault(FaultKind::TooLarge, place, message);
-                }
+                let place = places.and_then(|places| places.relations.get(name)).map(|places| places.name.clone());
+                self.relation_name(type_name, name, relation, place);
             }
         }
     }
 
-    fn references(&mut self) {
+    fn relation_name(&mut self, type_name: &str, name: &str, relation: &Relation, place: Option<Place>) {
+        if is_reserved(name) {
+            let message = format_args!("a relation cannot be named 'self' or 'this'.");
+            self.faults.tell(FaultKind::ReservedRelationKeyword, place, message);
+        } else if !is_name(name, RELATION_NAME) {
+            self.faults.tell(
+                FaultKind::InvalidName,
+                place,
+                format_args!(
+                    "relation '{name}' of type '{type_name}' does not match naming rule: '^[^:#@\\*\\s]{{1,{RELATION_NAME}}}$'."
+                ),
+            );
+        } else if relation.rewrite.depth() > DEPTH {
+            let message = format_args!("`{name}` of `{type_name}` has more than {DEPTH} operators inside each other.");
+            self.faults.tell(FaultKind::TooLarge, place, message);
+        }
+    }
+
+    fn references(&mut self, reach: &mut Reach<'a>) {
         let model = self.model;
         for kind in &model.types {
+            let tuplesets = tuplesets(kind);
             for (name, relation) in self.relations(kind) {
-                self.relation_references(kind, name, relation);
+                self.relation_references((kind, &tuplesets), name, relation, reach);
             }
         }
     }
 
-    fn relation_references(&mut self, kind: &'a TypeDefinition, name: &str, relation: &'a Relation) {
+    fn relation_references(
+        &mut self,
+        (kind, tuplesets): (&'a TypeDefinition, &HashSet<&str>),
+        name: &str,
+        relation: &'a Relation,
+        reach: &mut Reach<'a>,
+    ) {
         let places = self.places.relation(&kind.name, name);
+        let mut direct = false;
         for (at, leaf) in relation.rewrite.leaves().into_iter().enumerate() {
             let place = places.and_then(|places| places.leaves.get(at));
-            let whole = place.map(|place| place.whole.clone());
             match leaf {
                 Rewrite::Computed(computed) if !kind.relations.contains_key(computed) => {
-                    let message = format!("the relation `{computed}` does not exist.");
-                    self.fault(FaultKind::MissingDefinition, whole, message);
+                    let message = format_args!("the relation `{computed}` does not exist.");
+                    self.faults.tell(FaultKind::MissingDefinition, place.map(|place| place.whole.clone()), message);
                 }
                 Rewrite::From { computed, tupleset } => {
-                    let tupleset_place = place.and_then(|place| place.tupleset.clone());
-                    self.references_through(kind, (computed, tupleset), whole, tupleset_place);
+                    let may_be_tupleset = tuplesets.contains(tupleset.as_str());
+                    self.references_through((kind, may_be_tupleset), (computed, tupleset), place, reach);
                 }
-                Rewrite::This => self.restriction_references(relation, places),
+                // However often it is written, it is one and the same.
+                Rewrite::This if !std::mem::replace(&mut direct, true) => self.restriction_references(relation, places),
                 _ => {}
             }
         }
@@ -153,72 +184,80 @@ impl<'a> Validation<'a> {
 
     fn references_through(
         &mut self,
-        kind: &'a TypeDefinition,
+        (kind, may_be_tupleset): (&'a TypeDefinition, bool),
         (computed, tupleset): (&str, &str),
-        whole: Option<Place>,
-        tupleset_place: Option<Place>,
+        place: Option<&LeafPlace>,
+        reach: &mut Reach<'a>,
     ) {
+        let whole = || place.map(|place| place.whole.clone());
         let Some(through) = kind.relations.get(tupleset) else {
-            let message = format!("`{tupleset}` is not a valid relation for `{}`.", kind.name);
-            return self.fault(FaultKind::InvalidRelationType, whole, message);
+            let message = format_args!("`{tupleset}` is not a valid relation for `{}`.", kind.name);
+            return self.faults.tell(FaultKind::InvalidRelationType, whole(), message);
         };
-        let direct = matches!(through.rewrite, Rewrite::This)
-            && through.restrictions.iter().all(|restriction| restriction.shape == Shape::Object);
-        if !direct {
-            let message = format!("`{tupleset}` relation used inside from allows only direct relation.");
-            return self.fault(FaultKind::TuplesetNotDirect, tupleset_place, message);
+        if !may_be_tupleset {
+            let message = format_args!("`{tupleset}` relation used inside from allows only direct relation.");
+            let place = place.and_then(|place| place.tupleset.clone());
+            return self.faults.tell(FaultKind::TuplesetNotDirect, place, message);
         }
-        let reached = through.restrictions.iter().map(|restriction| restriction.type_name.as_str());
-        let lacking: Vec<&str> = reached
-            .filter(|reached| !self.types.get(reached).is_some_and(|kind| kind.relations.contains_key(computed)))
-            .collect();
-        if lacking.len() < through.restrictions.len() {
+        let has = |reached: &&str| self.types.get(reached).is_some_and(|kind| kind.relations.contains_key(computed));
+        if reach.types(through, computed).iter().any(has) {
             return;
         }
-        for reached in lacking {
-            let message = format!(
-                "the `{computed}` relation definition on type `{}` is not valid: `{computed}` does not exist on `{tupleset}`, which is of type `{reached}`.",
-                kind.name
+        for restriction in &through.restrictions {
+            tally::step(1);
+            // Each leaf may tell as much as the model is long.
+            if self.faults.is_full() {
+                return;
+            }
+            self.faults.tell(
+                FaultKind::InvalidRelationOnTupleset,
+                whole(),
+                format_args!(
+                    "the `{computed}` relation definition on type `{}` is not valid: `{computed}` does not exist on `{tupleset}`, which is of type `{}`.",
+                    kind.name, restriction.type_name
+                ),
             );
-            self.fault(FaultKind::InvalidRelationOnTupleset, whole.clone(), message);
         }
     }
 
     fn restriction_references(&mut self, relation: &'a Relation, places: Option<&RelationPlaces>) {
         for (at, restriction) in relation.restrictions.iter().enumerate() {
+            tally::step(1);
             let place = places.and_then(|places| places.restrictions.get(at));
-            let whole = place.map(|place| place.whole.clone());
+            let whole = || place.map(|place| place.whole.clone());
             let type_name = &restriction.type_name;
             match (self.types.get(type_name.as_str()), &restriction.shape) {
                 (None, _) => {
-                    self.fault(FaultKind::InvalidType, whole, format!("`{type_name}` is not a valid type."));
+                    let message = format_args!("`{type_name}` is not a valid type.");
+                    self.faults.tell(FaultKind::InvalidType, whole(), message);
                 }
                 (Some(kind), Shape::Userset(relation)) if !kind.relations.contains_key(relation) => {
-                    let message = format!("`{relation}` is not a valid relation for `{type_name}`.");
-                    self.fault(FaultKind::InvalidRelationType, whole, message);
+                    let message = format_args!("`{relation}` is not a valid relation for `{type_name}`.");
+                    self.faults.tell(FaultKind::InvalidRelationType, whole(), message);
                 }
                 _ => {}
             }
             if let Some(condition) = &restriction.condition
                 && !self.model.conditions.contains_key(condition)
             {
-                let message = format!("`{condition}` is not a defined condition in the model.");
-                self.fault(FaultKind::ConditionNotDefined, place.and_then(|place| place.condition.clone()), message);
+                let message = format_args!("`{condition}` is not a defined condition in the model.");
+                let place = place.and_then(|place| place.condition.clone());
+                self.faults.tell(FaultKind::ConditionNotDefined, place, message);
             }
         }
     }
 
-    fn entries(&mut self) {
+    fn entries(&mut self, reach: &mut Reach<'a>) {
         let model = self.model;
         let found: HashMap<_, _> =
-            impossible(model).into_iter().map(|one| ((one.type_name, one.relation), one.is_loop)).collect();
+            impossible(model, reach).into_iter().map(|one| ((one.type_name, one.relation), one.is_loop)).collect();
         for kind in &model.types {
             for (name, _) in self.relations(kind) {
                 let Some(is_loop) = found.get(&(kind.name.as_str(), name.as_str())) else { continue };
                 let place = self.places.relation(&kind.name, name).map(|places| places.name.clone());
                 let why = if *is_loop { "potential loop" } else { "no entrypoint" };
-                let message = format!("`{name}` is an impossible relation for `{}` ({why}).", kind.name);
-                self.fault(FaultKind::RelationNoEntryPoint, place, message);
+                let message = format_args!("`{name}` is an impossible relation for `{}` ({why}).", kind.name);
+                self.faults.tell(FaultKind::RelationNoEntryPoint, place, message);
             }
         }
     }
@@ -231,8 +270,8 @@ impl<'a> Validation<'a> {
                 self.relation_duplicates(kind, name, relation);
             }
             if !seen.insert(&kind.name) {
-                let message = format!("the type `{}` is a duplicate.", kind.name);
-                self.fault(FaultKind::Duplicated, self.places.type_name(&kind.name), message);
+                let message = format_args!("the type `{}` is a duplicate.", kind.name);
+                self.faults.tell(FaultKind::Duplicated, self.places.type_name(&kind.name), message);
             }
         }
     }
@@ -241,11 +280,12 @@ impl<'a> Validation<'a> {
         let places = self.places.relation(&kind.name, name);
         let mut first: BTreeMap<String, usize> = BTreeMap::new();
         for (at, restriction) in relation.restrictions.iter().enumerate() {
+            tally::step(1);
             if let Some(at) = first.insert(restriction.text(), at) {
                 let place = places.and_then(|places| places.restrictions.get(at)).map(|place| place.whole.clone());
                 let text = restriction.bare_text();
-                let message = format!("the type restriction `{text}` is a duplicate in the relation `{name}`.");
-                self.fault(FaultKind::Duplicated, place, message);
+                let message = format_args!("the type restriction `{text}` is a duplicate in the relation `{name}`.");
+                self.faults.tell(FaultKind::Duplicated, place, message);
             }
         }
         let mut leaf = 0;
@@ -266,9 +306,13 @@ impl<'a> Validation<'a> {
                     && let Some(at) = first.insert(text.clone(), at)
                 {
                     let place = places.and_then(|places| places.leaves.get(at)).map(|place| place.whole.clone());
-                    let message =
-                        format!("the partial relation definition `{text}` is a duplicate in the relation `{name}`.");
-                    self.fault(FaultKind::Duplicated, place, message);
+                    self.faults.tell(
+                        FaultKind::Duplicated,
+                        place,
+                        format_args!(
+                            "the partial relation definition `{text}` is a duplicate in the relation `{name}`."
+                        ),
+                    );
                 }
                 at += child.leaves().len();
             }
@@ -286,36 +330,56 @@ impl<'a> Validation<'a> {
         for (key, condition) in &model.conditions {
             let place = self.places.conditions.get(key).map(|places| places.name.clone());
             if *key != condition.name {
-                let message = format!("condition key is `{key}` but nested name property is {}", condition.name);
-                self.fault(FaultKind::DifferentNestedConditionName, None, message);
+                let message = format_args!("condition key is `{key}` but nested name property is {}", condition.name);
+                self.faults.tell(FaultKind::DifferentNestedConditionName, None, message);
             }
             if !used.contains(key.as_str()) {
-                let message = format!("`{key}` condition is not used in the model.");
-                self.fault(FaultKind::ConditionNotUsed, place, message);
+                let message = format_args!("`{key}` condition is not used in the model.");
+                self.faults.tell(FaultKind::ConditionNotUsed, place, message);
             }
         }
+        self.modules();
+    }
+
+    /// A file must be of one module alone.
+    fn modules(&mut self) {
+        let model = self.model;
         let mut modules: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut seen = HashSet::new();
         let of_types = model.types.iter().flat_map(|kind| {
             std::iter::once(&kind.source).chain(kind.relations.values().map(|relation| &relation.source))
         });
         for source in of_types.chain(model.conditions.values().map(|condition| &condition.source)) {
-            if let (Some(file), Some(module)) = (&source.file, &source.module) {
-                let of_file = modules.entry(file).or_default();
-                if !of_file.contains(&module.as_str()) {
-                    of_file.push(module);
-                }
+            tally::step(1);
+            if let (Some(file), Some(module)) = (&source.file, &source.module)
+                && seen.insert((file, module))
+            {
+                modules.entry(file).or_default().push(module);
             }
         }
         for (file, modules) in modules.into_iter().filter(|(_, modules)| modules.len() > 1) {
-            let message = format!(
-                "file {file} would contain multiple module definitions ({}) when transforming to DSL. Only one module can be defined per file.",
-                modules.join(", ")
+            self.faults.tell(
+                FaultKind::MultipleModulesInFile,
+                None,
+                format_args!(
+                    "file {file} would contain multiple module definitions ({}) when transforming to DSL. Only one module can be defined per file.",
+                    modules.join(", ")
+                ),
             );
-            self.fault(FaultKind::MultipleModulesInFile, None, message);
         }
     }
 }
 
 fn is_reserved(name: &str) -> bool {
     matches!(name, "self" | "this")
+}
+
+/// The relations of a type that may stand after `from`: objects that are written directly, and nothing else.
+fn tuplesets(kind: &TypeDefinition) -> HashSet<&str> {
+    let may_be = |relation: &Relation| {
+        tally::step(1 + relation.restrictions.len());
+        matches!(relation.rewrite, Rewrite::This)
+            && relation.restrictions.iter().all(|restriction| restriction.shape == Shape::Object)
+    };
+    kind.relations.iter().filter(|(_, relation)| may_be(relation)).map(|(name, _)| name.as_str()).collect()
 }

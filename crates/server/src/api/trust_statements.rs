@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use bytes::Bytes;
+use domain::json;
 use http::StatusCode;
 use serde::Serialize;
 use service::{
@@ -57,6 +58,8 @@ pub(crate) async fn publish(
     caller: Caller<PublishStatement>,
     Envelope(bytes): Envelope,
 ) -> Result<Response, Problem> {
+    // Before anything is asked of it: what is no JSON is no statement, whatever this installation shows.
+    json::parse_strict(&bytes, json::Limits::bytes(bytes.len()))?;
     let Published { sequence, expires_at, kept_no_longer, is_of_this_build } =
         trust::publish(&app, caller.principal(), &bytes).await?;
     let kept_no_longer = kept_no_longer.iter().map(ToString::to_string).collect();

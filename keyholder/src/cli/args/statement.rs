@@ -29,6 +29,9 @@ pub(in crate::cli) struct SignArgs {
     /// With --sign: the installation that it is for [default: the target; without one, no particular installation].
     #[arg(long, value_name = "URL", requires = "sign")]
     pub(in crate::cli) audience: Option<url::Url>,
+    /// With --sign: what the operator attests, the file of `trust.attestations`. Without it the statement counts nobody's word.
+    #[arg(long, value_name = "FILE", requires = "sign")]
+    pub(in crate::cli) attestations: Option<PathBuf>,
     /// With --sign: the commit that this program was built from, where it does not know it itself.
     #[arg(long, value_name = "COMMIT", requires = "sign")]
     pub(in crate::cli) commit: Option<String>,

@@ -18,7 +18,7 @@ use tokio::{
     net::TcpSocket,
 };
 
-use crate::harness::{TestApp, eventually, variable};
+use crate::harness::{TestApp, eventually, spare_port, variable};
 
 /// Requests of one network that a test lets through.
 const FEW: u32 = 5;
@@ -109,7 +109,7 @@ impl Nginx {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         fs::write(folder.path().join("keys.crt"), made.cert.pem()).unwrap();
         fs::write(folder.path().join("keys.key"), made.signing_key.serialize_pem()).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = spare_port();
         let configuration = folder.path().join("nginx.conf");
         fs::write(&configuration, as_the_guide_says(folder.path(), port, upstream)).unwrap();
         let mut command = Command::new(program);

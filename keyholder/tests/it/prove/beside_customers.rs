@@ -21,7 +21,7 @@ use keyholder::{
     instance::{Instance, InstanceOptions},
     prove::{
         self, Report,
-        signing::{Signing, sign},
+        signing::{OwnWords, Signing, sign},
     },
 };
 use proof::{PROBES, Target, caller::Caller, routes::Table, wire};
@@ -40,7 +40,7 @@ use url::Url;
 
 use super::{keyholder, program, run, said};
 use crate::{
-    harness::{TestApp, eventually, ok, text},
+    harness::{TestApp, eventually, ok, spare_port, text},
     matrices::operator,
     serve::{Operator, Serving},
 };
@@ -56,12 +56,12 @@ const FAILURES: u32 = 30;
 const LASTING: [&str; 4] = ["api_keys", "audit", "connect_links", "return_addresses"];
 
 /// A server of a system with a customer, and the probes' own workspace there.
-struct Site {
-    app: TestApp,
+pub(super) struct Site {
+    pub(super) app: TestApp,
     /// Where probes come in over TLS, and its certificate's folder.
     node: Option<(Instance, TempDir)>,
     workspace: Uuid,
-    target: Target,
+    pub(super) target: Target,
 }
 
 /// What a system's blueprint configures, and what a test needs beside.
@@ -92,10 +92,11 @@ impl Site {
     }
 
     /// In the clear on this machine, where browsers come by another address.
-    async fn behind(blueprint: &str, public: &Url) -> Self {
+    pub(super) async fn behind(blueprint: &str, public: &Url, change: impl FnOnce(&mut InstanceOptions)) -> Self {
         let app = TestApp::start_with(|options| {
             set_up(options, blueprint);
             options.public_url = Some(public.clone());
+            change(options);
         });
         Self::of(blueprint, app.await, Caller::new(public, None), None).await
     }
@@ -113,7 +114,7 @@ impl Site {
         Self { app, node, workspace: workspace.uuid(), target }
     }
 
-    async fn close(self) {
+    pub(super) async fn close(self) {
         if let Some((node, _folder)) = self.node {
             node.stop().await;
         }
@@ -255,8 +256,9 @@ async fn what_the_last_run_published_is_no_difference_to_the_next() {
         commit: None,
         sabotaged: None,
     };
-    let (blueprint, now) = (named_blueprint(name).unwrap(), site.app.instance.app().clock.now());
-    let statement = sign(&first, &blueprint, (Scope::ProductionSafe, now), &signing).unwrap();
+    let (words, now) =
+        (OwnWords::of(&named_blueprint(name).unwrap(), None).unwrap(), site.app.instance.app().clock.now());
+    let statement = sign(&first, &words, (Scope::ProductionSafe, now), &signing).unwrap();
     let json = [("content-type", "application/json")];
     let publish = "/v1/installation/trust-statements";
     ok(operator(&site.app).await.send(Method::POST, publish, &json, statement.into()).await.unwrap(), 201);
@@ -330,7 +332,7 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, (requests, lost): (A
 async fn a_probe_that_is_broken_off_half_way_leaves_nothing_behind() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let public: Url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let site = Site::behind("engineering-playbook", &public).await;
+    let site = Site::behind("engineering-playbook", &public, |_| {}).await;
     let way = Lossy::lay(listener, site.app.instance.url());
     assert_eq!(site.target.admin.base(), &way.url);
     let before = site.rows(true).await;
@@ -389,7 +391,7 @@ async fn a_run_beside_customers_trips_no_alarm() {
     operator.write("tls.key", &made.key);
     operator.write("authority.pem", &pem(&made.authority));
     // The address by which browsers come in has to be known before it serves.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = spare_port();
     let url = format!("https://localhost:{port}");
     let log = operator.path("serve.log");
     let mut serving = operator.serving();

@@ -81,6 +81,13 @@ async fn anybody_verifies_a_statement_without_asking_a_server() {
     put("late.json", &signed(&late, &key));
     let (judged, code) = json_of(&["trust", "verify", &path("late.json"), "--key", &public]);
     assert_eq!((code, &judged["faults"]), (1, &json!(["it has expired"])), "{judged}");
+    // From the future: beyond what two clocks may differ.
+    for (ahead, faults) in [(4, json!([])), (60, json!(["it is from the future, as this machine's clock has it"]))] {
+        let early = statement_of(&app, |frame, _| frame.issued_at += Duration::minutes(ahead));
+        put("early.json", &signed(&early, &key));
+        let (judged, code) = json_of(&["trust", "verify", &path("early.json"), "--key", &public]);
+        assert_eq!((code, &judged["faults"]), (i32::from(faults != json!([])), &faults), "{judged}");
+    }
     let (judged, code) = json_of(&["trust", "verify", &path("good.json"), "--key", &other]);
     assert_eq!(code, 1);
     // Of what nobody trusted has signed, nothing is repeated.

@@ -19,7 +19,6 @@ use crate::{
     probe::Target,
     roles::Role,
     routes::{Guard, Route, Values},
-    undoing::Undoing,
 };
 
 /// Of what nothing can be made over HTTP alone, or nothing that could be ended again: an id that is nowhere, or a word.
@@ -40,11 +39,10 @@ const NOWHERE: [(&str, &str); 12] = [
 
 pub(super) async fn route_guards(target: &Target) -> Outcome {
     let own = Belongings::make(&target.admin).await?;
-    let keys = Undoing::of(&target.admin);
-    own.lent_to(keys.after(walk(target, &own, &keys))).await
+    own.undoing.after(walk(target, &own)).await
 }
 
-async fn walk(target: &Target, own: &Belongings, keys: &Undoing) -> Outcome {
+async fn walk(target: &Target, own: &Belongings) -> Outcome {
     let mut evidence = Evidence::new();
     let workspace = target.admin.get("/v1/workspace").await?;
     let id = text(&expect(&workspace, 200)?, "/id").to_owned();
@@ -58,7 +56,7 @@ async fn walk(target: &Target, own: &Belongings, keys: &Undoing) -> Outcome {
         walk.without_credential(route, &mut evidence).await?;
     }
     for (role, name) in [(Role::SupportAgent, "support_agent"), (Role::User, "user"), (Role::Service, "service")] {
-        let (caller, _) = keys.key(name).await?;
+        let (caller, _) = own.undoing.key(name).await?;
         expect(&caller.get("/v1/workspace").await?, 200)?;
         for route in target.table.routes.iter().filter(|route| route.guard == Guard::ApiKey) {
             walk.try_from_below(route, role, &caller, &mut evidence).await?;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    answered::by_server,
+    answered::{by_server, of_server},
     caller::{Caller, Reply},
     evidence::{Evidence, Failure},
     routes::{Route, Values},
@@ -25,10 +25,12 @@ impl Refusals {
         reply: &Reply,
         evidence: &mut Evidence,
     ) -> Result<(), Failure> {
-        silent(route, whose, reply, self.private.iter())?;
         let (title, status) = (route.title(), reply.status);
+        let what = format!("{title} with {whose}");
+        of_server(&what, reply)?;
+        silent(route, whose, reply, self.private.iter())?;
         // A server that fails or is busy neither lets in nor refuses.
-        by_server(&format!("{title} with {whose}"), reply)?;
+        by_server(&what, reply)?;
         if !statuses.is_empty() && !statuses.contains(&status.as_u16()) {
             let body = String::from_utf8_lossy(&reply.body).chars().take(400).collect::<String>();
             let obtained = json!({ "route": title, "with": whose, "status": status.as_u16(), "answer": body });

@@ -174,8 +174,10 @@ pub(crate) struct ClaimView {
     pub(super) attestation: Option<AttestationView>,
     /// What is missing, where it is planned.
     pub(super) missing: Vec<String>,
-    /// The run of its probe that decides; null where there was none.
+    /// The run of its probe that decides, or the last one before `failed_in` that is at hand; null where there was none.
     pub(super) proof: Option<ProofView>,
+    /// The number of the statement by which a run beside customers did not show this; null where there is none, or a run has shown it since.
+    pub(super) failed_in: Option<u64>,
 }
 
 /// A run of a probe.
@@ -345,6 +347,7 @@ fn claim(entry: &Entry<'_>, now: OffsetDateTime) -> ClaimView {
         against: entry.against.title(),
         attestation: entry.attestation.as_ref().map(|word| attestation(word, now)),
         missing: entry.missing.iter().map(missing_words).collect(),
+        failed_in: entry.failed_in,
         proof: entry.behind.map(|behind| {
             let (probed, build) = (behind.probed, &behind.known.statement.build);
             ProofView {
