@@ -16,7 +16,7 @@ fn model(types: &[Value], conditions: &Map<String, Value>) -> Value {
     json!({ "schema_version": "1.1", "type_definitions": types, "conditions": conditions })
 }
 
-/// Documents in documents, and a condition that reads a text to its end.
+/// Documents in documents, and a condition that reads a text to its end, at each letter of which it may be at any of some thirty places.
 pub(super) fn bound() -> Value {
     let this = json!({ "this": {} });
     let viewer = json!({ "union": { "child": [
@@ -37,7 +37,7 @@ pub(super) fn bound() -> Value {
         "relations": { "member": this },
         "metadata": { "relations": { "member": directly(&[of("user")]) } },
     });
-    model(&[of("user"), document, group], &Map::from_iter([condition("ends", "a$")]))
+    model(&[of("user"), document, group], &Map::from_iter([condition("ends", "a{30}$")]))
 }
 
 /// A tuple of the one type of that model that is not a document.
