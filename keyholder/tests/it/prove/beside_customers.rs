@@ -193,6 +193,8 @@ const KEPT: [(&str, &str); 5] = [
     ("social-publisher", "SP-05"),
     ("engineering-playbook", "EP-07 EP-28 EP-27 EP-33 EP-35 EP-36 EP-37"),
 ];
+/// Kept in a report alone: what the shipped example attests is in no statement.
+const BY_AN_EXAMPLE: &str = "MW-43";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_systems_claims_are_tried_beside_its_customers_and_nobody_notices() {
@@ -233,8 +235,9 @@ async fn each_systems_claims_are_tried_beside_its_customers_and_nobody_notices()
     assert_eq!(all, KEPT.map(|(name, kept)| (name, kept.to_owned())));
     let guide = include_str!("../../../../docs/guides/proving.md");
     for (name, kept) in KEPT {
+        let by_itself: Vec<_> = kept.split(' ').filter(|id| *id != BY_AN_EXAMPLE).collect();
         assert!(
-            guide.contains(&format!("| `{name}` | {} |", kept.replace(' ', ", "))),
+            guide.contains(&format!("| `{name}` | {} |", by_itself.join(", "))),
             "the guide says otherwise of {name}"
         );
     }
