@@ -1,7 +1,7 @@
 //! One of each thing that a probe can make for itself in its own workspace over HTTP alone, to be ended by [`Undoing`]; and the end of what
 //! an earlier process did not live to end.
 //!
-//! Never ends anything that no probe made. What has no end by HTTP is not made: a return address stays for good.
+//! Never ends anything that no probe made.
 
 use domain::clock::Clock;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::{
     caller::Caller,
     evidence::Failure,
     owner::{expect, text},
-    undoing::{LIFE, NAME, Undoing, is_ended},
+    undoing::{self, LIFE, NAME, NOWHERE, Undoing, is_ended},
 };
 
 /// One of each kind of thing that an admin can make over HTTP.
@@ -30,6 +30,8 @@ pub struct Belongings {
     pub store: String,
     /// Its model.
     pub model: String,
+    /// A return address.
+    pub return_address: String,
 }
 
 impl Belongings {
@@ -41,8 +43,8 @@ impl Belongings {
         end_leftovers(admin).await?;
         let undoing = Undoing::of(admin);
         match one_of_each(admin, &undoing).await {
-            Ok([key, budget, object, template, store, model]) => {
-                Ok(Self { undoing, key, budget, object, template, store, model })
+            Ok([key, budget, object, template, store, model, return_address]) => {
+                Ok(Self { undoing, key, budget, object, template, store, model, return_address })
             }
             Err(failure) => {
                 undoing.end().await?;
@@ -52,8 +54,8 @@ impl Belongings {
     }
 }
 
-/// The ids of a key, its budget, a folder, a role template, a relation store and its model.
-async fn one_of_each(admin: &Caller, undoing: &Undoing) -> Result<[String; 6], Failure> {
+/// The ids of a key, its budget, a folder, a role template, a relation store and its model; and a return address.
+async fn one_of_each(admin: &Caller, undoing: &Undoing) -> Result<[String; 7], Failure> {
     let (_, key) = undoing.key("service").await?;
     let budget = undoing.budget(&key, 1_000).await?;
     let object = undoing.folder(None).await?;
@@ -65,7 +67,7 @@ async fn one_of_each(admin: &Caller, undoing: &Undoing) -> Result<[String; 6], F
     if model.is_empty() {
         return Err(Failure::unproven("a model that was made has no id"));
     }
-    Ok([key, budget, object, template, store, model])
+    Ok([key, budget, object, template, store, model, undoing.return_address().await?])
 }
 
 /// A model of two types.
@@ -116,6 +118,13 @@ async fn end_leftovers(admin: &Caller) -> Result<(), Failure> {
     for budget in listed(admin, "/v1/budgets", "data").await? {
         if old.contains(&text(&budget, "/subject")) {
             end(admin, &format!("/v1/budgets/{}", text(&budget, "/id"))).await;
+        }
+    }
+    for url in listed(admin, "/v1/workspace", "return_addresses").await?.iter().filter_map(Value::as_str) {
+        let made =
+            url.strip_prefix(NOWHERE).map(|rest| rest.split('/').next().unwrap_or_default().parse().unwrap_or(0));
+        if made.is_some_and(|made: i64| made < before.unix_timestamp()) {
+            end(admin, &undoing::return_address(url)).await;
         }
     }
     Ok(())

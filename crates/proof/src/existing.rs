@@ -13,7 +13,7 @@ use crate::{
     document::{Credential, Operation, Place},
     evidence::Failure,
     ground::Ground,
-    owner::{RETURN, expect, text},
+    owner::{expect, text},
     probe::Target,
 };
 
@@ -46,7 +46,7 @@ impl Existing {
             ("obj_", &belongings.object),
             ("rol_", &belongings.template),
             ("ws_", text(&workspace, "/id")),
-            ("https://app.example.com/connected", RETURN),
+            ("https://app.example.com/connected", &belongings.return_address),
             // What the document has for a store and for its model.
             ("01K5W8V9S6F7Q8R9T0V1W2X3Y4", &belongings.store),
             ("01K5W8V9S6F7Q8R9T0V1W2X3Y5", &belongings.model),

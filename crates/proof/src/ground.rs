@@ -39,6 +39,9 @@ use crate::{
 /// How long a process of the program may take until it serves, or has done its work.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// What is in the line of JSON by which a server says that it serves, and in no other.
+pub const SERVING: &str = "\"metrics_url\"";
+
 /// What a ground is made of. Everything in it is for one scratch installation, and worth nothing elsewhere.
 pub struct GroundOptions {
     /// The program under test.
@@ -362,6 +365,30 @@ impl Ground {
         let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
         let output = output.map_err(|_| Failure::unproven(format!("`{}` did not end", arguments.join(" "))))??;
         Ok(Ended { status: output.status, stdout: output.stdout, stderr: output.stderr })
+    }
+
+    /// Serves with a configuration file, until that ends by itself or says that it serves: then it is ended, and that was its output.
+    ///
+    /// # Errors
+    /// `Unproven` where it cannot be run, or does neither.
+    pub async fn try_serving(&self, file: &Path, variables: &[(&str, &str)]) -> Result<Ended, Failure> {
+        let mut command = self.tied(&["serve", "--json", "--config", &file.to_string_lossy()]);
+        let mut child =
+            command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let (_held, stdout) = (child.stdin.take(), child.stdout.take());
+        let stdout = stdout.ok_or_else(|| Failure::unproven("a server has no standard output"))?;
+        let ended = tokio::time::timeout(PATIENCE, async {
+            let (mut lines, mut said) = (BufReader::new(stdout).lines(), String::new());
+            while let Some(line) = lines.next_line().await? {
+                if line.contains(SERVING) {
+                    child.start_kill()?;
+                }
+                said.extend([&*line, "\n"]);
+            }
+            let output = child.wait_with_output().await?;
+            io::Result::Ok(Ended { status: output.status, stdout: said.into_bytes(), stderr: output.stderr })
+        });
+        Ok(ended.await.map_err(|_| Failure::unproven("a server neither serves nor ends"))??)
     }
 
     /// The configuration of this installation as the text of a file, with more settings and more tables. Whatever it says already is

@@ -68,6 +68,14 @@ impl HeldHead {
         Ok(self.sql.client.batch_execute(&format!("{statement}; {announced}; commit")).await?)
     }
 
+    /// Does this in it and commits, and announces nothing: a node that remembers how it was goes on remembering that.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_unheard(self, statement: &str) -> Result<(), Failure> {
+        Ok(self.sql.client.batch_execute(&format!("{statement}; commit")).await?)
+    }
+
     /// Changes nothing after all: whoever waited goes on.
     ///
     /// # Errors

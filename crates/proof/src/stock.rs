@@ -175,6 +175,11 @@ impl<'g> Stock<'g> {
                 admin.post("/v1/return-addresses", &json!({ "url": RETURN })).await?;
                 RETURN.to_owned()
             }
+            "own_return_url" => {
+                let url = format!("https://app.example.com/{}", random::token());
+                expect(&admin.post("/v1/return-addresses", &json!({ "url": url })).await?, 201)?;
+                url
+            }
             // Of the right form, and of nobody: whoever publishes one makes his own.
             "statement" => STANDARD.encode("{}"),
             "signature" => STANDARD.encode([0; 64]),

@@ -10,11 +10,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use domain::clock::Clock;
+use domain::{clock::Clock, random};
 use futures_util::FutureExt;
 use http::Method;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
+use url::form_urlencoded::byte_serialize;
 
 use crate::{
     caller::{CallError, Caller, Reply},
@@ -24,6 +25,8 @@ use crate::{
 
 /// How everything is called that is made here.
 pub(crate) const NAME: &str = "probe-belongings";
+/// Where nobody is (RFC 6761 §6.4): every return address that is registered here begins so, and goes on with the second of its making.
+pub(crate) const NOWHERE: &str = "https://keyholder-probe.invalid/";
 /// A key ends by itself after this. What is older, and is called so, is nobody's any more.
 pub(crate) const LIFE: Duration = Duration::from_mins(10);
 /// What is done before something is ended must end before whoever runs the probe breaks it off.
@@ -42,6 +45,11 @@ impl Undoing {
     /// Nothing yet, in the workspace of this admin.
     pub fn of(admin: &Caller) -> Self {
         Self { admin: admin.clone(), ends: Mutex::default() }
+    }
+
+    /// The admin by whom everything is made and ended.
+    pub fn admin(&self) -> &Caller {
+        &self.admin
     }
 
     /// When what is made here ends by itself, where it can (RFC 3339).
@@ -75,6 +83,18 @@ impl Undoing {
         let id = own.map(|it| text(it, "/id").to_owned()).ok_or_else(|| Failure::unproven("a budget is not listed"))?;
         self.note(Method::DELETE, format!("/v1/budgets/{id}"));
         Ok(id)
+    }
+
+    /// A return address where nobody is. The links that lead there end with it.
+    ///
+    /// # Errors
+    /// `Unproven` where it is not registered.
+    pub async fn return_address(&self) -> Result<String, Failure> {
+        let (now, own) = (Clock::system().now().unix_timestamp(), random::token());
+        let url = format!("{NOWHERE}{now}/{own}");
+        expect(&self.admin.post("/v1/return-addresses", &json!({ "url": url })).await?, 201)?;
+        self.note(Method::DELETE, return_address(&url));
+        Ok(url)
     }
 
     /// A folder, at the top of the workspace or in another; its id.
@@ -151,6 +171,11 @@ impl Undoing {
         }
         Err(Failure::unproven(format!("these of a probe were not ended: {}", left.join(", "))))
     }
+}
+
+/// Where a return address is ended.
+pub(crate) fn return_address(url: &str) -> String {
+    format!("/v1/return-addresses?url={}", byte_serialize(url.as_bytes()).collect::<String>())
 }
 
 /// Whether something was ended by this answer: what the work itself has ended is there no more.

@@ -62,6 +62,11 @@ fn workspace_routes() -> Vec<Route> {
             .leaving(Audit("return_address.registered"), workspace::register_return_address)
             .answers::<workspace::ReturnAddress>(201)
             .sample(|it| it.json(json!({ "url": "https://app.example.com/connected/{fresh}" }))),
+        delete("/v1/return-addresses", "Remove a registered address, and end every link that leads there")
+            .with_key(ManageReturnAddresses, CallersWorkspace)
+            .leaving(Audit("return_address.removed"), workspace::remove_return_address)
+            .answers_status(204)
+            .sample(|it| it.query("url", "{own_return_url}")),
         get("/v1/providers", "The platforms, and what can be done at each")
             .with_key(ListWorkspace, CallersWorkspace)
             .reads(providers::list)

@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 /// The placeholders of samples: name, what stands there in a live request, and an example for the document.
-pub const PLACEHOLDERS: [(&str, &str, &str); 27] = [
+pub const PLACEHOLDERS: [(&str, &str, &str); 28] = [
     ("connection", "an active connection of the workspace, at the provider `x`", "con_01k5w8v9s6f7q8r9t0v1w2x3y4"),
     ("gone_connection", "a connection that was taken apart", "con_01k5w8v9s6f7q8r9t0v1w2x3y5"),
     ("mandate", "a mandate of the caller's on that connection, for `account.read`", "man_01k5w8v9s6f7q8r9t0v1w2x3y4"),
@@ -15,6 +15,11 @@ pub const PLACEHOLDERS: [(&str, &str, &str); 27] = [
     ("budget", "a budget of the workspace that is no mandate's", "bud_01k5w8v9s6f7q8r9t0v1w2x3y4"),
     ("code", "the one-time code of a new connection", "8v9s6f7q8r9t0v1w2x3y48v9s6f7q8r9t0v1w2x3y4a"),
     ("return_url", "a registered return address", "https://app.example.com/connected"),
+    (
+        "own_return_url",
+        "a return address that no other workspace has registered",
+        "https://app.example.com/connected/2",
+    ),
     ("fresh", "a text that is not used twice", "5f0c8e1e-8f0d-4a57-9d3b-0c1f5a8e2b44"),
     ("provider", "a provider at which accounts can be connected", "x"),
     ("action", "an action that only reads, needs no input, and is in the connection's ceiling", "profile.read"),

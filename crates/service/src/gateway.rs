@@ -230,32 +230,40 @@ async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answ
             refresh::ensure(&app, permits.perform.workspace(), errand.mandate.connection).await?;
         }
         let seals = answer_key(&app, permits.perform.workspace(), &errand).await?;
-        let passage = admit(&app, permits.perform, &errand).await?;
-        drop(turn.take());
-        let ticket = match passage {
-            Passage::Open(ticket) => ticket,
-            Passage::Replay(act) => {
+        let ours = turn.take();
+        match admit(&app, permits.perform, &errand).await? {
+            Passage::Open(ticket) => {
+                let opened = open(&app, permits.open, ticket.as_ref()).await;
+                drop(ours);
+                if ticket.is_some() || !is_stale(&opened) {
+                    let delivered = deliver(&app, &errand, opened, ticket.as_ref(), leave).await;
+                    return settle(&app, &errand, ticket, seals, delivered).await;
+                }
                 drop(leave);
+            }
+            Passage::Replay(act) => {
+                drop((leave, ours));
                 match replay(&app, &caller, &errand, act).await? {
                     Some(answer) => return Ok(answer),
                     None => continue,
                 }
             }
-            Passage::Stale => {
-                // Nothing is called for a while: a probe's slot is another's.
-                drop(leave);
-                app.store.snapshots.forget(&workspace).await;
-                overtaken += 1;
-                if overtaken >= OVERTAKEN {
-                    turn = app.turn(workspace.facts.workspace()).await;
-                }
-                continue;
-            }
-        };
-        let delivered = deliver(&app, permits.open, &errand, ticket.as_ref(), leave).await;
-        return settle(&app, &errand, ticket, seals, delivered).await;
+            // Nothing is called for a while: a probe's slot is another's.
+            Passage::Stale => drop((leave, ours)),
+        }
+        metrics::counter!("keyholder_stale_total").increment(1);
+        app.store.snapshots.forget(&workspace).await;
+        overtaken += 1;
+        if overtaken >= OVERTAKEN {
+            turn = app.turn(workspace.facts.workspace()).await;
+        }
     }
     Err(Refusal::Stale.into())
+}
+
+/// Whether a credential was not opened because the permit's facts are no longer the database's.
+fn is_stale(opened: &Result<(Credential, i64), ActError>) -> bool {
+    matches!(opened, Err(ActError::Refused(Refusal::Stale)))
 }
 
 /// Whether the workspace's facts alone made this refusal, and not the request.
@@ -274,15 +282,15 @@ async fn is_current(app: &App, workspace: &Snapshot) -> Result<bool, ActError> {
     Ok(app.store.snapshots.newer(workspace).await?.is_none())
 }
 
-/// Open, act, scrub: from an admitted act to an answer that may be shown. Nothing is shown, and nothing written, before the end.
+/// Act, scrub: from an opened credential to an answer that may be shown. Nothing is shown, and nothing written, before the end.
 async fn deliver(
     app: &App,
-    permit: Permit<OpenForAct>,
     errand: &Errand<'_>,
+    opened: Result<(Credential, i64), ActError>,
     ticket: Option<&Ticket>,
     leave: Leave<'_>,
 ) -> Result<Clean, Undelivered> {
-    let (credential, version) = open(app, permit, ticket).await?;
+    let (credential, version) = opened.map_err(Undelivered::Unopened)?;
     let raw = send(app, errand, credential, ticket, leave).await?;
     if raw.status == http::StatusCode::UNAUTHORIZED {
         refresh::refused(app, errand.mandate.connection, version).await;
@@ -363,10 +371,7 @@ async fn admit(app: &App, permit: Permit<Perform>, errand: &Errand<'_>) -> Resul
         Verdict::Admitted(ticket) => Ok(Passage::Open(Some(ticket))),
         Verdict::Replay(act) => Ok(Passage::Replay(act)),
         Verdict::Conflict => Err(ActError::KeyReused),
-        Verdict::Stale => {
-            metrics::counter!("keyholder_stale_total").increment(1);
-            Ok(Passage::Stale)
-        }
+        Verdict::Stale => Ok(Passage::Stale),
         Verdict::Over { budget, remaining, resets_at } => {
             let known = errand.limits.iter().find(|known| known.id == budget);
             let known = known.ok_or(Refusal::Internal("the ledger refused for a budget that was not asked", None))?;
@@ -386,28 +391,21 @@ enum Undelivered {
 
 /// Unseals the credential for this one call, and says which version it is.
 ///
-/// What the ledger admitted may finish though its mandate was revoked since; what passed without the ledger must be in force now,
-/// not merely in memory.
-async fn open(
-    app: &App,
-    permit: Permit<OpenForAct>,
-    ticket: Option<&Ticket>,
-) -> Result<(Credential, i64), Undelivered> {
+/// What the ledger admitted may finish though its mandate was revoked since. What passed without the ledger is judged here by the facts
+/// as they are now: `Refusal::Stale` where they are not those in memory.
+async fn open(app: &App, permit: Permit<OpenForAct>, ticket: Option<&Ticket>) -> Result<(Credential, i64), ActError> {
     app.step(Step::Open);
     let workspace = permit.workspace();
-    let opened = async {
-        let found = app.store.opener.credential(permit).await.map_err(|error| match error {
-            StoreError::NotFound => ActError::CredentialUnavailable(DoesNotOpen::gone()),
-            error => error.into(),
-        })?;
-        if ticket.is_none() && !found.in_force {
-            return Err(ActError::OutsideMandate("it was revoked".to_owned()));
-        }
-        let key = app.custody.unwrap(workspace, found.key).await.map_err(ActError::CredentialUnavailable)?;
-        let opened = app.custody.open_credential(&key, &found.stored, Field::Access);
-        Ok((opened.map_err(ActError::CredentialUnavailable)?, found.stored.version))
-    };
-    opened.await.map_err(Undelivered::Unopened)
+    let found = app.store.opener.credential(permit).await.map_err(|error| match error {
+        StoreError::NotFound => ActError::CredentialUnavailable(DoesNotOpen::gone()),
+        error => error.into(),
+    })?;
+    if ticket.is_none() && !found.is_current && !domain::sabotaged!(StaleReads) {
+        return Err(Refusal::Stale.into());
+    }
+    let key = app.custody.unwrap(workspace, found.key).await.map_err(ActError::CredentialUnavailable)?;
+    let opened = app.custody.open_credential(&key, &found.stored, Field::Access);
+    Ok((opened.map_err(ActError::CredentialUnavailable)?, found.stored.version))
 }
 
 /// Sends the call, rendered anew from the parsed input, to hosts that are both sealed and declared.

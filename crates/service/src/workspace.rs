@@ -6,7 +6,6 @@ use domain::{
     audit::Event,
     id::{KeyId, WorkspaceId},
     principal::Principal,
-    problem::Fault,
 };
 use relation::{
     Facts,
@@ -112,19 +111,34 @@ pub async fn get(app: &App, caller: &Principal) -> Result<Workspace, Refusal> {
 /// `Invalid`, with what is wrong with the address.
 pub async fn register_return_address(app: &App, caller: &Principal, address: &str) -> Result<String, Refusal> {
     let id = workspace_of(caller)?;
-    let address = checked_address(address)?;
+    let address = checked_address("/url", address)?;
     let (mut tenant, _) = app.enter::<ManageReturnAddresses>(caller, id, id).await?;
-    store::return_address::register(&mut tenant, &address, app.clock.now()).await?;
-    tenant
-        .commit(Event::new("return_address.registered", format!("workspace:{id}")).with(
-            serde_json::json!({ "origin": Url::parse(&address).map(|url| url.origin().ascii_serialization()).ok() }),
-        ))
-        .await?;
-    Ok(address)
+    store::return_address::register(&mut tenant, address.as_str(), app.clock.now()).await?;
+    tenant.commit(about_address("return_address.registered", id, &address)).await?;
+    Ok(address.into())
 }
 
-fn checked_address(address: &str) -> Result<String, Refusal> {
-    let wrong = |why: &str| Refusal::Invalid(vec![Fault::at("/url", why)]);
+/// Removes a registered address. Every link that leads there ends, and a code that was brought there is redeemed no more; connections stay.
+///
+/// # Errors
+/// `Invalid`, with what is wrong with the address; `NotFound` where it is not registered.
+pub async fn remove_return_address(app: &App, caller: &Principal, address: &str) -> Result<(), Refusal> {
+    let id = workspace_of(caller)?;
+    let address = checked_address("?url", address)?;
+    let (mut tenant, _) = app.enter::<ManageReturnAddresses>(caller, id, id).await?;
+    store::return_address::remove(&mut tenant, address.as_str()).await?;
+    tenant.commit(about_address("return_address.removed", id, &address)).await?;
+    Ok(())
+}
+
+/// What the trail says of an address: its origin, for the rest of it is the customer's.
+fn about_address(event: &'static str, workspace: WorkspaceId, address: &Url) -> Event {
+    let origin = address.origin().ascii_serialization();
+    Event::new(event, format!("workspace:{workspace}")).with(serde_json::json!({ "origin": origin }))
+}
+
+fn checked_address(pointer: &str, address: &str) -> Result<Url, Refusal> {
+    let wrong = |why: &str| Refusal::invalid(pointer, why);
     if address.len() > 2000 {
         return Err(wrong("has at most 2000 characters"));
     }
@@ -136,7 +150,7 @@ fn checked_address(address: &str) -> Result<String, Refusal> {
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
         return Err(wrong("has no credentials and no fragment"));
     }
-    Ok(url.into())
+    Ok(url)
 }
 
 /// A name for people: 1 to 200 characters, none of them a control character.
@@ -156,7 +170,7 @@ mod tests {
     #[test]
     fn addresses_that_would_leak_a_code_are_refused() {
         for good in ["https://app.example.com/done", "http://localhost:3000/cb", "http://127.0.0.1/cb?x=1"] {
-            assert!(checked_address(good).is_ok(), "{good}");
+            assert!(checked_address("/url", good).is_ok(), "{good}");
         }
         for bad in [
             "http://app.example.com/done",
@@ -167,7 +181,7 @@ mod tests {
             "http://localhost.example.com/",
             "",
         ] {
-            assert!(checked_address(bad).is_err(), "{bad}");
+            assert!(checked_address("/url", bad).is_err(), "{bad}");
         }
     }
 }

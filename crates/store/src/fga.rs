@@ -127,6 +127,7 @@ pub async fn create(
     name: &str,
 ) -> Result<RelationStore, StoreError> {
     let workspace = tenant.workspace().uuid();
+    let most = if domain::sabotaged!(RelationStoreNumber) { i64::MAX } else { MOST_STORES };
     let row = sqlx::query!(
         "insert into fga_stores (workspace_id, id, name) select $1, $2, $3 \
          where (select count(*) from fga_stores s where s.workspace_id = $1 and s.deleted_at is null) < $4 \
@@ -134,7 +135,7 @@ pub async fn create(
         workspace,
         id.uuid(),
         name,
-        MOST_STORES,
+        most,
     )
     .fetch_optional(tenant.sql())
     .await?;

@@ -34,8 +34,8 @@ pub struct ForAct {
     pub stored: Stored,
     /// The data key that it is sealed under.
     pub key: WrappedKey,
-    /// Whether mandate and connection are both in force at this moment.
-    pub in_force: bool,
+    /// Whether the facts that the permit was given by are those of the moment at which this was read.
+    pub is_current: bool,
 }
 
 struct Waiting {
@@ -154,8 +154,9 @@ impl Opener {
         let Groups { contexts, from, to, mandates, places } = self.group(line.backend, batch);
         let rows = sqlx::query!(
             "select ord as \"ord!\", connection_id as \"connection_id!\", provider as \"provider!\", state as \"state!\", \
-             revoked as \"revoked!\", sealed as \"sealed!\", version as \"version!\", expires_at, key_id as \"key_id!\", \
-             key_epoch as \"key_epoch!\", key_wrapped as \"key_wrapped!\" from sealed_for_acts($1, $2, $3, $4)",
+             sealed as \"sealed!\", version as \"version!\", expires_at, key_id as \"key_id!\", key_epoch as \"key_epoch!\", \
+             key_wrapped as \"key_wrapped!\", epoch as \"epoch!\", revision as \"revision!\", \
+             installation_revision as \"installation_revision!\" from sealed_at_head($1, $2, $3, $4)",
             &contexts,
             &from,
             &to,
@@ -166,7 +167,10 @@ impl Opener {
         let mut found = BTreeMap::new();
         for row in rows {
             let place = usize::try_from(row.ord - 1).ok().and_then(|ord| places.get(ord)).copied();
-            let place = place.ok_or(StoreError::Corrupt("a credential that was not asked for"))?;
+            let asked = place.and_then(|place| Some((place, &batch.get(place)?.permit)));
+            let (place, permit) = asked.ok_or(StoreError::Corrupt("a credential that was not asked for"))?;
+            let is_current =
+                (row.epoch, row.revision) == permit.at() && row.installation_revision == permit.installation_revision();
             let state = State::from_row(&row.state).ok_or(StoreError::Corrupt("a connection's state"))?;
             let id = DataKeyId::from_uuid(row.key_id);
             let stored = Stored {
@@ -179,7 +183,7 @@ impl Opener {
                 expires_at: row.expires_at,
             };
             let key = WrappedKey { id, epoch: row.key_epoch, wrapped: row.key_wrapped };
-            found.insert(place, ForAct { stored, key, in_force: !row.revoked && state == State::Active });
+            found.insert(place, ForAct { stored, key, is_current });
         }
         Ok(found)
     }

@@ -27,6 +27,18 @@ pub async fn register(
     Ok(())
 }
 
+/// Removes an address, and with it every link that leads there.
+///
+/// # Errors
+/// `NotFound` where it is not registered; `Unavailable`.
+pub async fn remove(tenant: &mut Tenant<ManageReturnAddresses>, url: &str) -> Result<(), StoreError> {
+    let workspace = tenant.workspace().uuid();
+    let gone = sqlx::query!("delete from return_addresses where workspace_id = $1 and url = $2", workspace, url)
+        .execute(tenant.sql())
+        .await?;
+    if gone.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+}
+
 /// The registered addresses, oldest first.
 ///
 /// # Errors

@@ -26,10 +26,12 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     (14, "objects", include_str!("../migrations/0014_objects.sql")),
     (15, "role template trail", include_str!("../migrations/0015_role_template_trail.sql")),
     (16, "statement failures", include_str!("../migrations/0016_statement_failures.sql")),
+    (17, "reads at the head", include_str!("../migrations/0017_reads_at_the_head.sql")),
+    (18, "return address removal", include_str!("../migrations/0018_return_address_removal.sql")),
 ];
 
 /// The oldest schema that this binary runs on: the first that has all that its statements name.
-pub const OLDEST: i64 = 16;
+pub const OLDEST: i64 = 18;
 
 /// The first migration that says who may run beside it, and that has a place where this is kept. No binary from before it would ask.
 const FIRST_TO_SAY: i64 = 7;

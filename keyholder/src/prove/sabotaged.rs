@@ -2,6 +2,7 @@
 //! controls has noticed when it noticed each of them.
 
 use domain::{blueprint::Blueprint, claim::Ledger, clock::Clock, sabotage::Point};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use proof::{
     Failure, Outcome, PROBES, Probe, SourceTree, probe,
     probe::Attack,
@@ -13,6 +14,9 @@ use super::{
     ProveError, ProveOptions, Report, Row, SabotageBuild, ground::Grounds, known, ledger, run, source_tree, walk,
 };
 use crate::program;
+
+/// How many controls of one probe are switched off at a time, each on an installation of its own: much of a probe's time is waiting.
+const AT_ONCE: usize = 2;
 
 /// Proves, then switches off one control after another.
 pub(super) async fn run_all(options: ProveOptions, with_others: bool) -> Result<Report, ProveError> {
@@ -46,19 +50,17 @@ pub(super) async fn run_all(options: ProveOptions, with_others: bool) -> Result<
             clean = run(probe, &ground, source.as_ref()).await.is_ok();
             ground.close().await;
         }
-        let first = matrix.len();
-        for point in probe.points {
+        let tries = stream::iter(probe.points).map(|point| {
             (options.on_progress)(format!("{}: without {point}", probe.name));
-            let mut row = without((probe, point), (blueprint, &grounds), source.as_ref(), with_others).await?;
-            row.clean = clean;
-            matrix.push(row);
-        }
-        let rows = matrix.get_mut(first..).unwrap_or_default();
-        demand_live(rows);
+            without((probe, point), (blueprint, &grounds), source.as_ref(), with_others)
+        });
+        let mut rows: Vec<Row> = tries.buffered(AT_ONCE).try_collect().await?;
+        demand_live(&mut rows);
         let caught = rows.iter().all(|row| row.own_probe);
         for line in report.claims.iter_mut().filter(|line| line.probe.as_deref() == Some(probe.name)) {
             line.sabotage_caught = Some(caught);
         }
+        matrix.extend(rows.into_iter().map(|row| Row { clean, ..row }));
     }
     grounds.close().await?;
     report.matrix = Some(matrix);

@@ -302,7 +302,7 @@ async fn what_may_have_had_its_effect_is_never_sent_again() {
     ];
     let limits = "response_bytes = 262144\ntimeout_ms = 10000";
     let app = TestApp::start_with(|options| {
-        options.catalogue = catalogue_with(limits, "response_bytes = 250\ntimeout_ms = 2500");
+        options.catalogue = catalogue_with(limits, "response_bytes = 250\ntimeout_ms = 6000");
     })
     .await;
     let platform = app.sandbox.platform().clone();

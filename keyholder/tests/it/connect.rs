@@ -6,11 +6,11 @@ use std::{num::NonZeroU32, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use keyholder::caller::{Caller, Reply};
-use keyholder::local::PROVIDER;
+use keyholder::local::{self, PROVIDER};
 use sandbox::{Call, TokenKind};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use url::Url;
+use url::{Url, form_urlencoded::byte_serialize};
 
 use crate::harness::{ACCOUNT, Entrusted, RETURN, TestApp, home, location, ok, problem, query, text};
 
@@ -255,6 +255,51 @@ async fn an_invitation_that_cannot_be_followed_is_refused() {
     let mut owner = app.owner().await;
     assert_eq!(count(&mut owner, "select count(*) from keyholder.connect_links").await, 0);
     ok(app.admin.post("/v1/connect-links", &good).await.unwrap(), 201);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_return_address_that_is_removed_takes_its_links_along_and_no_connection() {
+    const READ: &str = "profile.read";
+    let app = TestApp::start().await;
+    let registered = async || words(&ok(app.admin.get("/v1/workspace").await.unwrap(), 200), "/return_addresses");
+    let remove = async |who: &Caller, url: &str| {
+        let named: String = byte_serialize(url.as_bytes()).collect();
+        who.delete(&format!("/v1/return-addresses?url={named}")).await.unwrap()
+    };
+    // One that is done, one whose code nobody has redeemed yet, one whose owner is at the platform, and one that nobody has opened.
+    let connection = app.connect(ACCOUNT, &[READ]).await;
+    let (link, browser) = (app.link(&[READ]).await, app.stranger.with_no_cookies());
+    let home = app.consent(&browser, &link, ACCOUNT, &[READ]).await;
+    let code = query(&home, "keyholder_code").unwrap();
+    let (link, on_the_way) = (app.link(&[READ]).await, app.stranger.with_no_cookies());
+    let at_the_platform = allow(&on_the_way, &link, &[READ]).await;
+    let back = app.sandbox.platform().approve(at_the_platform.as_str(), ACCOUNT).unwrap();
+    let unopened = app.link(&[READ]).await;
+    let rival = local::create_workspace(app.instance.app(), "Rival").await.unwrap();
+    let rival = app.stranger.with_key(&rival.text);
+    ok(rival.post("/v1/return-addresses", &json!({ "url": RETURN })).await.unwrap(), 201);
+
+    let other = "https://app.example.com/connected";
+    assert_eq!(problem(&remove(&app.admin, other).await), (404, "not-found".to_owned()));
+    assert_eq!(problem(&remove(&app.admin, "file:///x").await), (422, "invalid-input".to_owned()));
+    assert_eq!(problem(&app.admin.delete("/v1/return-addresses").await.unwrap()).0, 422);
+    assert_eq!(remove(&rival, RETURN).await.status, 204);
+    assert_eq!(registered().await, [RETURN], "another workspace's is another's");
+    assert_eq!(remove(&app.admin, RETURN).await.status, 204);
+    assert!(registered().await.is_empty());
+    assert_eq!(problem(&remove(&app.admin, RETURN).await), (404, "not-found".to_owned()));
+
+    assert_dead_end(&app.stranger.with_no_cookies().get(&unopened).await.unwrap(), 403);
+    assert_dead_end(&on_the_way.get(&back).await.unwrap(), 403);
+    let redeemed = app.admin.post("/v1/connections/redeem", &json!({ "code": code })).await.unwrap();
+    assert_eq!(problem(&redeemed), (404, "not-found".to_owned()));
+    let wanted = json!({ "provider": PROVIDER, "actions": [READ], "return_url": RETURN });
+    assert_eq!(app.admin.post("/v1/connect-links", &wanted).await.unwrap().status, 422);
+    ok(app.admin.get(&format!("/v1/connections/{connection}")).await.unwrap(), 200);
+    let trail = ok(app.admin.get("/v1/audit").await.unwrap(), 200);
+    let said = trail["data"].as_array().unwrap().iter().find(|it| it["event"] == "return_address.removed").unwrap();
+    assert_eq!(said["detail"]["origin"], Url::parse(RETURN).unwrap().origin().ascii_serialization());
     app.stop().await;
 }
 

@@ -295,8 +295,31 @@ impl TestApp {
 
     /// Stops the server, and sees that it leaves no work behind.
     pub(crate) async fn stop(self) {
+        self.end(async |_| ()).await;
+    }
+
+    /// The same, where no two transactions of its database may have waited for each other. A backend counts that in the end, when it ends.
+    pub(crate) async fn stop_without_a_deadlock(self) {
+        self.end(async |owner: &mut PgConnection| {
+            let owner = tokio::sync::Mutex::new(owner);
+            eventually("its backends have ended", async || {
+                let left = "select count(*) from pg_stat_activity where datname = current_database() and backend_type = 'client backend' \
+                            and pid <> pg_backend_pid()";
+                let left: i64 = sqlx::query_scalar(left).fetch_one(&mut **owner.lock().await).await.unwrap();
+                left == 0
+            })
+            .await;
+            let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+            let deadlocks: i64 = sqlx::query_scalar(deadlocks).fetch_one(owner.into_inner()).await.unwrap();
+            assert_eq!(deadlocks, 0);
+        })
+        .await;
+    }
+
+    async fn end(self, then: impl AsyncFnOnce(&mut PgConnection)) {
         let mut owner = self.owner().await;
         self.instance.stop().await;
+        then(&mut owner).await;
         let jobs: i64 = sqlx::query_scalar("select count(*) from keyholder.jobs where kind <> 'abandon'")
             .fetch_one(&mut owner)
             .await

@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, types::Uuid};
 
 use crate::harness::{TestApp, home};
 
-/// The functions that read sealed credentials for acts: the one that binaries from before call, and the present one.
-const OPENS: [&str; 2] = ["credentials_for_acts", "sealed_for_acts"];
+/// The functions that read sealed credentials for acts: those that binaries from before call, and the present one.
+const OPENS: [&str; 3] = ["credentials_for_acts", "sealed_for_acts", "sealed_at_head"];
 
 /// The context of a workspace for a backend, signed as the application signs it.
 pub(crate) fn context(kind: &str, subject: Uuid, backend: i32, life_ms: i128) -> String {

@@ -319,7 +319,7 @@ async fn a_key_and_its_answer_end_after_seven_days() {
 #[tokio::test]
 async fn a_revocation_that_waits_names_what_has_ended_and_how() {
     let app = TestApp::start_with(|options| {
-        options.catalogue = catalogue_with("timeout_ms = 10000", "timeout_ms = 1500");
+        options.catalogue = catalogue_with("timeout_ms = 10000", "timeout_ms = 6000");
     })
     .await;
     let platform = app.sandbox.platform().clone();

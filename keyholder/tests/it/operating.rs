@@ -37,7 +37,7 @@ async fn a_node_that_leaves_under_load_breaks_no_act_and_leaves_none_open() {
     let app = TestApp::start().await;
     let entrusted = app.entrust(&["post.create"], json!([])).await;
     let key = entrusted.agent.key().unwrap().to_owned();
-    let leaving = app.second_node_with(|options| options.drain_delay = Duration::from_secs(2)).await;
+    let leaving = app.second_node_with(|options| options.drain_delay = Duration::from_secs(5)).await;
     let slow = Quirk::SlowAnswer { ms: 150 };
     app.sandbox.platform().switch(slow, Scope::always(Route::Only(Call::CreatePost))).unwrap();
     let gone = AtomicBool::new(false);
@@ -82,8 +82,12 @@ async fn a_node_that_leaves_under_load_breaks_no_act_and_leaves_none_open() {
         .await
         .unwrap();
     assert_eq!(open, 0, "nothing is ambiguous, nothing is unsettled");
-    let nodes: i64 = sqlx::query_scalar("select count(*) from keyholder.nodes").fetch_one(&mut owner).await.unwrap();
-    assert_eq!(nodes, 1, "the node has taken its name off the list");
+    eventually("the node has taken its name off the list", async || {
+        let nodes = sqlx::query_scalar("select count(*) from keyholder.nodes");
+        let nodes: i64 = nodes.fetch_one(&mut app.owner().await).await.unwrap();
+        nodes == 1
+    })
+    .await;
     app.sandbox.platform().clear();
     app.stop().await;
 }
@@ -168,7 +172,7 @@ async fn what_is_watched_of_the_database_is_what_is_there() {
     let calm = lookup.watch().await.unwrap();
     assert!(calm.oldest_deletion_s.abs() < f64::EPSILON);
     let offset = (calm.now - app.instance.app().clock.now()).whole_seconds();
-    assert_eq!(offset, 0, "one machine has one hour");
+    assert!(offset.abs() <= 5, "one machine has one hour: {offset} s");
 
     // A snapshot that somebody holds grows old by the transactions of others.
     let mut holder = app.owner().await;
@@ -189,34 +193,96 @@ async fn what_is_watched_of_the_database_is_what_is_there() {
     app.stop().await;
 }
 
-/// Every metric's name in the sources of the product.
-fn in_the_sources() -> BTreeSet<String> {
+/// The sources of the product, each with its path.
+fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut folders: Vec<PathBuf> = vec![root.join("keyholder/src")];
     folders.extend(fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path().join("src")));
-    let mut names = BTreeSet::new();
+    let mut sources = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             if entry.is_dir() {
                 folders.push(entry);
             } else if !entry.to_str().unwrap().ends_with("tests.rs") {
-                let source = fs::read_to_string(entry).unwrap();
-                for made in ["counter!(", "gauge!(", "histogram!("] {
-                    names.extend(source.split(made).skip(1).filter_map(|rest| {
-                        let name = rest.trim_start().strip_prefix('"')?.split('"').next()?;
-                        name.starts_with("keyholder_").then(|| name.to_owned())
-                    }));
-                }
+                sources.push((entry.to_str().unwrap().to_owned(), fs::read_to_string(entry).unwrap()));
             }
+        }
+    }
+    sources
+}
+
+/// Every metric's name in the sources of the product.
+fn in_the_sources() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (_, source) in sources() {
+        for made in ["counter!(", "gauge!(", "histogram!("] {
+            names.extend(source.split(made).skip(1).filter_map(|rest| {
+                let name = rest.trim_start().strip_prefix('"')?.split('"').next()?;
+                name.starts_with("keyholder_").then(|| name.to_owned())
+            }));
         }
     }
     names
 }
 
+fn index_of_the_runbooks() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runbooks/README.md")).unwrap()
+}
+
+/// The lines of the log in the table of the runbooks, in the pieces between `;` and `…`: some have a `;` of their own.
+fn lines_in_the_runbooks() -> Vec<String> {
+    let page = index_of_the_runbooks();
+    let (_, table) = page.split_once("## By log line").unwrap();
+    let rows =
+        table.lines().skip_while(|line| !line.starts_with("|---")).skip(1).take_while(|line| line.starts_with('|'));
+    let cells = rows.map(|row| row.split(" | ").next().unwrap().trim_start_matches("| "));
+    let pieces = cells.flat_map(|cell| cell.split("; ")).map(|piece| piece.trim_end_matches(['…', ' ', ':', ',']));
+    pieces.filter(|piece| !piece.is_empty()).map(str::to_owned).collect()
+}
+
+/// The last text in the parentheses of a macro, of which this is the rest: the line that it writes.
+fn last_text(rest: &str) -> Option<String> {
+    let (mut depth, mut last, mut open) = (1, None, None);
+    let mut letters = rest.char_indices();
+    while depth > 0 {
+        let (at, letter) = letters.next()?;
+        match (letter, open) {
+            ('\\', Some(_)) => drop(letters.next()),
+            ('"', Some(begin)) => (last, open) = (rest.get(begin..at), None),
+            ('"', None) => open = Some(at + 1),
+            ('(', None) => depth += 1,
+            (')', None) => depth -= 1,
+            _ => {}
+        }
+    }
+    last.map(str::to_owned)
+}
+
+#[test]
+fn every_warning_of_a_server_is_in_the_runbooks_and_every_line_there_is_written() {
+    // What only a demonstration, a proof or the embedded cluster says, to whoever has started it at a terminal.
+    const NO_SERVERS: [&str; 5] = ["/sandbox/", "/proof/", "/cluster", "/cli/local.rs", "/sabotage.rs"];
+    let (sources, told) = (sources(), lines_in_the_runbooks());
+    assert!(told.len() > 80, "{told:?}");
+    let all: String = sources.iter().map(|(_, source)| source.replace("\\\n", "")).collect();
+    let gone: Vec<_> = told.iter().filter(|line| !all.contains(line.as_str())).collect();
+    assert!(gone.is_empty(), "in the runbooks, and written nowhere: {gone:?}");
+
+    let mut warnings = BTreeSet::new();
+    for (_, source) in sources.iter().filter(|(path, _)| !NO_SERVERS.iter().any(|part| path.contains(part))) {
+        for level in ["tracing::warn!(", "tracing::error!("] {
+            warnings.extend(source.split(level).skip(1).filter_map(last_text));
+        }
+    }
+    assert!(warnings.len() > 80, "{warnings:?}");
+    let untold: Vec<_> =
+        warnings.iter().filter(|line| !told.iter().any(|piece| line.contains(piece.as_str()))).collect();
+    assert!(untold.is_empty(), "written, and in no runbook: {untold:?}");
+}
+
 /// Every metric's name in the table of the runbooks.
 fn in_the_runbooks() -> BTreeSet<String> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runbooks/README.md");
-    let page = fs::read_to_string(page).unwrap();
+    let page = index_of_the_runbooks();
     let rows = page.lines().filter(|line| line.starts_with("| `keyholder_"));
     let cells = rows.filter_map(|line| line.split('|').nth(1)).flat_map(|cell| cell.split('`').skip(1).step_by(2));
     cells.map(|name| name.split('{').next().unwrap().to_owned()).collect()

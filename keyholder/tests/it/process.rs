@@ -86,7 +86,8 @@ fn attached(pid: u32) -> Option<i32> {
 fn no_process_of_the_same_account_reads_its_memory_and_it_leaves_no_core() {
     let folder = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir_in("/tmp").unwrap();
     let program = folder.path().join("keyholder");
-    fs::copy(env!("CARGO_BIN_EXE_keyholder"), &program).unwrap();
+    // By another process: a copy that this one holds open to write may be inherited by another test's child, and is then "busy" (ETXTBSY).
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_keyholder")).arg(&program).status().unwrap().success());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
 
     let mut command = unprivileged(&program);

@@ -203,7 +203,7 @@ async fn answered_without_a_database(prepare: impl FnOnce(&Path, &Entrusted)) ->
     let gate = Mutex::new(gate);
     let hook = Hook::new(move |step| {
         if step == Step::RefreshStore && at_store.send(()).is_ok() {
-            let _opened = gate.lock().unwrap().recv();
+            let _opened = tokio::task::block_in_place(|| gate.lock().unwrap().recv());
         }
     });
     let app = TestApp::start_with(|options| (options.hook, options.state_dir) = (hook, state.path().to_owned())).await;

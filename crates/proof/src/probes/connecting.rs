@@ -22,6 +22,7 @@ use crate::{
     owner::{Asked, RETURN, expect, follow_link, text},
     probe::{Attack, Probe, Target},
     source::SourceTree,
+    undoing::{NOWHERE, Undoing},
 };
 
 /// Whether a caught code gives tokens, and whether an account has a key that is not OAuth's.
@@ -65,26 +66,30 @@ async fn pkce_connect(ground: &Ground) -> Outcome {
 
 /// The platform that the claim is about.
 const X: &str = "x";
-/// Where nobody is (RFC 6761 §6.4): an owner who says no at a platform's door is sent there. It is registered for good.
-const NOWHERE: &str = "https://keyholder-probe.invalid/connected";
 
 async fn to_the_door(target: &Target) -> Outcome {
     let mut evidence = Evidence::new();
     no_static_key(&target.admin, X, &mut evidence).await?;
-    let Some(asked) = ask_at_a_door(&target.admin, Some(X)).await? else {
-        evidence.saw("no account at X can be connected at this server", "", "");
-        return Ok(evidence);
-    };
-    let outcome = at_the_door(&asked, &mut evidence).await;
-    let left = say_no(&asked).await;
-    outcome?;
-    left?;
-    Ok(evidence)
+    let undoing = Undoing::of(&target.admin);
+    undoing
+        .after(async {
+            let Some(asked) = ask_at_a_door(&undoing, Some(X)).await? else {
+                evidence.saw("no account at X can be connected at this server", "", "");
+                return Ok(evidence);
+            };
+            let outcome = at_the_door(&asked, &mut evidence).await;
+            let left = say_no(&asked).await;
+            outcome?;
+            left?;
+            Ok(evidence)
+        })
+        .await
 }
 
 /// An owner on his way to a platform at which accounts can be connected: to this one, or to any; nothing, where there is none. He must
 /// [say no](say_no) there.
-pub(super) async fn ask_at_a_door(admin: &Caller, wanted: Option<&str>) -> Result<Option<Asked>, Failure> {
+pub(super) async fn ask_at_a_door(undoing: &Undoing, wanted: Option<&str>) -> Result<Option<Asked>, Failure> {
+    let admin = undoing.admin();
     let listed = expect(&admin.get("/v1/providers").await?, 200)?;
     let providers = listed.get("data").and_then(Value::as_array).into_iter().flatten();
     let is_open = |provider: &&Value| provider.get("connectable") == Some(&Value::Bool(true));
@@ -92,7 +97,8 @@ pub(super) async fn ask_at_a_door(admin: &Caller, wanted: Option<&str>) -> Resul
     let Some(provider) = open.next() else { return Ok(None) };
     let actions = provider.get("actions").and_then(Value::as_array).into_iter().flatten();
     let actions: Vec<&str> = actions.map(|action| text(action, "/name")).take(2).collect();
-    follow_link(admin, (text(provider, "/name"), NOWHERE), &actions, &actions).await.map(Some)
+    let back = undoing.return_address().await?;
+    follow_link(admin, (text(provider, "/name"), &back), &actions, &actions).await.map(Some)
 }
 
 /// Ends what was begun, as a platform does whose user says no (RFC 6749 §4.1.2.1).

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use memchr::memmem;
 use serde_json::{Value, json};
 use tokio_postgres::error::SqlState;
 
@@ -356,7 +357,7 @@ async fn kept_as_verifiers(
                 sha256(password.as_bytes()),
             ));
         }
-        let is_in = |bytes: &[u8]| bytes.windows(password.len()).any(|window| window == password.as_bytes());
+        let is_in = |bytes: &[u8]| memmem::find(bytes, password.as_bytes()).is_some();
         // The search finds it where it is.
         if !is_in(url.as_bytes()) || is_in(&program) || is_in(&config) {
             return Err(Failure::broken(

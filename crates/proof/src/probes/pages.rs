@@ -169,19 +169,24 @@ async fn no_secret_in_browser(target: &Target) -> Outcome {
     let made = a_key(&admin, &witness, &mut evidence).await?;
     let key = Needle::new("the key that was made for it", text(&made, "/key"));
     let secrets = [Needle::new("an admin's key", admin.key().unwrap_or_default()), key];
-    let outcome = in_no_answer(&admin, (&witness, &secrets), &mut evidence).await;
+    let undoing = Undoing::of(&admin);
+    let outcome = undoing
+        .after(async {
+            in_no_answer(&undoing, (&witness, &secrets), &mut evidence).await?;
+            Ok(evidence)
+        })
+        .await;
     revoke(&target.admin, &made).await?;
-    outcome?;
-    Ok(evidence)
+    outcome
 }
 
 async fn in_no_answer(
-    admin: &Caller,
+    undoing: &Undoing,
     (witness, secrets): (&Witness, &[Needle]),
     evidence: &mut Evidence,
 ) -> Result<(), Failure> {
-    let browser = admin.with_no_cookies();
-    if let Some(asked) = ask_at_a_door(admin, None).await? {
+    let browser = undoing.admin().with_no_cookies();
+    if let Some(asked) = ask_at_a_door(undoing, None).await? {
         let led_on = names_no_secret(&asked.authorize_url);
         let left = say_no(&asked).await;
         led_on?;

@@ -1,7 +1,7 @@
 //! Permits: one that was given before the facts changed is no leave to do anything after, however long whoever has it waited.
 
 use futures_util::future::join;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::organisations::key;
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
 /// Whether somebody goes on by a permit that the facts no longer give.
 pub(super) const STALE_PERMITS: Probe = Probe {
     name: "stale-permits",
-    points: &["stale-permits", "stale-admissions"],
-    tries: "a change by an admin who was none any more when his turn came, and an act under a mandate that was taken back while it waited to be admitted",
+    points: &["stale-permits", "stale-admissions", "stale-reads"],
+    tries: "a change by an admin who was none any more when his turn came, and an act under a mandate that was taken back while it waited to be admitted, a read under one whose end was never announced",
     attack: Attack::Rehearsed(|ground| Box::pin(stale_permits(ground))),
 };
 
@@ -36,7 +36,9 @@ async fn stale_permits(ground: &Ground) -> Outcome {
     let owner = Owner::open(ground.login("owner")?).await?;
     let id = owner.workspace("stale").await?;
     let scene = Scene { ground, workspace, owner, id };
-    Failure::of_any([scene.a_change(&mut evidence).await, scene.an_act(&mut evidence).await])?;
+    let tried =
+        [scene.a_change(&mut evidence).await, scene.an_act(&mut evidence).await, scene.a_read(&mut evidence).await];
+    Failure::of_any(tried)?;
     Ok(evidence)
 }
 
@@ -75,6 +77,29 @@ impl Scene<'_> {
         Self::denied("an act that waited while its mandate was taken back", &reply, evidence)
     }
 
+    /// A grantee whose relation ends without a word to the node that remembers it: a read passes no ledger that would compare.
+    async fn a_read(&self, evidence: &mut Evidence) -> Result<(), Failure> {
+        let admin = &self.workspace.admin;
+        let connected = self.ground.connect(admin, "stale_reader", &["profile.read"]).await?;
+        let agent = self.ground.agent(admin, &connected.connection, &["profile.read"], &json!([])).await?;
+        let read = async || agent.caller.act(&agent.mandate, "profile.read", &json!({}), None).await;
+        let before = expect(&read().await?, 200)?;
+        if !before.get("act").is_some_and(Value::is_null) {
+            return Err(Failure::unproven("the read passes the ledger, and is no read of this kind"));
+        }
+        evidence.saw("an agent reads under its mandate: 200", &agent.mandate, "");
+        let which = format!("relation = 'grantee' and object = 'mandate:{}'", agent.mandate);
+        let held = HeldHead::take(self.ground.login("owner")?, &self.id).await?;
+        held.commit_unheard(&self.deletion(&which)).await?;
+        self.demand_gone(&which).await?;
+        let reply = read().await?;
+        if reply.status.is_success() {
+            let obtained = json!({ "answer": reply.json().get("answer"), "mandate": agent.mandate });
+            return Err(Failure::broken("a read was answered that was permitted no more", obtained));
+        }
+        Self::denied("a read under a mandate whose end was never announced", &reply, evidence)
+    }
+
     /// What comes of a request that finds the workspace held, once these tuples are gone.
     async fn meanwhile(
         &self,
@@ -84,16 +109,25 @@ impl Scene<'_> {
         let held = HeldHead::take(self.ground.login("owner")?, &self.id).await?;
         let ended = async {
             held.is_awaited(&self.owner).await?;
-            held.commit(&format!("delete from keyholder.tuples where workspace_id = '{}' and {which}", self.id)).await
+            held.commit(&self.deletion(which)).await
         };
         let (reply, ended) = join(request, ended).await;
         ended?;
+        self.demand_gone(which).await?;
+        reply
+    }
+
+    fn deletion(&self, which: &str) -> String {
+        format!("delete from keyholder.tuples where workspace_id = '{}' and {which}", self.id)
+    }
+
+    async fn demand_gone(&self, which: &str) -> Result<(), Failure> {
         let left =
             format!("select count(*)::text from keyholder.tuples where workspace_id = '{}' and {which}", self.id);
         if self.owner.text(&left).await? != "0" {
             return Err(Failure::unproven("the tuples are still there"));
         }
-        reply
+        Ok(())
     }
 
     fn denied(what: &str, reply: &Reply, evidence: &mut Evidence) -> Result<(), Failure> {

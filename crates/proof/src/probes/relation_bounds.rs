@@ -26,12 +26,14 @@ pub(super) const RELATION_BOUNDS: Probe = Probe {
         "relation-patterns",
         "relation-patterns-together",
         "relation-models",
+        "relation-store-number",
+        "relation-model-number",
         "relation-writes",
         "relation-contexts",
         "relation-room",
         "relation-changes",
     ],
-    tries: "questions of more steps, and of heavier ones, than a question may take; deeper ones; longer batches; more tuples brought along; models whose patterns or ways are too many; calls and contexts that are too large; more than a workspace's stores may hold; a page of changes that looks through all of them",
+    tries: "questions of more steps, and of heavier ones, than a question may take; deeper ones; longer batches; more tuples brought along; models whose patterns or ways are too many; calls and contexts that are too large; more stores than a workspace may have, more models than a store, more than all stores may hold; a page of changes that looks through all of them",
     attack: Attack::Rehearsed(|ground| Box::pin(relation_bounds(ground))),
 };
 
@@ -57,6 +59,9 @@ const TOO_LONG: usize = 33 * 1024;
 /// What all stores of a workspace hold at most.
 const TUPLES_TOGETHER: i64 = 10_000_000;
 const BYTES_TOGETHER: i64 = 8 * 1024 * 1024 * 1024;
+/// The most stores of a workspace, and the most models of a store.
+const STORES: i64 = 1_000;
+const MODELS: i64 = 1_000;
 /// How many changes a page looks through.
 const CHANGES: usize = 20_000;
 
@@ -305,6 +310,25 @@ impl Scene {
         Ok(())
     }
 
+    /// As many stores and models as there may be, by the hand of the database's owner; then one more.
+    async fn try_numbers(&mut self, ground: &Ground, owner: &Owner) -> Result<(), Failure> {
+        let admin = ground.workspace("bounds_numbers").await?.admin;
+        let id = owner.workspace("bounds_numbers").await?;
+        let store = Store::new(&admin, "numbers", &bound()).await?;
+        let filled = format!(
+            "insert into keyholder.fga_stores (workspace_id, id, name)                select '{id}', gen_random_uuid(), 'ballast' from generate_series(1, {STORES} - 2);              update keyholder.fga_stores set models = {MODELS} - 1 where workspace_id = '{id}' and name = 'numbers'"
+        );
+        owner.sql.client.batch_execute(&filled).await?;
+        let make = async || admin.post("/fga/stores", &json!({ "name": "another" })).await;
+        let model = async || store.post("authorization-models", &bound()).await;
+        self.done("the last store that a workspace may have", &make().await?)?;
+        self.done("the last model that a store may have", &model().await?)?;
+        Failure::of_any([
+            self.refused("one store more", &make().await?, TOO_MANY),
+            self.refused("one model more", &model().await?, TOO_MANY),
+        ])
+    }
+
     /// Of one type there is one change, behind very many of another.
     async fn try_changes(&mut self, owner: &Owner) -> Result<(), Failure> {
         let store = Store::new(&self.admin, "changes", &bound()).await?;
@@ -355,6 +379,7 @@ async fn relation_bounds(ground: &Ground) -> Outcome {
     ways.extend(scene.try_models().await);
     ways.extend(scene.try_writes().await);
     ways.push(scene.try_room(ground, &owner).await);
+    ways.push(scene.try_numbers(ground, &owner).await);
     ways.push(scene.try_changes(&owner).await);
     Failure::of_any(ways)?;
     Ok(scene.evidence)

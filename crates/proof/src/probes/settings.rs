@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     evidence::{Evidence, Failure, Outcome},
-    ground::{Ended, Ground},
+    ground::{Ended, Ground, SERVING},
     probe::{Attack, Probe},
     serving,
 };
@@ -272,12 +272,12 @@ fn take(table: &mut toml::Table, name: &str) {
     }
 }
 
-/// Starts `serve`, and waits for its end, which a server that serves does not come to.
+/// Starts a server that should come to its end by itself.
 async fn start(ground: &Ground, trial: &Trial) -> Result<Ended, Failure> {
     let file = ground.folder("start")?.join("keyholder.toml");
     fs::write(&file, &trial.file)?;
     let variables: Vec<_> = trial.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    ground.run(&["serve", "--json", "--config", &file.to_string_lossy()], &variables).await
+    ground.try_serving(&file, &variables).await
 }
 
 /// It did not start, and said all the names.
@@ -285,7 +285,7 @@ fn refused(trial: &Trial, ended: &Ended, evidence: &mut Evidence) -> Result<(), 
     let (what, exit) = (&trial.what, ended.status.code());
     let said = format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     let shown: String = said.chars().take(600).collect();
-    if ended.status.success() || said.contains("\"metrics_url\"") {
+    if ended.status.success() || said.contains(SERVING) {
         return Err(Failure::broken(format!("with {what} a server went on"), json!({ "exit": exit, "said": shown })));
     }
     let untold: Vec<&String> = trial.names.iter().filter(|name| !said.contains(name.as_str())).collect();

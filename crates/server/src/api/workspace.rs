@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
 use service::{
@@ -12,7 +12,12 @@ use service::{
 };
 use utoipa::ToSchema;
 
-use crate::{answer, guard::Caller, input::members::members, problem::Problem};
+use crate::{
+    answer,
+    guard::Caller,
+    input::{Input, Query, Reader, members::members},
+    problem::Problem,
+};
 
 /// A workspace.
 #[derive(Serialize, ToSchema)]
@@ -47,4 +52,28 @@ pub(crate) async fn register_return_address(
 ) -> Result<Response, Problem> {
     let url = workspace::register_return_address(&app, caller.principal(), &input.url).await?;
     answer::json(StatusCode::CREATED, &ReturnAddress { url })
+}
+
+/// The address to be removed, by the query: it has no id.
+pub(crate) struct Named(String);
+
+impl Input for Named {
+    const QUERY: Query = Query::Known(&[("url", "The address, as it was registered.")]);
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let url = from.query("url").map(str::to_owned);
+        if url.is_none() {
+            from.fault("?url", "is required");
+        }
+        url.map(Self)
+    }
+}
+
+pub(crate) async fn remove_return_address(
+    app: Arc<App>,
+    caller: Caller<ManageReturnAddresses>,
+    Named(url): Named,
+) -> Result<Response, Problem> {
+    workspace::remove_return_address(&app, caller.principal(), &url).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -25,7 +25,7 @@ async fn post(app: &TestApp, entrusted: &Entrusted, name: &str) {
 async fn a_clock_that_is_set_by_hours_harms_no_act_and_no_count() {
     let clock = Clock::wrong();
     let app = TestApp::start_with(|options| options.clock = clock.clone()).await;
-    let limits = json!([{ "unit": "posts", "per": "hour", "cap": 6 }]);
+    let limits = json!([{ "unit": "posts", "per": "month", "cap": 6 }]);
     let entrusted = app.entrust(&["post.create", "profile.read"], limits).await;
     let second = app.second_node().await;
     post(&app, &entrusted, "right").await;

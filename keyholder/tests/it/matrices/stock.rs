@@ -171,6 +171,11 @@ impl<'a> Stock<'a> {
         let app = self.app;
         Some(match name {
             "key" => app.agent().await.1,
+            "own_return_url" => {
+                let url = format!("https://app.example.com/{}", domain::random::token());
+                ok(app.admin.post("/v1/return-addresses", &json!({ "url": url })).await.unwrap(), 201);
+                url
+            }
             "budget" => {
                 let wanted = json!({ "scope": "workspace", "unit": "acts", "per": "month", "cap": 1_000_000 });
                 ok(app.admin.post("/v1/budgets", &wanted).await.unwrap(), 200);

@@ -255,7 +255,10 @@ async fn a_copy_that_comes_back_after_the_commit_ends_nothing() {
     assert!(files(state.path()).is_empty());
     let revoked = app.sandbox.platform().calls(Call::Revoke);
     let (path, document) = kept.into_inner().unwrap().unwrap();
-    fs::write(path, document).unwrap();
+    // Whole from the first moment that it can be seen.
+    let beside = state.path().join("beside");
+    fs::write(&beside, document).unwrap();
+    fs::rename(beside, path).unwrap();
     settled(state.path()).await;
     assert_eq!((app.sandbox.platform().calls(Call::Revoke), alive(&app)), (revoked, vec![false, false, true, true]));
     assert_eq!(read(&entrusted.agent, &entrusted).await, 200);

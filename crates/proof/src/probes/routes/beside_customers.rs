@@ -48,7 +48,7 @@ async fn walk(target: &Target, own: &Belongings) -> Outcome {
     let id = text(&expect(&workspace, 200)?, "/id").to_owned();
     evidence.saw("an admin's key comes in: 200", "GET /v1/workspace", sha256(&workspace.body));
     same_table(target).await?;
-    let ids = [&own.key, &own.budget, &own.object, &own.template, &own.store, &own.model, &id];
+    let ids = [&own.key, &own.budget, &own.object, &own.template, &own.store, &own.model, &own.return_address, &id];
     let refusals = Refusals { private: ids.into_iter().cloned().collect() };
     let walk = Walk { target, values: values(own), refusals };
     walk.guessing(&mut evidence).await?;
@@ -76,6 +76,7 @@ fn values(own: &Belongings) -> Values {
         ("role_template", &own.template),
         ("relation_store", &own.store),
         ("relation_model", &own.model),
+        ("own_return_url", &own.return_address),
     ];
     let known = known.map(|(name, id)| (name.to_owned(), id.clone()));
     let nowhere = NOWHERE.map(|(name, id)| (name.to_owned(), id.to_owned()));
