@@ -295,7 +295,7 @@ impl TestApp {
 
     /// Stops the server, and sees that it leaves no work behind.
     pub(crate) async fn stop(self) {
-        self.end(async |_| ()).await;
+        Box::pin(self.end(async |_| ())).await;
     }
 
     /// The same, where no two transactions of its database may have waited for each other. A backend counts that in the end, when it ends.
