@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use url::{Url, form_urlencoded};
 
 use crate::{
+    answered::by_server,
     caller::{Caller, Reply},
     evidence::{Evidence, Failure, Outcome, sha256},
     ground::{Ground, Workspace},
@@ -137,12 +138,10 @@ async fn at_the_door(asked: &Asked, evidence: &mut Evidence) -> Result<(), Failu
         let headers: Vec<_> = cookie.iter().map(|cookie| ("cookie", cookie.as_str())).collect();
         let back = consent.callback(state, &[code])?;
         let answer = browser.send(Method::GET, &back, &headers, bytes::Bytes::new()).await?;
+        by_server(&format!("a callback {what}"), &answer)?;
         if answer.status.is_redirection() || answer.status.is_success() {
             let obtained = json!({ "status": answer.status.as_u16(), "location_sha256": sha256(answer.header("location").as_bytes()) });
             return Err(Failure::broken(format!("a callback {what} was taken"), obtained));
-        }
-        if answer.status == 429 || answer.status.is_server_error() {
-            return Err(Failure::unproven(format!("a callback {what} was answered {}", answer.status)));
         }
         evidence.tried(
             "connect-callbacks",
@@ -313,12 +312,10 @@ async fn no_static_key(admin: &Caller, provider: &str, evidence: &mut Evidence) 
         let key =
             json!({ "provider": provider, "account": ACCOUNT, "access_token": random::token(), "return_url": RETURN });
         let answer = admin.post(path, &key).await?;
+        by_server(path, &answer)?;
         if answer.status.is_success() {
             let obtained = json!({ "path": path, "id": answer.json().get("id") });
             return Err(Failure::broken("an account was connected by a static key", obtained));
-        }
-        if answer.status == 429 || answer.status.is_server_error() {
-            return Err(Failure::unproven(format!("POST {path} was answered {}", answer.status)));
         }
         let tried = format!("POST {path} with a static token: {}", answer.status);
         evidence.tried("static-account-keys", tried, path, &answer.body);

@@ -77,8 +77,33 @@ impl Scene<'_> {
         Self::denied("an act that waited while its mandate was taken back", &reply, evidence)
     }
 
-    /// A grantee whose relation ends without a word to the node that remembers it: a read passes no ledger that would compare.
+    /// A grantee whose relation ends without a word to the node that remembers it: a read passes no ledger that would compare, where no cap
+    /// binds it. The installation's own are lifted meanwhile.
     async fn a_read(&self, evidence: &mut Evidence) -> Result<(), Failure> {
+        let caps = "from keyholder.budgets b where b.scope = 'installation' and b.unit = 'acts'";
+        let lifted = self.owner.texts(&format!("select to_jsonb(b)::text {caps}")).await?;
+        self.of_installation(&format!("delete {caps}")).await?;
+        let read = self.a_read_without_caps(evidence).await;
+        for cap in lifted {
+            let back = format!(
+                "insert into keyholder.budgets select * from jsonb_populate_record(null::keyholder.budgets, '{}')",
+                cap.replace('\'', "''")
+            );
+            self.of_installation(&back).await?;
+        }
+        read
+    }
+
+    /// Changes the installation's facts by the owner's hand as the product would: under a raised head, and announced.
+    async fn of_installation(&self, statement: &str) -> Result<(), Failure> {
+        let statements = format!(
+            "begin; update keyholder.heads set revision = revision + 1, raised_in = pg_current_xact_id() where kind = 'installation'; \
+             {statement}; select pg_notify('keyholder_facts', 'installation'); commit"
+        );
+        Ok(self.owner.sql.client.batch_execute(&statements).await?)
+    }
+
+    async fn a_read_without_caps(&self, evidence: &mut Evidence) -> Result<(), Failure> {
         let admin = &self.workspace.admin;
         let connected = self.ground.connect(admin, "stale_reader", &["profile.read"]).await?;
         let agent = self.ground.agent(admin, &connected.connection, &["profile.read"], &json!([])).await?;

@@ -274,7 +274,7 @@ async fn what_stands_in_front_of_a_server_breaks_no_claim() {
         outcome(&site, probe.name).await.1.unwrap_or_else(|failure| panic!("{failure}"));
         let requests = front.requests();
         for by in [By::Front(502), By::Front(200), By::Mirror(403)] {
-            for after in [0, requests / 3, 2 * requests / 3, requests - 1] {
+            for after in (0..12).map(|part| part * requests / 12).chain([requests - 1]) {
                 let mut asked = 0;
                 front.obey(Box::new(move |_, _, _| {
                     asked += 1;
