@@ -373,8 +373,9 @@ impl Ground {
     /// `Unproven` where it cannot be run, or does neither.
     pub async fn try_serving(&self, file: &Path, variables: &[(&str, &str)]) -> Result<Ended, Failure> {
         let mut command = self.tied(&["serve", "--json", "--config", &file.to_string_lossy()]);
-        let mut child =
-            command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let log = file.with_extension("log");
+        let command = command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(File::create(&log)?);
+        let mut child = command.spawn()?;
         let (_held, stdout) = (child.stdin.take(), child.stdout.take());
         let stdout = stdout.ok_or_else(|| Failure::unproven("a server has no standard output"))?;
         let ended = tokio::time::timeout(PATIENCE, async {
@@ -385,8 +386,7 @@ impl Ground {
                 }
                 said.extend([&*line, "\n"]);
             }
-            let output = child.wait_with_output().await?;
-            io::Result::Ok(Ended { status: output.status, stdout: said.into_bytes(), stderr: output.stderr })
+            io::Result::Ok(Ended { status: child.wait().await?, stdout: said.into_bytes(), stderr: fs::read(&log)? })
         });
         Ok(ended.await.map_err(|_| Failure::unproven("a server neither serves nor ends"))??)
     }

@@ -85,7 +85,7 @@ impl Undoing {
         Ok(id)
     }
 
-    /// A return address where nobody is. The links that lead there end with it.
+    /// A return address where nobody is. The links that lead there are ended with it.
     ///
     /// # Errors
     /// `Unproven` where it is not registered.

@@ -213,7 +213,8 @@ pub async fn act(app: &Arc<App>, caller: Principal, request: Request) -> Result<
 async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answer, ActError> {
     let give_up = app.clock.since_boot() + PATIENCE;
     let (mut overtaken, mut turn) = (0, None);
-    while app.clock.since_boot() < give_up {
+    // Whoever has a turn has waited for it, and goes once more.
+    while turn.is_some() || app.clock.since_boot() < give_up {
         let workspace = enter(&app, &caller).await?;
         let allowed = permit(&app, &caller, &workspace, request.mandate)
             .and_then(|permits| Ok((permits, inspect(&app, &workspace, &request)?)));
@@ -230,12 +231,15 @@ async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answ
             refresh::ensure(&app, permits.perform.workspace(), errand.mandate.connection).await?;
         }
         let seals = answer_key(&app, permits.perform.workspace(), &errand).await?;
-        let ours = turn.take();
+        let mut ours = turn.take();
         match admit(&app, permits.perform, &errand).await? {
             Passage::Open(ticket) => {
+                if ticket.is_some() {
+                    drop(ours.take());
+                }
                 let opened = open(&app, permits.open, ticket.as_ref()).await;
                 drop(ours);
-                if ticket.is_some() || !is_stale(&opened) {
+                if ticket.is_some() || !is_stale(&app, &workspace, &opened).await? {
                     let delivered = deliver(&app, &errand, opened, ticket.as_ref(), leave).await;
                     return settle(&app, &errand, ticket, seals, delivered).await;
                 }
@@ -254,16 +258,24 @@ async fn walk(app: Arc<App>, caller: Principal, request: Request) -> Result<Answ
         metrics::counter!("keyholder_stale_total").increment(1);
         app.store.snapshots.forget(&workspace).await;
         overtaken += 1;
-        if overtaken >= OVERTAKEN {
+        if overtaken >= OVERTAKEN && app.clock.since_boot() < give_up {
             turn = app.turn(workspace.facts.workspace()).await;
         }
     }
     Err(Refusal::Stale.into())
 }
 
-/// Whether a credential was not opened because the permit's facts are no longer the database's.
-fn is_stale(opened: &Result<(Credential, i64), ActError>) -> bool {
-    matches!(opened, Err(ActError::Refused(Refusal::Stale)))
+/// Whether a credential was not opened because the permit's facts are no longer the database's: one that is gone may have gone with them.
+async fn is_stale(
+    app: &App,
+    workspace: &Snapshot,
+    opened: &Result<(Credential, i64), ActError>,
+) -> Result<bool, ActError> {
+    match opened {
+        Err(ActError::Refused(Refusal::Stale)) => Ok(true),
+        Err(ActError::CredentialUnavailable(_)) => Ok(!is_current(app, workspace).await?),
+        _ => Ok(false),
+    }
 }
 
 /// Whether the workspace's facts alone made this refusal, and not the request.

@@ -114,11 +114,13 @@ pub async fn register_return_address(app: &App, caller: &Principal, address: &st
     let address = checked_address("/url", address)?;
     let (mut tenant, _) = app.enter::<ManageReturnAddresses>(caller, id, id).await?;
     store::return_address::register(&mut tenant, address.as_str(), app.clock.now()).await?;
-    tenant.commit(about_address("return_address.registered", id, &address)).await?;
+    let detail = serde_json::json!({ "origin": origin(&address) });
+    tenant.commit(Event::new("return_address.registered", format!("workspace:{id}")).with(detail)).await?;
     Ok(address.into())
 }
 
-/// Removes a registered address. Every link that leads there ends, and a code that was brought there is redeemed no more; connections stay.
+/// Removes a registered address. Every link that leads there ends, and a code that was brought there is redeemed no more: a connection whose
+/// code was not is taken apart as any other that nobody redeems. All other connections stay.
 ///
 /// # Errors
 /// `Invalid`, with what is wrong with the address; `NotFound` where it is not registered.
@@ -126,15 +128,15 @@ pub async fn remove_return_address(app: &App, caller: &Principal, address: &str)
     let id = workspace_of(caller)?;
     let address = checked_address("?url", address)?;
     let (mut tenant, _) = app.enter::<ManageReturnAddresses>(caller, id, id).await?;
-    store::return_address::remove(&mut tenant, address.as_str()).await?;
-    tenant.commit(about_address("return_address.removed", id, &address)).await?;
+    let links = store::return_address::remove(&mut tenant, address.as_str()).await?;
+    let detail = serde_json::json!({ "origin": origin(&address), "links_ended": links });
+    tenant.commit(Event::new("return_address.removed", format!("workspace:{id}")).with(detail)).await?;
     Ok(())
 }
 
-/// What the trail says of an address: its origin, for the rest of it is the customer's.
-fn about_address(event: &'static str, workspace: WorkspaceId, address: &Url) -> Event {
-    let origin = address.origin().ascii_serialization();
-    Event::new(event, format!("workspace:{workspace}")).with(serde_json::json!({ "origin": origin }))
+/// What the trail says of an address: the rest of it is the customer's.
+fn origin(address: &Url) -> String {
+    address.origin().ascii_serialization()
 }
 
 fn checked_address(pointer: &str, address: &str) -> Result<Url, Refusal> {

@@ -27,16 +27,26 @@ pub async fn register(
     Ok(())
 }
 
-/// Removes an address, and with it every link that leads there.
+/// Removes an address, and ends every link that leads there: none is opened, called back or redeemed any more, and what is on its way comes to
+/// nothing. Returns how many that were.
 ///
 /// # Errors
 /// `NotFound` where it is not registered; `Unavailable`.
-pub async fn remove(tenant: &mut Tenant<ManageReturnAddresses>, url: &str) -> Result<(), StoreError> {
+pub async fn remove(tenant: &mut Tenant<ManageReturnAddresses>, url: &str) -> Result<u64, StoreError> {
     let workspace = tenant.workspace().uuid();
+    let ended = sqlx::query!(
+        "update connect_links set state_hash = null, code_hash = null, verifier = null, verifier_key = null, \
+         expires_at = least(expires_at, clock_timestamp()) where workspace_id = $1 and return_url = $2 and redeemed_at is null \
+         and (expires_at > clock_timestamp() or verifier is not null or code_hash is not null)",
+        workspace,
+        url
+    )
+    .execute(tenant.sql())
+    .await?;
     let gone = sqlx::query!("delete from return_addresses where workspace_id = $1 and url = $2", workspace, url)
         .execute(tenant.sql())
         .await?;
-    if gone.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+    if gone.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(ended.rows_affected()) }
 }
 
 /// The registered addresses, oldest first.

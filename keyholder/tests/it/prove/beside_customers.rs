@@ -51,8 +51,8 @@ static KEY: LazyLock<SigningKey> = LazyLock::new(SigningKey::generate);
 /// The wrong credentials that a network may show in a minute here, half of what is usual. All probes together must leave some of them.
 const FAILURES: u32 = 30;
 
-/// What a run changes for good in the probes' own workspace: its trail, and keys that are ended, of which the row tells when.
-const LASTING: [&str; 2] = ["api_keys", "audit"];
+/// What a run changes for good in the probes' own workspace: its trail; keys that are ended, of which the row tells when; and links that are.
+const LASTING: [&str; 3] = ["api_keys", "audit", "connect_links"];
 
 /// A server of a system with a customer, and the probes' own workspace there.
 pub(super) struct Site {

@@ -19,7 +19,7 @@ use sandbox::{Call, Quirk, Route, Scope};
 use serde_json::json;
 use service::step::{Hook, Step};
 use tempfile::TempDir;
-use url::Url;
+use url::{Url, form_urlencoded::byte_serialize};
 
 use super::{files, node_on};
 use crate::{
@@ -242,6 +242,21 @@ async fn a_callback_that_still_runs_has_its_grant_to_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_comes_back_after_the_commit_ends_nothing() {
+    comes_back(async |_| ()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_comes_back_after_its_return_address_is_gone_ends_nothing() {
+    comes_back(async |app: &TestApp| {
+        let named: String = byte_serialize(RETURN.as_bytes()).collect();
+        let removed = app.admin.delete(&format!("/v1/return-addresses?url={named}")).await.unwrap();
+        assert_eq!(removed.status, 204);
+    })
+    .await;
+}
+
+/// A copy of what a consent brought comes back into the state folder after all of it was stored, and this.
+async fn comes_back(meanwhile: impl AsyncFnOnce(&TestApp)) {
     let held = Held::start().await;
     let entrusted = held.app.entrust(&["profile.read"], json!([])).await;
     let kept = Mutex::new(None);
@@ -253,6 +268,7 @@ async fn a_copy_that_comes_back_after_the_commit_ends_nothing() {
         .await;
     assert!(query(&home, "keyholder_connection").is_some());
     assert!(files(state.path()).is_empty());
+    meanwhile(&app).await;
     let revoked = app.sandbox.platform().calls(Call::Revoke);
     let (path, document) = kept.into_inner().unwrap().unwrap();
     // Whole from the first moment that it can be seen.
