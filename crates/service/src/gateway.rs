@@ -1,6 +1,7 @@
 //! The corridor: how every act passes, in one direction, from a caller's request to a settled outcome.
 
 mod errand;
+mod error;
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +10,7 @@ use domain::{
     act::{IdempotencyKey, Over, SEND_WITHIN, State},
     id::{ActId, MandateId, WorkspaceId},
     principal::Principal,
-    provider::{Action, RecogniseError},
+    provider::Action,
 };
 use egress::{Auth, Clean, HostSet, RawAnswer, SendError, Stage};
 use relation::{
@@ -26,15 +27,16 @@ use store::{
 };
 
 use errand::{Errand, inspect};
+pub use error::ActError;
+use error::{is_by_facts, outcome_word};
 
 use crate::{
     App, Refusal, UpstreamFault,
     chain::Chain,
     custody::DoesNotOpen,
-    health::{Heard, Leave, LeftAlone, Why},
+    health::{Heard, Leave, LeftAlone},
     kept::Kept,
-    oauth,
-    refresh::{self, RefreshError},
+    oauth, refresh,
     step::Step,
 };
 
@@ -97,92 +99,6 @@ pub struct Answer {
     pub durable: bool,
     /// Whether this is the answer of an earlier act with the same key.
     pub replayed: bool,
-}
-
-/// Why an act did not pass, or what is not known of it.
-#[derive(Debug, thiserror::Error)]
-pub enum ActError {
-    /// What every use case may be refused for.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The mandate does not allow this, or not now.
-    #[error("outside the mandate: {0}")]
-    OutsideMandate(String),
-    /// The request is none of the provider's declared actions.
-    #[error("not an action of this provider")]
-    NotAnAction(#[source] RecogniseError),
-    /// A write or a send without a key.
-    #[error("an idempotency key is needed")]
-    KeyRequired,
-    /// The key was used for another request.
-    #[error("the idempotency key was used for another request")]
-    KeyReused,
-    /// The same act is on its way.
-    #[error("the same act is on its way")]
-    InProgress(ActId),
-    /// The same act was sent, and nobody knows what became of it; or this one was.
-    #[error("it is not known what became of the act")]
-    Ambiguous(ActId),
-    /// The act ended, and its answer is no longer kept or was never one.
-    #[error("the act has ended and its answer is not kept")]
-    NotKept(ActId),
-    /// A budget has no room.
-    #[error("a budget has no room")]
-    Over(Box<Over>),
-    /// The stored credential does not open.
-    #[error("the credential does not open")]
-    CredentialUnavailable(#[source] DoesNotOpen),
-    /// Only the owner can mend the connection.
-    #[error("the owner must connect the account again")]
-    ReconnectRequired,
-    /// The provider, or this account at it, fails: it is left alone for a while.
-    #[error("the provider is left alone for a while, because it fails")]
-    ProviderUnavailable {
-        /// After how many seconds another try has a chance.
-        retry_after_s: u64,
-    },
-    /// The provider has said that this account does this too often, and until when.
-    #[error("the provider's own limit for this account is reached")]
-    ProviderRateLimited {
-        /// How many seconds are left of that.
-        retry_after_s: u64,
-    },
-    /// The provider failed. `act` is given where it may have had its effect.
-    #[error("the provider failed")]
-    Upstream {
-        /// How.
-        fault: UpstreamFault,
-        /// What the call was at, where that is known.
-        stage: Option<&'static str>,
-        /// The act that is now ambiguous.
-        act: Option<ActId>,
-    },
-}
-
-impl From<StoreError> for ActError {
-    fn from(error: StoreError) -> Self {
-        Self::Refused(error.into())
-    }
-}
-
-impl From<LeftAlone> for ActError {
-    fn from(LeftAlone { why, retry_after_s }: LeftAlone) -> Self {
-        match why {
-            Why::Failing => Self::ProviderUnavailable { retry_after_s },
-            Why::RateLimited => Self::ProviderRateLimited { retry_after_s },
-        }
-    }
-}
-
-impl From<RefreshError> for ActError {
-    fn from(error: RefreshError) -> Self {
-        match error {
-            RefreshError::ReconnectRequired => Self::ReconnectRequired,
-            RefreshError::Unopened(cause) => Self::CredentialUnavailable(cause),
-            RefreshError::Upstream(fault) => Self::Upstream { fault, stage: None, act: None },
-            RefreshError::Refused(refusal) => Self::Refused(refusal),
-        }
-    }
 }
 
 /// Walks the corridor. The work goes on to its end though its caller hangs up: what was admitted must be settled.
@@ -276,16 +192,6 @@ async fn is_stale(
         Err(ActError::CredentialUnavailable(_)) => Ok(!is_current(app, workspace).await?),
         _ => Ok(false),
     }
-}
-
-/// Whether the workspace's facts alone made this refusal, and not the request.
-fn is_by_facts(error: &ActError) -> bool {
-    matches!(
-        error,
-        ActError::Refused(Refusal::NotFound | Refusal::Forbidden)
-            | ActError::OutsideMandate(_)
-            | ActError::ReconnectRequired
-    )
 }
 
 /// Whether the facts that an act is about to be refused by are the database's own: what has just been allowed, here or at another
@@ -581,22 +487,6 @@ fn headers(clean: &Clean) -> Vec<(String, String)> {
 fn answer(act: Option<ActId>, action: &Action, kept: Kept, durable: bool, replayed: bool) -> Answer {
     let Kept { status, content_type, headers, body } = kept;
     Answer { act, action: action.name.clone(), status, content_type, headers, body, durable, replayed }
-}
-
-fn outcome_word(error: &ActError) -> &'static str {
-    match error {
-        ActError::Refused(_) => "refused",
-        ActError::OutsideMandate(_) => "outside_mandate",
-        ActError::NotAnAction(_) => "not_an_action",
-        ActError::KeyRequired | ActError::KeyReused => "key",
-        ActError::InProgress(_) | ActError::NotKept(_) => "replay_refused",
-        ActError::Over(_) => "over",
-        ActError::ProviderUnavailable { .. } => "breaker_open",
-        ActError::ProviderRateLimited { .. } => "provider_rate_limited",
-        ActError::CredentialUnavailable(_) | ActError::ReconnectRequired => "credential",
-        ActError::Upstream { act: Some(_), .. } | ActError::Ambiguous(_) => "ambiguous",
-        ActError::Upstream { act: None, .. } => "not_sent",
-    }
 }
 
 /// The workspace in which a principal acts.
